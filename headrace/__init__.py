@@ -1,0 +1,1 @@
+"""Headrace: the control plane for Apache Flink jobs."""

@@ -1,0 +1,4 @@
+"""The pure part: templates, jobs, operations, the status function, rendering.
+
+No I/O, no framework, no settings, no logging.
+"""

@@ -1,0 +1,129 @@
+"""What is read of a FlinkDeployment and of its pods: only the fields that the status function needs, typed.
+
+Field names are the resource's own (camelCase renamed), so that bytes decode straight into these. No I/O here.
+Source: the FlinkDeployment CRD v1beta1, operator 1.15.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+
+class _Part(msgspec.Struct, frozen=True, rename="camel"):
+    """A part of a Kubernetes object: unknown fields are skipped while decoding."""
+
+
+class Metadata(_Part, frozen=True, rename="camel"):
+    """metadata: what identifies an object and one version of it."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    annotations: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class JobSpec(_Part, frozen=True, rename="camel"):
+    """spec.job."""
+
+    state: str | None = None
+    parallelism: int | None = None
+    upgrade_mode: str | None = None
+
+
+class Spec(_Part, frozen=True, rename="camel"):
+    """spec."""
+
+    job: JobSpec | None = None
+
+
+class JobStatus(_Part, frozen=True, rename="camel"):
+    """status.jobStatus."""
+
+    job_id: str | None = None
+    state: str | None = None
+    start_time: str | None = None
+    upgrade_savepoint_path: str | None = None
+
+
+class ReconciliationStatus(_Part, frozen=True, rename="camel"):
+    """status.reconciliationStatus; the specs in it are JSON text."""
+
+    state: str | None = None
+    last_reconciled_spec: str | None = None
+
+
+class TaskManagerInfo(_Part, frozen=True, rename="camel"):
+    """status.taskManager."""
+
+    replicas: int | None = None
+
+
+class Status(_Part, frozen=True, rename="camel"):
+    """status; `error` is JSON text or plain text, and may stay on a STABLE job."""
+
+    observed_generation: int | None = None
+    lifecycle_state: str | None = None
+    job_manager_deployment_status: str | None = None
+    job_status: JobStatus | None = None
+    reconciliation_status: ReconciliationStatus | None = None
+    task_manager: TaskManagerInfo | None = None
+    error: str | None = None
+
+
+class Deployment(_Part, frozen=True, rename="camel"):
+    """One version of a FlinkDeployment as it was seen."""
+
+    metadata: Metadata
+    spec: Spec = Spec()
+    status: Status | None = None
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The deployment is not there: a DELETED event, or a 404 (`reads` in a row)."""
+
+    deleted_event: bool = False
+    reads: int = 1
+
+
+@dataclass(frozen=True)
+class PodTrouble:
+    """Why a pod of a deployment cannot start, in one line: from its container states and conditions."""
+
+    pod: str
+    reason: str
+    message: str = ""
+
+
+SEQUENCE_ANNOTATION = "headrace.io/sequence"
+JOB_ID_ANNOTATION = "headrace.io/job-id"
+TENANT_ANNOTATION = "headrace.io/tenant"
+OPERATION_ANNOTATION = "headrace.io/operation-id"
+RUN_ANNOTATION = "headrace.io/run"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "headrace"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything one observation of a job rests on.
+
+    `at` is the time of the observation; `trouble` the first pod that cannot start, where pods were looked at.
+    """
+
+    what: Deployment | Gone
+    at: datetime
+    trouble: PodTrouble | None = None
+
+
+def sequence_of(deployment: Deployment) -> int:
+    """The fence on the deployment: the sequence of the last operation that wrote it; 0 where there is none."""
+    text = (deployment.metadata.annotations or {}).get(SEQUENCE_ANNOTATION, "0")
+    return int(text) if text.isdigit() else 0

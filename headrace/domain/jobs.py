@@ -1,0 +1,146 @@
+"""A job: one named Flink application that a user asked for. Three records, not one enum. No I/O here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+LEGAL_NAME = re.compile(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?")
+"""What the operator's validator takes as a FlinkDeployment's name (45 characters at most)."""
+
+
+class Desired(StrEnum):
+    """What was asked for."""
+
+    RUNNING = "RUNNING"
+    SUSPENDED = "SUSPENDED"
+    CANCELLED = "CANCELLED"
+    DELETED = "DELETED"
+
+
+class Phase(StrEnum):
+    """What the job is doing, as last observed."""
+
+    REQUESTED = "REQUESTED"
+    SUBMITTING = "SUBMITTING"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    RESTARTING = "RESTARTING"
+    UPGRADING = "UPGRADING"
+    SCALING = "SCALING"
+    SUSPENDING = "SUSPENDING"
+    CANCELLING = "CANCELLING"
+    ROLLING_BACK = "ROLLING_BACK"
+    DELETING = "DELETING"
+    SUSPENDED = "SUSPENDED"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    REJECTED = "REJECTED"
+    DELETED = "DELETED"
+
+
+SETTLED = frozenset({Phase.FINISHED, Phase.FAILED, Phase.CANCELLED, Phase.REJECTED, Phase.DELETED})
+"""Phases that a job leaves only by another run. SUSPENDED rests and is not settled."""
+
+
+class Observation(StrEnum):
+    """How fresh our knowledge of a job is. A failing API call changes this and never the phase."""
+
+    FRESH = "FRESH"
+    STALE = "STALE"
+    UNREACHABLE = "UNREACHABLE"
+    NOT_FOUND = "NOT_FOUND"
+
+
+@dataclass(frozen=True, order=True)
+class JobKey:
+    """What names a job: a tenant and the job's id."""
+
+    tenant: str
+    job_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job's record. Derived: whatever is lost of it is repaired from its operations and its deployment.
+
+    `request` is the resolved request (template with overrides, `headrace.domain.templates.JobRequest` as JSON);
+    `applied_manifest` the FlinkDeployment last written, whole; `version` counts writes (compare-and-set).
+    """
+
+    tenant: str
+    job_id: str
+    cluster: str
+    namespace: str
+    deployment_name: str
+    created_at: datetime
+    updated_at: datetime
+    desired: Desired = Desired.RUNNING
+    phase: Phase = Phase.REQUESTED
+    observation: Observation = Observation.STALE
+    observed_at: datetime | None = None
+    run: int = 0
+    template_id: str | None = None
+    template_version: int | None = None
+    request: Mapping[str, Any] = field(default_factory=dict)
+    applied_manifest: Mapping[str, Any] | None = None
+    applied_sequence: int = 0
+    last_sequence: int = 0
+    deployment_uid: str | None = None
+    resource_version: str | None = None
+    generation: int = 0
+    flink_job_id: str | None = None
+    start_time: str | None = None
+    parallelism: int | None = None
+    was_running: bool = False
+    start_from: str | None = None
+    savepoint_path: str | None = None
+    not_found_count: int = 0
+    failure_kept: bool = False
+    trouble_generation: int | None = None
+    trouble_since: datetime | None = None
+    reason: str = ""
+    error: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    version: int = 0
+
+    @property
+    def key(self) -> JobKey:
+        """The job's name among all."""
+        return JobKey(self.tenant, self.job_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """One change of a job's phase. Unique by (deployment_uid, resource_version) where both are set.
+
+    `gap` says that changes between this one and the one before may have been missed.
+    """
+
+    tenant: str
+    job_id: str
+    run: int
+    from_phase: Phase
+    to_phase: Phase
+    at: datetime
+    observed_at: datetime
+    reason: str = ""
+    deployment_uid: str | None = None
+    resource_version: str | None = None
+    gap: bool = False
+
+
+def deployment_name(job_id: str) -> str:
+    """The FlinkDeployment's name: the job id where that is legal, else a slug and 8 hex digits of its SHA-256."""
+    if LEGAL_NAME.fullmatch(job_id):
+        return job_id
+    digest = hashlib.sha256(job_id.encode()).hexdigest()[:8]
+    slug = re.sub(r"[^a-z0-9]+", "-", job_id.lower()).strip("-")[:35].strip("-")
+    slug = slug if slug[:1].isalpha() else f"job-{slug}".strip("-")
+    return f"{slug[:36].strip('-')}-{digest}"

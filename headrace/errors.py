@@ -1,0 +1,76 @@
+"""Every error that Headrace raises on purpose. Knows nothing of ours.
+
+HeadraceError                      something a person may have to read
+├── PermanentError                 trying again changes nothing
+│   ├── InvalidRequest             a field has a value that is not allowed
+│   ├── NotFound                   the thing named does not exist
+│   ├── Conflict                   the thing named is in a state that forbids this
+│   │   ├── IdempotencyConflict    the same key came with another body
+│   │   └── NameTaken              a resource of this name exists and is not ours
+│   ├── Refused                    a server understood and said no (403, 422, admission)
+│   └── StaleWriter                a newer sequence, or another uid, stands on the deployment
+├── TransientError                 trying again may help
+│   ├── Unavailable                a server did not answer within its bound
+│   └── LostRace                   somebody else changed the record first; read again
+└── ConfigurationError             a setting is missing or wrong; the process cannot start
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class HeadraceError(Exception):
+    """The root. `str(error)` is one sentence for a person: what happened, to what, why, what to do."""
+
+
+class PermanentError(HeadraceError):
+    """Trying again changes nothing."""
+
+
+class TransientError(HeadraceError):
+    """Trying again, later, may help."""
+
+
+class ConfigurationError(HeadraceError):
+    """A setting is missing or wrong. Raised at start-up only."""
+
+
+class InvalidRequest(PermanentError):
+    """A value that the caller sent is not allowed. `problems` maps a field's path to what is wrong with it."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        super().__init__("; ".join(f"{field}: {problem}" for field, problem in self.problems.items()))
+
+
+class NotFound(PermanentError):
+    """The job, operation or template that was named does not exist."""
+
+
+class Conflict(PermanentError):
+    """What was named is in a state that forbids the request."""
+
+
+class IdempotencyConflict(Conflict):
+    """An idempotency key came again with another body."""
+
+
+class NameTaken(Conflict):
+    """A Kubernetes resource of the wanted name exists already. `owner` says whose it seems to be."""
+
+
+class Refused(PermanentError):
+    """A server understood the request and said no."""
+
+
+class StaleWriter(PermanentError):
+    """The deployment carries a newer sequence or another uid; the writer must not try again."""
+
+
+class Unavailable(TransientError):
+    """A server did not answer within its bound. The message names the server and its setting."""
+
+
+class LostRace(TransientError):
+    """A record was changed by somebody else between a read and a compare-and-set. Read again."""

@@ -1,0 +1,265 @@
+"""What the use cases need from outside, as Protocols. No framework and no driver is known here.
+
+Every call is bounded in time by its adapter. Every adapter raises `headrace.errors` alone: Unavailable where a
+server did not answer, Refused where it said no. Expected absence is a return value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from headrace.domain.deployments import Deployment, PodTrouble
+from headrace.domain.jobs import Job, JobKey, Phase, Transition
+from headrace.domain.operations import Operation
+from headrace.domain.templates import Template
+
+
+class Clock(Protocol):
+    """Time, so that tests can hold it."""
+
+    def now(self) -> datetime:
+        """The present moment, timezone-aware, UTC."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What must still be true of a deployment for a write to happen: its uid and the sequence it carries."""
+
+    uid: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change in a deployment: `path` as keys from the root; `value` None with `removed` takes the key away."""
+
+    path: tuple[str, ...]
+    value: Any = None
+    removed: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list of deployments and the resourceVersion of the whole list."""
+
+    deployments: Sequence[Deployment]
+    resource_version: str
+
+
+@dataclass(frozen=True)
+class WatchEvent:
+    """One event of a watch: kind ADDED, MODIFIED, DELETED or BOOKMARK (`deployment` has metadata only then)."""
+
+    kind: str
+    deployment: Deployment
+
+
+class HistoryGone(Exception):
+    """The resourceVersion that a watch should resume from is no longer kept (410): list again."""
+
+
+class FlinkRuntime(Protocol):
+    """Where deployments go. Writes are fenced; nothing is ever created by a patch."""
+
+    def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
+        """Creates the FlinkDeployment under strict field validation; None where one of that name exists already.
+
+        A write that timed out is read back: where the same operation's annotation stands, it counts as done.
+        """
+        ...
+
+    def patch(self, namespace: str, name: str, fence: Fence, changes: Sequence[Change]) -> Deployment | None:
+        """One JSON patch that tests uid and sequence and applies `changes`; None where the fence did not hold
+        or the deployment's shape has drifted (the API server answers 422 to all of these alike: read, classify,
+        rebuild). Raises Refused for 400 and 403, and for a 422 that a read shows to be the schema's."""
+        ...
+
+    def get(self, namespace: str, name: str) -> Deployment | None:
+        """The deployment, or None on a real 404."""
+        ...
+
+    def get_whole(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """The deployment as the API server has it, or None on a real 404."""
+        ...
+
+    def delete(self, namespace: str, name: str, uid: str) -> bool:
+        """Asks for deletion with a uid precondition; False where it is gone or has another uid. Idempotent."""
+        ...
+
+    def put_files(self, deployment: Deployment, name: str, files: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        """Makes the ConfigMap `name` with `files`, owned by `deployment`. Idempotent: content and owner are set."""
+        ...
+
+    def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
+        """All deployments that carry our managed-by label, in pages of one consistent list."""
+        ...
+
+    def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
+        """Events after `resource_version`, for at most `timeout_seconds`. Raises HistoryGone on 410."""
+        ...
+
+    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
+        """The first pod of this deployment that cannot start or be scheduled, from its states and conditions."""
+        ...
+
+    def flink_versions(self) -> Sequence[str]:
+        """The values that the live CRD's enum of spec.flinkVersion has, oldest first (cached for minutes)."""
+        ...
+
+
+class JobManager(Protocol):
+    """A JobManager's REST API, found from the deployment's namespace and name."""
+
+    def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
+        """The external path of the last completed checkpoint or savepoint; None where there never was one.
+
+        Raises Unavailable where the JobManager cannot be reached.
+        """
+        ...
+
+    def root_exception(self, namespace: str, name: str, flink_job_id: str) -> str | None:
+        """The first lines of the job's root exception, or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inserted:
+    """What an insert of an operation came to: the stored one, and whether this call stored it."""
+
+    operation: Operation
+    created: bool
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A right to do what must not overlap. `token` grows with each holder: a write by an older one changes nothing."""
+
+    name: str
+    token: int
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs to list: None means any."""
+
+    phase: Phase | None = None
+    labels: Mapping[str, str] | None = None
+
+
+class Store(Protocol):
+    """The records of design section 5. Every write is majority and journaled."""
+
+    def insert_operation(self, operation: Operation) -> Inserted:
+        """The commit point. A known idempotency key gives back what is stored under it; a sequence that is taken
+        raises LostRace (take the next one)."""
+        ...
+
+    def operation(self, tenant: str, operation_id: str) -> Operation | None:
+        """One operation by its id."""
+        ...
+
+    def operation_by_key(self, tenant: str, idempotency_key: str) -> Operation | None:
+        """One operation by its idempotency key."""
+        ...
+
+    def operations_of(self, key: JobKey, after: int = 0, limit: int = 1000) -> Sequence[Operation]:
+        """A job's operations in their order, those with a sequence above `after`."""
+        ...
+
+    def open_operations_of(self, key: JobKey) -> Sequence[Operation]:
+        """A job's operations that have not ended, oldest first."""
+        ...
+
+    def open_operations(self, limit: int = 1000) -> Sequence[Operation]:
+        """Operations of any job that have not ended, oldest first: what redelivery looks at."""
+        ...
+
+    def replace_operation(self, operation: Operation) -> Operation:
+        """Writes it where the stored version is `operation.version`, and returns it with the next version.
+        Raises LostRace where it is not."""
+        ...
+
+    def job(self, key: JobKey) -> Job | None:
+        """One job's record."""
+        ...
+
+    def jobs(self, keys: Sequence[JobKey]) -> Sequence[Job]:
+        """The records of these jobs, those that exist, in one read."""
+        ...
+
+    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
+        """A tenant's jobs by job_id, those behind `after`."""
+        ...
+
+    def unsettled_jobs(self, cluster: str, namespace: str) -> Sequence[Job]:
+        """Jobs with a deployment_uid whose phase is not settled: what a relist compares with."""
+        ...
+
+    def insert_job(self, job: Job) -> Job:
+        """Stores a new job's record; where there is one already gives that back."""
+        ...
+
+    def replace_job(self, job: Job) -> Job:
+        """Writes it where the stored version is `job.version`, and returns it with the next version.
+        Raises LostRace where it is not."""
+        ...
+
+    def replace_jobs(self, jobs: Sequence[Job]) -> Sequence[JobKey]:
+        """Bulk of `replace_job`: returns the keys of those that lost their race."""
+        ...
+
+    def add_transitions(self, transitions: Sequence[Transition]) -> None:
+        """Stores what is not stored yet; one that is there already is left as it is."""
+        ...
+
+    def transitions_of(self, key: JobKey, limit: int = 1000) -> Sequence[Transition]:
+        """A job's history, oldest first."""
+        ...
+
+    def add_savepoint(self, path: str, key: JobKey, run: int, kind: str, at: datetime) -> None:
+        """Remembers a savepoint or retained checkpoint by its path. Idempotent."""
+        ...
+
+    def put_template(self, template: Template, tenant: str) -> Template:
+        """Stores it as the next version, or gives back the newest where its content is the same."""
+        ...
+
+    def template(self, tenant: str, template_id: str, version: int | None = None) -> Template | None:
+        """A template's newest version, or the one named."""
+        ...
+
+    def templates(self, tenant: str) -> Sequence[Template]:
+        """The newest version of each template, by id."""
+        ...
+
+    def cursor(self, cluster: str, namespace: str) -> str | None:
+        """The resourceVersion of the last stored change."""
+        ...
+
+    def set_cursor(self, cluster: str, namespace: str, resource_version: str, lease: Lease) -> bool:
+        """Stores the cursor where the lease is still the newest; False where another holder took over."""
+        ...
+
+    def take_lease(self, name: str, holder: str, seconds: float, now: datetime) -> Lease | None:
+        """Takes the lease where it is free, run out or already ours, with a token above all before; else None."""
+        ...
+
+    def release_lease(self, lease: Lease, holder: str) -> None:
+        """Gives it up. Harmless where it was lost."""
+        ...
+
+    def ping(self) -> None:
+        """Raises Unavailable where the server does not answer."""
+        ...
+
+
+class TaskQueue(Protocol):
+    """A wake-up for the workers. Losing one loses nothing: Beat sends again what is open."""
+
+    def wake(self, key: JobKey) -> None:
+        """Asks a worker to execute the job's oldest open operation. Never blocks the caller on the broker."""
+        ...

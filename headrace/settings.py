@@ -1,0 +1,106 @@
+"""The only reader of the environment: frozen, typed, grouped settings. Knows nothing of ours but errors.
+
+Each field is set by the variable named beside it. A process reads them once, in bootstrap.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from headrace.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """Everything that a process may be told from outside; the variable is HEADRACE_ and the field's name in capitals.
+
+    Times are in seconds. URLs may carry credentials: `described()` is what may be logged.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    tenant: str = "default"
+    cluster: str = "default"
+    namespace: str = Field("default", description="The namespace that deployments go to; a tenant has its own.")
+    runtime: Literal["operator"] = "operator"
+
+    kubeconfig: Path | None = Field(None, description="Unset: the pod's service account, else ~/.kube/config.")
+    kubernetes_timeout_seconds: float = 10.0
+    flink_rest_timeout_seconds: float = 5.0
+
+    mongodb_url: SecretStr = SecretStr("mongodb://127.0.0.1:27017")
+    mongodb_database: str = "headrace"
+    mongodb_timeout_seconds: float = 5.0
+
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    redis_timeout_seconds: float = 3.0
+
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_topic: str = "headrace.operations"
+    kafka_group: str = "headrace"
+    kafka_timeout_seconds: float = 10.0
+
+    api_host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
+    api_port: int = 8080
+    api_keys_file: Path | None = Field(None, description="One key a line; required by the API process.")
+    wait_limit_seconds: float = Field(60.0, description="The longest that ?wait= may hold a request.")
+    flower_host: str = "127.0.0.1"
+    flower_port: int = 5555
+
+    flink_image: str = "headrace/flink:2.2.1"
+    flink_version: str = "v2_2"
+    flink_state_location: str = Field(
+        "file:///opt/headrace/state", description="A URI below which checkpoints, savepoints, HA and output go."
+    )
+    flink_state_volume: str = Field(
+        "", description="hostPath:/dir or pvc:claim, mounted at flink_state_location's path; empty for object storage."
+    )
+    flink_service_account: str = "flink"
+    flink_allowed_hosts: str = Field("", description="Where scripts may come from, with commas; host or host:port.")
+    flink_max_artifact_bytes: int = 50 * 1024 * 1024
+
+    worker_threads: int = 8
+    submit_deadline_seconds: float = 900.0
+    stop_deadline_seconds: float = 900.0
+    scale_deadline_seconds: float = 900.0
+    failure_grace_seconds: float = Field(
+        60.0, description="How long a JobManager that cannot start, or a failing upgrade, is given to mend itself."
+    )
+    sync_period_seconds: float = 5.0
+    relist_period_seconds: float = 120.0
+    redeliver_period_seconds: float = 10.0
+
+    log_level: str = "INFO"
+    log_json: bool = False
+
+    def described(self) -> dict[str, str]:
+        """What a process talks to, without credentials: for its start-up line."""
+        return {
+            "runtime": self.runtime,
+            "cluster": self.cluster,
+            "namespace": self.namespace,
+            "image": self.flink_image,
+            "kubernetes": str(self.kubeconfig or "in-cluster or ~/.kube/config"),
+            "mongodb": without_credentials(self.mongodb_url.get_secret_value()),
+            "redis": without_credentials(self.redis_url.get_secret_value()),
+            "kafka": self.kafka_bootstrap_servers,
+            "state": self.flink_state_location,
+        }
+
+
+def without_credentials(url: str) -> str:
+    """The URL with everything between `://` and `@` taken out."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url
+
+
+def load() -> Settings:
+    """Reads the environment. Raises ConfigurationError that names each variable and what is wrong with it."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = (f"HEADRACE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError("; ".join(problems)) from error
