@@ -12,9 +12,26 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from headrace.domain.deployments import Deployment, PodTrouble
+from headrace.domain.diff import Change
 from headrace.domain.jobs import Job, JobKey, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template
+
+__all__ = [
+    "Change",
+    "Clock",
+    "Fence",
+    "FlinkRuntime",
+    "HistoryGone",
+    "Inserted",
+    "JobFilter",
+    "JobManager",
+    "Lease",
+    "Page",
+    "Store",
+    "TaskQueue",
+    "WatchEvent",
+]
 
 
 class Clock(Protocol):
@@ -31,15 +48,6 @@ class Fence:
 
     uid: str
     sequence: int
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change in a deployment: `path` as keys from the root; `value` None with `removed` takes the key away."""
-
-    path: tuple[str, ...]
-    value: Any = None
-    removed: bool = False
 
 
 @dataclass(frozen=True)
