@@ -4,6 +4,7 @@ It must not know Headrace: the standard library is all that it may import, so th
 """
 
 import argparse
+import base64
 import hashlib
 import http.client
 import os
@@ -55,8 +56,8 @@ def split_url(url: str) -> tuple[urllib.parse.SplitResult, int | None]:
     try:
         parts = urllib.parse.urlsplit(url)
         return parts, parts.port or DEFAULT_PORTS.get(parts.scheme)
-    except ValueError as error:
-        raise FetchError(f"SCRIPT_URL is not a URL: {error}") from None
+    except ValueError:  # its text may quote a part of a password
+        raise FetchError("SCRIPT_URL is not a URL: its host or port cannot be read") from None
 
 
 def shown(url: str) -> str:
@@ -72,7 +73,7 @@ class CheckedRedirects(urllib.request.HTTPRedirectHandler):
         self._allowed = allowed
         self._followed = 0
 
-    def redirect_request(  # noqa: PLR0913 - the signature is urllib's
+    def redirect_request(
         self,
         req: urllib.request.Request,
         fp: IO[bytes],
@@ -85,6 +86,8 @@ class CheckedRedirects(urllib.request.HTTPRedirectHandler):
         if self._followed > MAX_REDIRECTS:
             raise FetchError(f"SCRIPT_URL {shown(req.full_url)} redirects more than {MAX_REDIRECTS} times")
         self._allowed.check(newurl)
+        if "@" in split_url(newurl)[0].netloc:
+            raise FetchError(f"SCRIPT_URL {shown(newurl)} refused: a redirect brought a user name with it")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -124,8 +127,6 @@ def without_user(url: str) -> tuple[str, str | None]:
     user_info, at, host = parts.netloc.rpartition("@")
     if not at:
         return url, None
-    import base64
-
     token = base64.b64encode(urllib.parse.unquote(user_info).encode()).decode()
     return urllib.parse.urlunsplit(parts._replace(netloc=host)), f"Basic {token}"
 
@@ -185,13 +186,17 @@ def fetch(given: argparse.Namespace) -> int:
     try:
         with appearing_whole(given.to) as into:
             found = download(into, given.url, given.allowed_hosts, given.max_bytes, given.timeout_seconds)
-            if given.sha256 and found != given.sha256.lower():
-                raise FetchError(f"SCRIPT_URL {shown(given.url)} has sha256 {found}, not {given.sha256.lower()}")
+            check_digest(given.url, found, given.sha256)
     except FetchError as error:
         return failed(str(error), given.termination_log)
     except OSError as error:
         return failed(f"SCRIPT_URL {shown(given.url)} cannot be stored at {given.to}: {error}", given.termination_log)
     return 0
+
+
+def check_digest(url: str, found: str, wanted: str | None) -> None:
+    if wanted and found != wanted.lower():
+        raise FetchError(f"SCRIPT_URL {shown(url)} has sha256 {found}, not {wanted.lower()}")
 
 
 def failed(reason: str, termination_log: Path) -> int:
