@@ -127,3 +127,25 @@ def sequence_of(deployment: Deployment) -> int:
     """The fence on the deployment: the sequence of the last operation that wrote it; 0 where there is none."""
     text = (deployment.metadata.annotations or {}).get(SEQUENCE_ANNOTATION, "0")
     return int(text) if text.isdigit() else 0
+
+
+def is_running(deployment: Deployment) -> bool:
+    """Whether the operator sees the job RUNNING under a JobManager that is READY."""
+    status = deployment.status
+    if status is None or status.job_status is None:
+        return False
+    return status.job_status.state == "RUNNING" and status.job_manager_deployment_status == "READY"
+
+
+def never_started(deployment: Deployment, was_running: bool) -> bool:
+    """Whether no JobManager of this run can have completed a checkpoint: none was ever READY."""
+    status = deployment.status
+    if was_running:
+        return False
+    return status is None or status.job_status is None or not status.job_status.start_time
+
+
+def is_behind(deployment: Deployment, generation: int | None) -> bool:
+    """Whether the operator has not begun to reconcile `generation` yet."""
+    observed = deployment.status.observed_generation if deployment.status else None
+    return observed is None or (generation is not None and observed < generation)

@@ -66,13 +66,13 @@ def render(job: Job, request: JobRequest, platform: Platform, stamp: Stamp) -> M
             "name": job.deployment_name,
             "namespace": job.namespace,
             "labels": metadata_labels(job, labels_of(request)),
-            "annotations": annotations(job, stamp),
+            "annotations": annotations_of(job, stamp),
         },
         "spec": spec,
     }
 
 
-def annotations(job: Job, stamp: Stamp) -> dict[str, str]:
+def annotations_of(job: Job, stamp: Stamp) -> dict[str, str]:
     """Ours on the deployment: whose it is, and the fence that every later write tests."""
     return {
         wire.JOB_ID_ANNOTATION: job.job_id,
@@ -100,6 +100,6 @@ def with_state(manifest: Manifest, state: str, job: Job, stamp: Stamp) -> Manife
     spec = {**manifest["spec"], "job": {**manifest["spec"]["job"], "state": state}}
     metadata = {
         **manifest["metadata"],
-        "annotations": {**manifest["metadata"]["annotations"], **annotations(job, stamp)},
+        "annotations": {**manifest["metadata"]["annotations"], **annotations_of(job, stamp)},
     }
     return {**manifest, "metadata": metadata, "spec": spec}

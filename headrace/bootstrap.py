@@ -1,0 +1,107 @@
+"""The one composition root: settings in, services with their adapters out. Called in each process, after any fork."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from headrace.adapters.celery_queue import CeleryQueue
+from headrace.adapters.flink_rest import RestJobManager
+from headrace.adapters.kubernetes import connect as connect_kubernetes
+from headrace.adapters.mongo import connect as connect_mongodb
+from headrace.domain.manifest import Platform
+from headrace.domain.operations import Kind
+from headrace.ports import Clock, FlinkRuntime, JobManager, Store, TaskQueue
+from headrace.services.accept import Accept, Place
+from headrace.services.execute import Execute
+from headrace.services.handle_event import HandleEvent
+from headrace.services.redeliver import Redeliver
+from headrace.services.sync import Scope, Sync
+from headrace.settings import Settings
+
+
+class SystemClock:
+    """The machine's time, in UTC."""
+
+    def now(self) -> datetime:
+        """The present moment, cut to milliseconds as MongoDB keeps it."""
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+@dataclass(frozen=True)
+class Services:
+    """Every use case, ready to be called, and the ports that processes look at for their own health."""
+
+    accept: Accept
+    execute: Execute
+    sync: Sync
+    redeliver: Redeliver
+    handle_event: HandleEvent
+    store: Store
+    queue: TaskQueue
+    runtime: FlinkRuntime
+    job_manager: JobManager
+    clock: Clock
+
+
+def services(settings: Settings) -> Services:
+    """Connects to what the settings name, lazily: no server is needed for this call to return."""
+    runtime = connect_kubernetes(settings.kubeconfig, settings.kubernetes_timeout_seconds)
+    return wired(
+        settings,
+        store=connect_mongodb(
+            settings.mongodb_url.get_secret_value(), settings.mongodb_database, settings.mongodb_timeout_seconds
+        ),
+        queue=CeleryQueue(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds),
+        runtime=runtime,
+        job_manager=RestJobManager(runtime.rest_url, settings.flink_rest_timeout_seconds),
+        clock=SystemClock(),
+    )
+
+
+def wired(
+    settings: Settings, *, store: Store, queue: TaskQueue, runtime: FlinkRuntime, job_manager: JobManager, clock: Clock
+) -> Services:
+    """The services over these ports: real ones in a process, in-memory ones in a test."""
+    platform = platform_of(settings)
+    holder = f"{socket.gethostname()}/{os.getpid()}/{threading.get_native_id()}"
+    accept = Accept(store, queue, runtime, clock, platform, _place(settings))
+    scope = Scope(settings.cluster, settings.namespace, settings.relist_period_seconds, settings.failure_grace_seconds)
+    return Services(
+        accept=accept,
+        execute=Execute(store, runtime, job_manager, clock, platform, accept.derive_job),
+        sync=Sync(store, runtime, queue, clock, scope, holder),
+        redeliver=Redeliver(store, queue, clock, holder, settings.redeliver_period_seconds),
+        handle_event=HandleEvent(accept, settings.tenant),
+        store=store,
+        queue=queue,
+        runtime=runtime,
+        job_manager=job_manager,
+        clock=clock,
+    )
+
+
+def platform_of(settings: Settings) -> Platform:
+    """What the installation gives every job."""
+    return Platform(
+        image=settings.flink_image,
+        flink_version=settings.flink_version,
+        state_location=settings.flink_state_location,
+        state_volume=settings.flink_state_volume,
+        service_account=settings.flink_service_account,
+        allowed_hosts=tuple(host.strip().lower() for host in settings.flink_allowed_hosts.split(",") if host.strip()),
+        max_artifact_bytes=settings.flink_max_artifact_bytes,
+    )
+
+
+def _place(settings: Settings) -> Place:
+    deadlines = {
+        Kind.SUBMIT: settings.submit_deadline_seconds,
+        Kind.STOP: settings.stop_deadline_seconds,
+        Kind.SCALE: settings.scale_deadline_seconds,
+    }
+    return Place(settings.cluster, settings.namespace, deadlines)

@@ -1,0 +1,306 @@
+"""Accepting a request: validate it whole, then one insert, the commit point. Knows no web or task framework.
+
+Nothing here writes to Kubernetes. What follows from the insert (the job's record) is derived and can be repaired.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from headrace.domain import lifecycle
+from headrace.domain.jobs import Desired, Job, JobKey, Phase, deployment_name
+from headrace.domain.manifest import Platform, Stamp, render
+from headrace.domain.operations import DESIRED_BY, Kind, Operation, Source, hash_of, operation_id
+from headrace.domain.templates import JobRequest, Template, parse_request, resolve
+from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
+from headrace.ports import Clock, FlinkRuntime, Store, TaskQueue
+
+JOB_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?")
+ATTEMPTS = 50
+"""How often a sequence that somebody else took first is tried anew."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An accepted operation, its job as the record has it, and whether this call stored the operation."""
+
+    operation: Operation
+    job: Job
+    created: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this installation puts jobs, and how long operations may take, in seconds."""
+
+    cluster: str
+    namespace: str
+    deadlines_seconds: Mapping[Kind, float]
+
+
+class Accept:
+    """Takes requests in. Each call is idempotent under its idempotency key."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: TaskQueue,
+        runtime: FlinkRuntime,
+        clock: Clock,
+        platform: Platform,
+        place: Place,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._runtime = runtime
+        self._clock = clock
+        self._platform = platform
+        self._place = place
+
+    def submit(
+        self,
+        *,
+        tenant: str,
+        job_id: str | None,
+        template_id: str | None,
+        job_config: Mapping[str, Any],
+        idempotency_key: str | None,
+        source: Source,
+        start_from: str | None = None,
+    ) -> Accepted:
+        """Accepts a SUBMIT: run 1 of a new job, or run n+1 of a settled one.
+
+        Without a job id the job is named after its template and the operation. `start_from` is `last`, or a
+        savepoint's path. Raises InvalidRequest, NotFound (template), Conflict (the job is not settled).
+        """
+        key = idempotency_key or str(uuid.uuid4())
+        asked = {
+            "template_id": template_id,
+            "job_config": _plain(job_config),
+            "start_from": start_from,
+            "job_id": job_id,
+        }
+        repeated = self._repeat_of(tenant, key, hash_of(Kind.SUBMIT, job_id or "", asked))
+        if repeated is not None:
+            return repeated
+        template = self._template(tenant, template_id)
+        request = self._checked(resolve(template.request if template else None, job_config))
+        named = job_id or _job_id_for(template, operation_id(tenant, key))
+        _check_job_id(named)
+        arguments = {
+            "request": request.model_dump(mode="json", exclude_none=True),
+            "template_id": template.template_id if template else None,
+            "template_version": template.version if template else None,
+            "start_from": start_from,
+        }
+        return self._insert(
+            JobKey(tenant, named), Kind.SUBMIT, arguments, hash_of(Kind.SUBMIT, job_id or "", asked), key, source
+        )
+
+    def stop(
+        self, *, tenant: str, job_id: str, idempotency_key: str | None, source: Source, force: bool = False
+    ) -> Accepted:
+        """Accepts a STOP: the run ends and its state is kept; with `force` it ends whether state can be kept or not."""
+        if not isinstance(force, bool):
+            raise InvalidRequest({"force": "must be true or false"})
+        return self._about(tenant, job_id, Kind.STOP, {"force": force}, idempotency_key, source)
+
+    def scale(
+        self, *, tenant: str, job_id: str, parallelism: int, idempotency_key: str | None, source: Source
+    ) -> Accepted:
+        """Accepts a SCALE to `parallelism` (1 to 100,000)."""
+        if isinstance(parallelism, bool) or not isinstance(parallelism, int) or not 1 <= parallelism <= 100_000:
+            raise InvalidRequest({"parallelism": "must be a whole number from 1 to 100000"})
+        return self._about(tenant, job_id, Kind.SCALE, {"parallelism": parallelism}, idempotency_key, source)
+
+    def render(
+        self, *, tenant: str, job_id: str | None, template_id: str | None, job_config: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The manifest that a submit would create, and nothing else. Raises as `submit` does."""
+        template = self._template(tenant, template_id)
+        request = self._checked(resolve(template.request if template else None, job_config))
+        named = job_id or _job_id_for(template, "00000000")
+        _check_job_id(named)
+        return render(self._new_job(JobKey(tenant, named)), request, self._platform, Stamp(1, "dry-run", 1))
+
+    def _about(
+        self,
+        tenant: str,
+        job_id: str,
+        kind: Kind,
+        arguments: Mapping[str, Any],
+        idempotency_key: str | None,
+        source: Source,
+    ) -> Accepted:
+        key = idempotency_key or str(uuid.uuid4())
+        body_hash = hash_of(kind, job_id, arguments)
+        return self._repeat_of(tenant, key, body_hash) or self._insert(
+            JobKey(tenant, job_id), kind, arguments, body_hash, key, source
+        )
+
+    def _insert(
+        self, job_key: JobKey, kind: Kind, arguments: Mapping[str, Any], body_hash: str, key: str, source: Source
+    ) -> Accepted:
+        for _ in range(ATTEMPTS):
+            job = self._store.job(job_key)
+            open_operations = self._store.open_operations_of(job_key)
+            if job is None and not open_operations and kind is not Kind.SUBMIT:
+                raise NotFound(f"job {job_key.job_id}: there is none of this name; GET jobs lists those that are")
+            refused = lifecycle.refusal(kind, job, open_operations)
+            if refused:
+                raise Conflict(refused)
+            operation = self._operation(job_key, kind, arguments, body_hash, key, source, job, open_operations)
+            try:
+                inserted = self._store.insert_operation(operation)
+            except LostRace:
+                continue
+            if inserted.operation.arguments_hash != body_hash:
+                raise _another_body(key, inserted.operation)
+            return self._accepted(inserted.operation, job, inserted.created)
+        raise Unavailable(f"job {job_key.job_id}: {ATTEMPTS} other requests were accepted at once; send this one again")
+
+    def _operation(
+        self,
+        job_key: JobKey,
+        kind: Kind,
+        arguments: Mapping[str, Any],
+        body_hash: str,
+        key: str,
+        source: Source,
+        job: Job | None,
+        open_operations: Sequence[Operation],
+    ) -> Operation:
+        now = self._clock.now()
+        known = max([job.last_sequence if job else 0, *(operation.sequence for operation in open_operations)])
+        later = self._store.operations_of(job_key, after=known)
+        return Operation(
+            id=operation_id(job_key.tenant, key),
+            tenant=job_key.tenant,
+            job_id=job_key.job_id,
+            sequence=max([known, *(operation.sequence for operation in later)]) + 1,
+            kind=kind,
+            arguments=arguments,
+            arguments_hash=body_hash,
+            idempotency_key=key,
+            source=source,
+            accepted_at=now,
+            updated_at=now,
+            deadline=now + timedelta(seconds=self._place.deadlines_seconds[kind]),
+        )
+
+    def _accepted(self, operation: Operation, job: Job | None, created: bool) -> Accepted:
+        stored = self.derive_job(operation, job) if created else job or self.derive_job(operation, None)
+        self._queue.wake(operation.key)
+        return Accepted(operation, stored, created)
+
+    def derive_job(self, operation: Operation, job: Job | None) -> Job:
+        """The job's record after this operation was accepted. Idempotent: also used to repair a lost one."""
+        for _ in range(ATTEMPTS):
+            found = job or self._store.job(operation.key) or self._store.insert_job(self._new_job(operation.key))
+            if found.last_sequence >= operation.sequence:
+                return found
+            try:
+                return self._store.replace_job(
+                    replace(
+                        found,
+                        desired=DESIRED_BY[operation.kind],
+                        last_sequence=operation.sequence,
+                        updated_at=self._clock.now(),
+                    )
+                )
+            except LostRace:
+                job = None
+        raise Unavailable(f"job {operation.job_id}: its record changes too often; send the request again")
+
+    def _new_job(self, key: JobKey) -> Job:
+        now = self._clock.now()
+        return Job(
+            tenant=key.tenant,
+            job_id=key.job_id,
+            cluster=self._place.cluster,
+            namespace=self._place.namespace,
+            deployment_name=deployment_name(key.job_id),
+            created_at=now,
+            updated_at=now,
+            desired=Desired.RUNNING,
+            phase=Phase.REQUESTED,
+        )
+
+    def _repeat_of(self, tenant: str, key: str, body_hash: str) -> Accepted | None:
+        stored = self._store.operation_by_key(tenant, key)
+        if stored is None:
+            return None
+        if stored.arguments_hash != body_hash:
+            raise _another_body(key, stored)
+        return self._accepted(stored, self._store.job(stored.key), created=False)
+
+    def _template(self, tenant: str, template_id: str | None) -> Template | None:
+        if template_id is None:
+            return None
+        template = self._store.template(tenant, template_id)
+        if template is None:
+            known = ", ".join(known.template_id for known in self._store.templates(tenant)) or "none yet"
+            raise InvalidRequest({"template_id": f"there is no template {template_id!r}; known: {known}"})
+        return template
+
+    def _checked(self, request: JobRequest) -> JobRequest:
+        """What only the installation can check: hosts, namespace and the Flink versions that the live CRD has."""
+        problems: dict[str, str] = {}
+        if isinstance(request.script, str) and not _host_is_allowed(request.script, self._platform.allowed_hosts):
+            allowed = ", ".join(self._platform.allowed_hosts) or "none: set HEADRACE_FLINK_ALLOWED_HOSTS"
+            problems["job_config.script"] = f"its host is not allowed; allowed: {allowed}"
+        if request.namespace not in (None, self._place.namespace):
+            problems["job_config.namespace"] = f"must be {self._place.namespace}, this tenant's own"
+        version = request.flink_version or self._platform.flink_version
+        known = self._known_flink_versions()
+        if known and version not in known:
+            problems["job_config.flink_version"] = f"{version} is not in the cluster's CRD: {', '.join(known)}"
+        if problems:
+            raise InvalidRequest(problems)
+        return parse_request(request.model_dump(mode="json", exclude_none=True))
+
+    def _known_flink_versions(self) -> Sequence[str]:
+        """The CRD's list; empty where Kubernetes cannot be asked now: an accept does not fail for that."""
+        try:
+            return self._runtime.flink_versions()
+        except Unavailable:
+            return ()
+
+
+def _another_body(key: str, stored: Operation) -> IdempotencyConflict:
+    return IdempotencyConflict(
+        f"idempotency key {key!r} was used for {stored.kind} of job {stored.job_id} with another body "
+        f"(operation {stored.id}); send a new key for a new request"
+    )
+
+
+def _check_job_id(job_id: str) -> None:
+    if not JOB_ID.fullmatch(job_id):
+        raise InvalidRequest(
+            {"job_id": "must be 1 to 100 letters, digits, '-', '_' or '.', with a letter or digit at both ends"}
+        )
+
+
+def _job_id_for(template: Template | None, unique: str) -> str:
+    """A name that the same idempotency key always gives."""
+    stem = template.template_id.lower() if template else "job"
+    stem = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:34].strip("-") or "job"
+    return f"{stem if stem[0].isalpha() else 'job-' + stem}-{unique.replace('-', '')[:8]}"
+
+
+def _host_is_allowed(url: str, allowed: Sequence[str]) -> bool:
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    return host in allowed or f"{host}:{parts.port}" in allowed
+
+
+def _plain(job_config: Any) -> Mapping[str, Any]:
+    if not isinstance(job_config, Mapping):
+        raise InvalidRequest({"job_config": "must be an object of overrides"})
+    return dict(job_config)

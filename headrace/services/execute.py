@@ -1,0 +1,442 @@
+"""Executing: a job's oldest open operation takes its next step, by one fenced write. Knows no task framework.
+
+Short and idempotent: running it again changes nothing that it already changed. It never waits for Flink; what
+an operation waits for is observed by Sync, which also says what is due next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from headrace.domain import diff
+from headrace.domain.deployments import (
+    JOB_ID_ANNOTATION,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    OPERATION_ANNOTATION,
+    TENANT_ANNOTATION,
+    Deployment,
+    is_behind,
+    is_running,
+    never_started,
+    sequence_of,
+)
+from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Phase, Transition
+from headrace.domain.manifest import Platform, Stamp, python_script, render, with_parallelism, with_state
+from headrace.domain.manifest.parts import metadata_labels
+from headrace.domain.operations import DUE, Kind, Operation, State, Step, supersedes
+from headrace.domain.templates import ScriptFile, parse_request
+from headrace.errors import LostRace, Refused, Unavailable
+from headrace.ports import Change, Clock, Fence, FlinkRuntime, JobManager, Store
+
+STEPS_AT_ONCE = 8
+"""An upper bound on the steps of one call; the next wake-up goes on from there."""
+
+FENCE_TRIES = 4
+
+
+class Execute:
+    """Carries out a job's oldest open operation."""
+
+    def __init__(
+        self,
+        store: Store,
+        runtime: FlinkRuntime,
+        job_manager: JobManager,
+        clock: Clock,
+        platform: Platform,
+        derive_job: Callable[[Operation, Job | None], Job],
+    ) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._job_manager = job_manager
+        self._clock = clock
+        self._platform = platform
+        self._derive_job = derive_job
+        self._carry_out: Mapping[tuple[Kind, Step], Callable[[Job, Operation], None]] = {
+            (Kind.SUBMIT, Step.BEGIN): self._clear,
+            (Kind.SUBMIT, Step.CLEAR): self._clear,
+            (Kind.SUBMIT, Step.CREATE): self._create,
+            (Kind.SCALE, Step.BEGIN): self._scale,
+            (Kind.SCALE, Step.WITHDRAW): self._withdraw,
+            (Kind.STOP, Step.BEGIN): self._suspend,
+            (Kind.STOP, Step.DELETE): self._delete,
+            (Kind.STOP, Step.WITHDRAW): self._withdraw,
+        }
+
+    def oldest_open_operation(self, key: JobKey) -> None:
+        """Takes the steps that are due, until one has to wait for an observation. Raises TransientError alone."""
+        for _ in range(STEPS_AT_ONCE):
+            if not self._one_step(key):
+                return
+
+    def _one_step(self, key: JobKey) -> bool:
+        open_operations = self._supersede(self._store.open_operations_of(key))
+        if not open_operations:
+            return False
+        operation = open_operations[0]
+        if operation.step not in DUE or self._is_too_early(operation):
+            return False
+        job = self._derive_job(operation, self._store.job(key))
+        try:
+            self._carry_out[operation.kind, operation.step](job, operation)
+        except LostRace:
+            return True
+        except Refused as error:
+            self._fail(job, operation, str(error))
+        return True
+
+    def _is_too_early(self, operation: Operation) -> bool:
+        return operation.not_before is not None and self._clock.now() < operation.not_before
+
+    def _supersede(self, open_operations: Sequence[Operation]) -> list[Operation]:
+        """Ends what a later open operation makes pointless (the closed table), oldest first."""
+        left = []
+        for index, operation in enumerate(open_operations):
+            later = next((o for o in open_operations[index + 1 :] if supersedes(o.kind, operation)), None)
+            if later is None:
+                left.append(operation)
+            else:
+                self._try_end(operation, State.SUPERSEDED, f"{later.kind} (operation {later.id}) came after it")
+        return left
+
+    # SUBMIT
+
+    def _clear(self, job: Job, operation: Operation) -> None:
+        """Before a run is created, what is left of the run before it has to be gone."""
+        live = self._runtime.get(job.namespace, job.deployment_name)
+        if live is None or _operation_of(live) == operation.id:
+            self._begin_run(job, operation)
+        elif not _is_of(live, job):
+            self._fail(job, operation, _name_is_taken(live))
+        elif sequence_of(live) > operation.sequence:
+            self._end(operation, State.SUPERSEDED, "a newer operation has written the deployment")
+        elif not self._keeps_state_of(job):
+            self._fail(job, operation, f"job {job.job_id}: a run of it is still there; send STOP first")
+        else:
+            self._runtime.delete(job.namespace, job.deployment_name, live.metadata.uid)
+            if operation.step is not Step.CLEAR:
+                self._move(operation, Step.CLEAR)
+            soon = self._clock.now() + timedelta(seconds=1)
+            self._write(replace(self._fresh(operation), not_before=soon))
+
+    def _keeps_state_of(self, job: Job) -> bool:
+        return job.phase in SETTLED or job.phase is Phase.REQUESTED
+
+    def _begin_run(self, job: Job, operation: Operation) -> None:
+        arguments = operation.arguments
+        start_from = arguments.get("start_from")
+        self._store.replace_job(
+            replace(
+                job,
+                run=job.run if job.applied_sequence == operation.sequence else job.run + 1,
+                applied_sequence=operation.sequence,
+                request=arguments["request"],
+                labels=arguments["request"].get("labels", {}),
+                template_id=arguments.get("template_id"),
+                template_version=arguments.get("template_version"),
+                start_from=job.savepoint_path if start_from == "last" else start_from,
+                desired=Desired.RUNNING,
+                deployment_uid=None,
+                resource_version=None,
+                flink_job_id=None,
+                start_time=None,
+                was_running=False,
+                failure_kept=False,
+                not_found_count=0,
+                trouble_since=None,
+                trouble_generation=None,
+                error="",
+                applied_manifest=None,
+                updated_at=self._clock.now(),
+            )
+        )
+        self._move(operation, Step.CREATE)
+
+    def _create(self, job: Job, operation: Operation) -> None:
+        request = parse_request(operation.arguments["request"])
+        manifest = render(job, request, self._platform, Stamp(operation.sequence, operation.id, job.run))
+        created = self._runtime.create(manifest) or self._runtime.get(job.namespace, job.deployment_name)
+        if created is None or _operation_of(created) != operation.id:
+            self._move(operation, Step.CLEAR)
+            return
+        if not self._still_wanted(operation):
+            self._runtime.delete(job.namespace, job.deployment_name, created.metadata.uid)
+            return
+        if isinstance(request.script, ScriptFile):
+            name = python_script.files_name(job, request.script)
+            files = {request.script.name: request.script.content}
+            self._runtime.put_files(created, name, files, metadata_labels(job, {}))
+        self._created(job, operation, manifest, created)
+
+    def _created(self, job: Job, operation: Operation, manifest: Mapping[str, Any], created: Deployment) -> None:
+        uid = created.metadata.uid
+        try:
+            self._write(
+                replace(
+                    operation,
+                    step=Step.AWAIT_RUNNING,
+                    state=State.RUNNING,
+                    generation=created.metadata.generation,
+                    deployment_uid=uid,
+                    not_before=None,
+                )
+            )
+        except LostRace:
+            if not self._still_wanted(operation):
+                self._runtime.delete(job.namespace, job.deployment_name, uid)
+            raise
+        self._remember(
+            job.key,
+            applied_manifest=manifest,
+            deployment_uid=uid,
+            generation=created.metadata.generation,
+            phase=Phase.SUBMITTING,
+            observation=Observation.FRESH,
+            observed_at=self._clock.now(),
+            reason="",
+        )
+
+    def _still_wanted(self, operation: Operation) -> bool:
+        """Reads the operation again: a worker that froze before its create must not bring a stopped job back."""
+        stored = self._store.operation(operation.tenant, operation.id)
+        later = self._store.open_operations_of(operation.key)
+        return stored is not None and stored.is_open and not any(o.kind is Kind.STOP for o in later)
+
+    # SCALE
+
+    def _scale(self, job: Job, operation: Operation) -> None:
+        if job.deployment_uid is None or job.applied_manifest is None or job.phase in SETTLED:
+            self._end(operation, State.FAILED, f"job {job.job_id} is {job.phase}: there is nothing to scale")
+            return
+        request = with_parallelism(parse_request(job.request), operation.arguments["parallelism"])
+        wanted = render(job, request, self._platform, self._stamp(job, operation))
+        self._apply(job, operation, wanted, Step.AWAIT_RUNNING)
+
+    # STOP
+
+    def _suspend(self, job: Job, operation: Operation) -> None:
+        live = self._runtime.get(job.namespace, job.deployment_name)
+        if live is None or not _is_of(live, job) or job.applied_manifest is None:
+            self._nothing_left(job, operation, live)
+            return
+        if job.deployment_uid != live.metadata.uid:
+            job = self._remember(job.key, deployment_uid=live.metadata.uid)
+        operation = self._keep_what_there_is(job, operation, live)
+        if operation.step is not Step.BEGIN:
+            return
+        status = live.status.job_status if live.status else None
+        operation = self._write(replace(operation, savepoint_before=status.upgrade_savepoint_path if status else None))
+        wanted = with_state(dict(job.applied_manifest or {}), "suspended", job, self._stamp(job, operation))
+        self._apply(job, operation, wanted, Step.AWAIT_SUSPENDED)
+
+    def _nothing_left(self, job: Job, operation: Operation, live: Deployment | None) -> None:
+        if live is not None and _is_of(live, job):
+            self._runtime.delete(job.namespace, job.deployment_name, live.metadata.uid)
+            self._remember(job.key, deployment_uid=live.metadata.uid)
+            self._move(operation, Step.AWAIT_GONE, deployment_uid=live.metadata.uid)
+            return
+        self._settle(job, Phase.CANCELLED, "stopped before it ran")
+        self._end(operation, State.SUCCEEDED, "nothing ran")
+
+    def _keep_what_there_is(self, job: Job, operation: Operation, live: Deployment) -> Operation:
+        """Before anything is suspended, the last checkpoint's path is on record, whatever becomes of the savepoint."""
+        running = is_running(live)
+        try:
+            path = self._last_checkpoint(job, live)
+        except Unavailable as error:
+            return self._without_checkpoint(job, operation, running, str(error))
+        path = path or job.start_from
+        if path:
+            self._store.add_savepoint(path, job.key, job.run, "checkpoint", self._clock.now())
+            return self._write(replace(operation, savepoint_path=path, state=State.RUNNING))
+        if running:
+            return self._write(replace(operation, state=State.RUNNING))
+        return self._move(operation, Step.DELETE)
+
+    def _last_checkpoint(self, job: Job, live: Deployment) -> str | None:
+        status = live.status.job_status if live.status else None
+        flink_job_id = (status.job_id if status else None) or job.flink_job_id
+        if flink_job_id is None or never_started(live, job.was_running):
+            return None
+        return self._job_manager.last_checkpoint(job.namespace, job.deployment_name, flink_job_id)
+
+    def _without_checkpoint(self, job: Job, operation: Operation, running: bool, why: str) -> Operation:
+        if operation.arguments.get("force"):
+            return self._move(operation, Step.DELETE)
+        if running:
+            return operation
+        if not job.was_running and not job.start_from:
+            return self._move(operation, Step.DELETE)
+        now = self._clock.now()
+        if now + timedelta(seconds=5) >= operation.deadline or operation.attempts >= 12:
+            reason = f"its last checkpoint cannot be read ({why}); nothing was deleted; force ends the run without it"
+            return self._end(operation, State.FAILED, reason)
+        return self._write(
+            replace(
+                operation,
+                state=State.RUNNING,
+                attempts=operation.attempts + 1,
+                not_before=now + timedelta(seconds=5),
+                step=Step.BEGIN,
+                reason=f"waiting for the JobManager: {why}",
+            )
+        )
+
+    def _delete(self, job: Job, operation: Operation) -> None:
+        if operation.savepoint_path:
+            kind = "savepoint" if "savepoint-" in operation.savepoint_path else "checkpoint"
+            self._store.add_savepoint(operation.savepoint_path, job.key, job.run, kind, self._clock.now())
+            job = self._remember(job.key, savepoint_path=operation.savepoint_path)
+        uid = operation.deployment_uid or job.deployment_uid
+        if uid is None or not self._runtime.delete(job.namespace, job.deployment_name, uid):
+            self._settle(job, Phase.CANCELLED, "stopped")
+            self._end(operation, State.SUCCEEDED, _stopped(operation))
+            return
+        self._move(operation, Step.AWAIT_GONE, deployment_uid=uid)
+
+    # every kind
+
+    def _withdraw(self, job: Job, operation: Operation) -> None:
+        """Takes a failed change back while the operator has not begun it; later that would be a redeploy of its own."""
+        live = self._runtime.get(job.namespace, job.deployment_name)
+        behind = live is not None and is_behind(live, operation.generation)
+        if live is not None and behind and live.metadata.uid == job.deployment_uid and job.applied_manifest is not None:
+            wanted = render(job, parse_request(job.request), self._platform, self._stamp(job, operation))
+            written = self._fenced(job, operation, diff.changes(job.applied_manifest, wanted))
+            if written is not None:
+                self._remember(job.key, applied_manifest=wanted, desired=Desired.RUNNING)
+        self._end(operation, State.FAILED, operation.failure or "withdrawn")
+
+    def _apply(self, job: Job, operation: Operation, wanted: Mapping[str, Any], then: Step) -> None:
+        """One fenced patch from the last applied manifest to `wanted`, then the step that waits for it."""
+        assert job.applied_manifest is not None  # noqa: S101 - the callers have looked
+        written = self._fenced(job, operation, diff.changes(job.applied_manifest, wanted))
+        if written is None:
+            return
+        self._write(
+            replace(
+                operation,
+                step=then,
+                state=State.RUNNING,
+                generation=written.metadata.generation,
+                deployment_uid=written.metadata.uid,
+                not_before=None,
+            )
+        )
+        self._remember(
+            job.key,
+            applied_manifest=wanted,
+            applied_sequence=operation.sequence,
+            generation=written.metadata.generation,
+        )
+
+    def _fenced(self, job: Job, operation: Operation, wished: Sequence[Change]) -> Deployment | None:
+        """Writes behind the fence; a fence that did not hold is read once and classified. None: the operation ended."""
+        assert job.deployment_uid is not None  # noqa: S101 - the callers have looked
+        fence, changes = Fence(job.deployment_uid, job.applied_sequence), list(wished)
+        for _ in range(FENCE_TRIES):
+            written = self._runtime.patch(job.namespace, job.deployment_name, fence, changes)
+            if written is not None:
+                return written
+            live = self._runtime.get_whole(job.namespace, job.deployment_name)
+            seen = self._runtime.get(job.namespace, job.deployment_name)
+            if live is None or seen is None or seen.metadata.uid != job.deployment_uid:
+                self._end(operation, State.FAILED, f"the deployment of job {job.job_id} was deleted outside Headrace")
+                return None
+            if sequence_of(seen) == operation.sequence and operation.step is not Step.WITHDRAW:
+                return seen
+            if sequence_of(seen) > operation.sequence:
+                self._end(operation, State.SUPERSEDED, "a newer operation has written the deployment")
+                return None
+            fence, changes = Fence(job.deployment_uid, sequence_of(seen)), diff.fitted(live, wished)
+        raise Unavailable(f"job {job.job_id}: its deployment changes too often to be patched; it is tried again")
+
+    def _stamp(self, job: Job, operation: Operation) -> Stamp:
+        return Stamp(operation.sequence, operation.id, job.run)
+
+    def _fail(self, job: Job, operation: Operation, reason: str) -> None:
+        if operation.kind is Kind.SUBMIT:
+            self._settle(job, Phase.REJECTED, reason)
+        self._end(self._fresh(operation), State.FAILED, reason)
+
+    def _settle(self, job: Job, phase: Phase, reason: str) -> None:
+        now = self._clock.now()
+        stored = self._remember(job.key, phase=phase, reason=reason, observed_at=now, observation=Observation.FRESH)
+        if job.phase is not phase:
+            self._store.add_transitions(
+                [
+                    Transition(
+                        tenant=job.tenant,
+                        job_id=job.job_id,
+                        run=stored.run,
+                        from_phase=job.phase,
+                        to_phase=phase,
+                        at=now,
+                        observed_at=now,
+                        reason=reason,
+                    )
+                ]
+            )
+
+    def _remember(self, key: JobKey, **facts: Any) -> Job:
+        """Writes facts into the job's record, whoever else writes it meanwhile."""
+        for _ in range(20):
+            job = self._store.job(key)
+            if job is None:
+                raise LostRace(f"job {key.job_id} has no record yet")
+            try:
+                return self._store.replace_job(replace(job, **facts, updated_at=self._clock.now()))
+            except LostRace:
+                continue
+        raise Unavailable(f"job {key.job_id}: its record changes too often; it is tried again")
+
+    def _fresh(self, operation: Operation) -> Operation:
+        return self._store.operation(operation.tenant, operation.id) or operation
+
+    def _move(self, operation: Operation, step: Step, **facts: Any) -> Operation:
+        return self._write(replace(operation, step=step, state=State.RUNNING, not_before=None, **facts))
+
+    def _end(self, operation: Operation, state: State, reason: str) -> Operation:
+        now = self._clock.now()
+        return self._write(replace(operation, state=state, reason=reason, ended_at=now))
+
+    def _try_end(self, operation: Operation, state: State, reason: str) -> None:
+        try:
+            self._end(operation, state, reason)
+        except LostRace:
+            stored = self._fresh(operation)
+            if stored.is_open:
+                self._end(stored, state, reason)
+
+    def _write(self, operation: Operation) -> Operation:
+        return self._store.replace_operation(replace(operation, updated_at=self._clock.now()))
+
+
+def _operation_of(deployment: Deployment) -> str | None:
+    return (deployment.metadata.annotations or {}).get(OPERATION_ANNOTATION)
+
+
+def _is_of(deployment: Deployment, job: Job) -> bool:
+    labels, annotations = deployment.metadata.labels or {}, deployment.metadata.annotations or {}
+    return (
+        labels.get(MANAGED_BY_LABEL) == MANAGED_BY
+        and annotations.get(JOB_ID_ANNOTATION) == job.job_id
+        and annotations.get(TENANT_ANNOTATION) == job.tenant
+    )
+
+
+def _name_is_taken(live: Deployment) -> str:
+    labels = live.metadata.labels or {}
+    owner = labels.get(MANAGED_BY_LABEL) or "somebody who set no app.kubernetes.io/managed-by label"
+    return (
+        f"a FlinkDeployment {live.metadata.namespace}/{live.metadata.name} exists and is not this job's: it belongs to "
+        f"{owner}; choose another job_id, or remove it"
+    )
+
+
+def _stopped(operation: Operation) -> str:
+    return f"state kept in {operation.savepoint_path}" if operation.savepoint_path else "the job had no state"

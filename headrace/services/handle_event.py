@@ -1,0 +1,114 @@
+"""A Kafka record that names an operation and its arguments becomes that operation. Knows no Kafka client.
+
+The record is JSON: {"operation": "SUBMIT", "template_id": …, "job_config": {…}, "job_id": …},
+{"operation": "STOP", "job_id": …, "force": false} or {"operation": "SCALE", "job_id": …, "parallelism": 2};
+`idempotency_key` may be set, else the topic's own id, the partition and the offset make one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from headrace.domain.operations import Kind, Source
+from headrace.errors import InvalidRequest
+from headrace.services.accept import Accept, Accepted
+
+FIELDS: Mapping[Kind, frozenset[str]] = {
+    Kind.SUBMIT: frozenset({"template_id", "job_config", "job_id", "start_from"}),
+    Kind.STOP: frozenset({"job_id", "force"}),
+    Kind.SCALE: frozenset({"job_id", "parallelism"}),
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a record stood. `topic_id` is the topic's own: one that was made anew starts at offset 0 again."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of a record that brings none."""
+        return f"kafka/{self.topic_id}/{self.partition}/{self.offset}"
+
+
+class HandleEvent:
+    """Accepts the operation that a record names. Idempotent under the record's key."""
+
+    def __init__(self, accept: Accept, tenant: str) -> None:
+        self._accept = accept
+        self._tenant = tenant
+
+    def handle(self, value: bytes, origin: Origin) -> Accepted:
+        """Returns once the operation is durable. Raises PermanentError for what can never be used."""
+        event = _parsed(value)
+        kind = _kind_of(event)
+        unknown = sorted(set(event) - FIELDS[kind] - {"operation", "idempotency_key"})
+        if unknown:
+            allowed = ", ".join(sorted(FIELDS[kind] | {"idempotency_key"}))
+            raise InvalidRequest(dict.fromkeys(unknown, f"unknown field of a {kind} event; allowed: {allowed}"))
+        source = Source(via="kafka", detail=asdict(origin))
+        key = event.get("idempotency_key") or origin.key
+        if not isinstance(key, str):
+            raise InvalidRequest({"idempotency_key": "must be text"})
+        return self._accepted(kind, event, key, source)
+
+    def _accepted(self, kind: Kind, event: Mapping[str, Any], key: str, source: Source) -> Accepted:
+        if kind is Kind.SUBMIT:
+            return self._accept.submit(
+                tenant=self._tenant,
+                job_id=_text(event, "job_id"),
+                template_id=_text(event, "template_id"),
+                job_config=event.get("job_config") or {},
+                start_from=_text(event, "start_from"),
+                idempotency_key=key,
+                source=source,
+            )
+        job_id = _text(event, "job_id")
+        if job_id is None:
+            raise InvalidRequest({"job_id": "is required"})
+        if kind is Kind.STOP:
+            return self._accept.stop(
+                tenant=self._tenant,
+                job_id=job_id,
+                force=event.get("force", False),
+                idempotency_key=key,
+                source=source,
+            )
+        return self._accept.scale(
+            tenant=self._tenant,
+            job_id=job_id,
+            parallelism=event.get("parallelism"),  # type: ignore[arg-type]  # checked there, with its message
+            idempotency_key=key,
+            source=source,
+        )
+
+
+def _parsed(value: bytes) -> Mapping[str, Any]:
+    try:
+        event = json.loads(value)
+    except ValueError as error:
+        raise InvalidRequest({"record": f"is not JSON in UTF-8: {error}"}) from error
+    if not isinstance(event, dict):
+        raise InvalidRequest({"record": "must be a JSON object"})
+    return event
+
+
+def _kind_of(event: Mapping[str, Any]) -> Kind:
+    named = event.get("operation")
+    if named not in FIELDS:
+        raise InvalidRequest({"operation": f"must be one of {', '.join(FIELDS)}"})
+    return Kind(named)
+
+
+def _text(event: Mapping[str, Any], field: str) -> str | None:
+    value = event.get(field)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest({field: "must be text"})
+    return value
