@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from pyflink.common import Encoder, Types, WatermarkStrategy
+from pyflink.common import Configuration, Encoder, Types, WatermarkStrategy
 from pyflink.datastream import KeyedProcessFunction, MapFunction, RuntimeContext, StreamExecutionEnvironment
 from pyflink.datastream.connectors.file_system import BucketAssigner, FileSink, RollingPolicy
 from pyflink.datastream.connectors.number_seq import NumberSequenceSource
@@ -87,7 +87,10 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
-    env = StreamExecutionEnvironment.get_execution_environment()
+    settings = Configuration()
+    # One number at a time: a checkpoint waits for the open bundle, and 1000 slow numbers would take a minute.
+    settings.set_string("python.fn-execution.bundle.size", "1")
+    env = StreamExecutionEnvironment.get_execution_environment(settings)
     build(env, given.output, given.rate)
     env.execute("counting")
 
