@@ -1,0 +1,131 @@
+"""One supervised local process: how it is started, asked whether it is ready, and stopped. Knows no Flink, no stack."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is to run. `address` is shown to people; `is_ready` must answer within a second or two and not raise."""
+
+    name: str
+    argv: Sequence[str]
+    is_ready: Callable[[], bool]
+    address: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready_timeout_seconds: float = 60.0
+    stop_timeout_seconds: float = 15.0
+
+
+class LocalProcess:
+    """A running Command. It dies with its parent, whatever happens to that (start it from the main thread)."""
+
+    def __init__(self, command: Command, log: Path, cwd: Path) -> None:
+        self.command = command
+        self.log = log
+        self._cwd = cwd
+        self._process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process' id, while there is one."""
+        return self._process.pid if self._process else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def start(self) -> None:
+        """Starts it; what it prints is appended to its log."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        parent = os.getpid()
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                list(self.command.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self._cwd,
+                env={**os.environ, **self.command.env},
+                start_new_session=True,
+                preexec_fn=lambda: _die_with(parent),
+            )
+        self.started_at = time.monotonic()
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL to its whole group where that is not enough."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(self.command.stop_timeout_seconds)
+        _kill_group(self._process.pid)
+        self._process.wait(10)
+
+    def log_tail(self, lines: int = 8) -> str:
+        """The end of what it printed."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _die_with(parent: int) -> None:
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _kill_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of the loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def answers(port: int, send: bytes = b"", expect: bytes = b"") -> bool:
+    """Whether a server on this port takes a connection, and gives `expect` for `send`."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.settimeout(1)
+            if send:
+                connection.sendall(send)
+                return expect in connection.recv(4096)
+            return True
+    except OSError:
+        return False

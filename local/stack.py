@@ -1,0 +1,281 @@
+"""The whole of Headrace as local processes: what runs, in which order, with which settings; and its supervision.
+
+Our own processes learn of laptop mode only through settings and a kubeconfig: nothing in them knows of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from celery import Celery
+
+from local import kube_apiserver, servers
+from local.process import Command, LocalProcess, free_port, is_free
+
+ROOT = Path(__file__).parent.parent
+PYTHON = sys.executable
+STEADY_SECONDS = 20.0
+"""A process that lived this long starts its count of restarts anew."""
+
+MOST_RESTARTS = 5
+
+
+class StackError(Exception):
+    """The stack cannot be up. The message is for a person and names the process, its log and what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `up` may be told. An address that is given replaces the local server of that kind."""
+
+    data: Path
+    api_port: int = 8080
+    flower_port: int = 5555
+    kubeconfig: Path | None = None
+    mongodb: str | None = None
+    kafka: str | None = None
+    redis: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class Stack:
+    """Starts the processes in dependency order, keeps them up, and stops them in the reverse order."""
+
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._say = say
+        self._data = options.data.resolve()
+        self._running: list[LocalProcess] = []
+        self._settings: dict[str, str] = {}
+
+    @property
+    def stack_file(self) -> Path:
+        """Where addresses, pids and logs are written for other commands."""
+        return self._data / "stack.json"
+
+    def up(self) -> None:
+        """Starts everything. Raises StackError, with everything stopped again, where a process does not come up."""
+        self._prepare()
+        try:
+            for command in self._commands():
+                self._start(command)
+        except BaseException:
+            self.stop()
+            raise
+        self._write_stack_file(ready=True)
+
+    def keep_up(self, is_stopping: Callable[[], bool]) -> None:
+        """Restarts what dies, until told to stop. Raises StackError where something dies again and again."""
+        while not is_stopping():
+            for process in self._running:
+                if process.exit_code is not None:
+                    self._restart(process)
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        """Stops everything, the last started first. Idempotent."""
+        while self._running:
+            process = self._running.pop()
+            process.stop()
+        if self.stack_file.exists():
+            self._write_stack_file(ready=False)
+
+    def _prepare(self) -> None:
+        self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name, port in (("api", self._options.api_port), ("flower", self._options.flower_port)):
+            if not is_free(port):
+                raise StackError(f"port {port} is taken: free it, or choose another with --{name}-port")
+        key_file = self._data / "api-keys"
+        if not key_file.exists():
+            key_file.write_text(f"{secrets.token_urlsafe(32)}\n")
+            key_file.chmod(0o600)
+
+    def _commands(self) -> Iterator[Command]:
+        yield from self._servers()
+        state = self._data / "state"
+        state.mkdir(exist_ok=True)
+        self._settings |= {
+            "HEADRACE_API_PORT": str(self._options.api_port),
+            "HEADRACE_API_KEYS_FILE": str(self._data / "api-keys"),
+            "HEADRACE_FLOWER_PORT": str(self._options.flower_port),
+            "HEADRACE_FLINK_STATE_LOCATION": f"file://{state}",
+            "HEADRACE_FLINK_STATE_VOLUME": f"hostPath:{state}",
+            "HEADRACE_FLINK_ALLOWED_HOSTS": "127.0.0.1",
+            "HEADRACE_FLINK_IMAGE": "headrace/flink:2.2.1",
+            "PYTHONPATH": str(ROOT),
+            **self._options.env,
+        }
+        self._migrate()
+        yield from self._ours()
+
+    def _servers(self) -> Iterator[Command]:
+        options = self._options
+        if options.redis is None:
+            yield servers.redis(port := free_port(), self._data / "redis")
+        self._settings["HEADRACE_REDIS_URL"] = options.redis or f"redis://127.0.0.1:{port}/0"
+        if options.mongodb is None:
+            yield servers.mongodb(port := free_port(), self._data / "mongodb")
+        self._settings["HEADRACE_MONGODB_URL"] = options.mongodb or f"mongodb://127.0.0.1:{port}"
+        if options.kafka is None:
+            yield servers.kafka(port := free_port())
+        self._settings["HEADRACE_KAFKA_BOOTSTRAP_SERVERS"] = options.kafka or f"127.0.0.1:{port}"
+        if options.kubeconfig is None:
+            yield from self._kubernetes()
+            self._settings["HEADRACE_KUBECONFIG"] = str(self._data / "kubeconfig")
+            yield self._operator()
+        else:
+            self._settings["HEADRACE_KUBECONFIG"] = str(options.kubeconfig.resolve())
+
+    def _kubernetes(self) -> Iterator[Command]:
+        folder, port = self._data / "kubernetes", free_port()
+        assets = os.environ.get("KUBEBUILDER_ASSETS")
+        kubeconfig = self._data / "kubeconfig"
+        if assets:
+            etcd_port = free_port()
+            yield kube_apiserver.etcd(Path(assets), folder, etcd_port, free_port())
+            yield kube_apiserver.apiserver(Path(assets), folder, etcd_port, port)
+            token, certificate = kube_apiserver.write_credentials(folder), folder / "certs" / "apiserver.crt"
+            kube_apiserver.write_kubeconfig(kubeconfig, f"https://127.0.0.1:{port}", token, certificate)
+            return
+        token, url = kube_apiserver.write_credentials(folder), f"http://127.0.0.1:{port}"
+        kube_apiserver.write_kubeconfig(kubeconfig, url, token)
+        argv = [PYTHON, "-m", "local.kubernetes_api", "--port", str(port), "--data-dir", str(folder)]
+        argv += ["--token-file", str(folder / "token")]
+        yield Command("kubernetes", argv, lambda: servers.http_answers(f"{url}/readyz"), url)
+
+    def _operator(self) -> Command:
+        argv = [PYTHON, "-m", "local.flink_operator", "--kubeconfig", str(self._data / "kubeconfig")]
+        argv += ["--namespace", "default", "--data-dir", str(self._data / "flink")]
+        return Command("flink-operator", argv, lambda: True, "namespace default", stop_timeout_seconds=30)
+
+    def _migrate(self) -> None:
+        done = subprocess.run(
+            [PYTHON, "-m", "headrace.migrate"],
+            cwd=ROOT,
+            env={**os.environ, **self._settings},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StackError(f"headrace-migrate failed: {(done.stderr or done.stdout).strip()[-500:]}")
+
+    def _ours(self) -> Iterator[Command]:
+        env = self._settings
+        api = f"http://127.0.0.1:{self._options.api_port}"
+        flower = f"http://127.0.0.1:{self._options.flower_port}"
+        yield self._module("worker", "worker", lambda: self._workers_answer(1), stop_timeout_seconds=30)
+        yield self._module("sync", "worker", lambda: self._workers_answer(2), "--queues", "flink.sync")
+        yield self._module("beat", "beat", lambda: True)
+        yield self._module("consumer", "consumer", lambda: True)
+        yield Command("api", [PYTHON, "-m", "api"], lambda: servers.http_answers(f"{api}/livez"), api, env)
+        yield Command(
+            "flower",
+            [PYTHON, "-m", "worker.flower"],
+            lambda: servers.http_answers(f"{flower}/healthcheck"),
+            flower,
+            env,
+        )
+
+    def _module(
+        self, name: str, module: str, is_ready: Callable[[], bool], *arguments: str, stop_timeout_seconds: float = 15
+    ) -> Command:
+        argv = [PYTHON, "-m", module, *arguments]
+        return Command(name, argv, is_ready, env=self._settings, stop_timeout_seconds=stop_timeout_seconds)
+
+    def _workers_answer(self, count: int) -> bool:
+        with Celery(broker=self._settings["HEADRACE_REDIS_URL"]) as app:
+            return len(app.control.ping(timeout=1.0)) >= count
+
+    def _start(self, command: Command) -> None:
+        process = LocalProcess(command, self._data / "logs" / f"{command.name}.log", ROOT)
+        process.start()
+        self._running.append(process)
+        self._write_stack_file(ready=False)
+        deadline = process.started_at + command.ready_timeout_seconds
+        while not command.is_ready() or time.monotonic() - process.started_at < 0.5:
+            if process.exit_code is not None:
+                raise _cannot_start(process, f"exited with {process.exit_code}")
+            if time.monotonic() > deadline:
+                raise _cannot_start(process, f"was not ready after {command.ready_timeout_seconds:.0f} s")
+            time.sleep(0.1)
+        self._say(f"  {command.name:<15} pid {process.pid:<8} {command.address}")
+
+    def _restart(self, process: LocalProcess) -> None:
+        process.restarts = 1 if time.monotonic() - process.started_at > STEADY_SECONDS else process.restarts + 1
+        if process.restarts > MOST_RESTARTS:
+            raise _cannot_start(process, f"died {process.restarts} times in a row, last with {process.exit_code}")
+        self._say(f"  {process.command.name} died with {process.exit_code}; starting it again")
+        process.stop()
+        process.start()
+        self._write_stack_file(ready=True)
+
+    def _write_stack_file(self, ready: bool) -> None:
+        content = {
+            "ready": ready,
+            "supervisor_pid": os.getpid(),
+            "api_url": f"http://127.0.0.1:{self._options.api_port}",
+            "api_key_file": str(self._data / "api-keys"),
+            "flower_url": f"http://127.0.0.1:{self._options.flower_port}",
+            "kubeconfig": self._settings.get("HEADRACE_KUBECONFIG", ""),
+            "mongodb_url": self._settings.get("HEADRACE_MONGODB_URL", ""),
+            "redis_url": self._settings.get("HEADRACE_REDIS_URL", ""),
+            "kafka_bootstrap_servers": self._settings.get("HEADRACE_KAFKA_BOOTSTRAP_SERVERS", ""),
+            "processes": {p.command.name: {"pid": p.pid, "log": str(p.log)} for p in self._running},
+        }
+        part = self.stack_file.with_suffix(".part")
+        part.write_text(json.dumps(content, indent=2))
+        part.replace(self.stack_file)
+
+
+def _cannot_start(process: LocalProcess, what: str) -> StackError:
+    return StackError(f"{process.command.name} {what}; its log is {process.log}, which ends:\n{process.log_tail()}")
+
+
+def read_stack_file(data: Path) -> dict[str, object] | None:
+    """What `up` wrote, or None where no stack was ever up in this folder."""
+    file = data / "stack.json"
+    if not file.exists():
+        return None
+    content: dict[str, object] = json.loads(file.read_text())
+    return content
+
+
+def is_alive(pid: object) -> bool:
+    """Whether a process of this id runs (a zombie does not)."""
+    if not isinstance(pid, int):
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return False
+
+
+def down(data: Path, erase: bool, timeout_seconds: float = 60.0) -> str:
+    """Stops the stack of this folder, if it is up; with `erase` its data goes too. Returns a line for a person."""
+    content = read_stack_file(data)
+    said = "nothing was up"
+    if content and is_alive(content["supervisor_pid"]):
+        pid = int(str(content["supervisor_pid"]))
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + timeout_seconds
+        while is_alive(pid):
+            if time.monotonic() > deadline:
+                raise StackError(f"the stack (pid {pid}) did not stop within {timeout_seconds:.0f} s; kill it by hand")
+            time.sleep(0.1)
+        said = "stopped"
+    if erase:
+        shutil.rmtree(data, ignore_errors=True)
+        return f"{said}; its data in {data} is erased"
+    return f"{said}; its data stays in {data}"
