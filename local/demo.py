@@ -1,0 +1,283 @@
+"""`./run demo`: the whole of Headrace on real Flink, shown step by step, and checked at each.
+
+It acts as three kinds of user do (HTTP, a bare Celery producer, a Kafka record) and believes only what MongoDB,
+Flower and the jobs' own output say. Anything that did not happen ends it with the process and the log to look at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from local.process import free_port
+from local.stack import PYTHON, ROOT, StackError, down, is_alive, read_stack_file
+
+TEMPLATE = ROOT / "examples" / "templates" / "counting.yaml"
+START_TIMEOUT_SECONDS = 120.0
+PHASE_TIMEOUT_SECONDS = 150.0
+JOBS = ("orders", "clicks", "payments")
+
+
+class DemoFailure(Exception):
+    """Something did not happen. The message names it, the process that should have done it, and that one's log."""
+
+
+def run_demo(*, keep: bool, data: Path | None) -> int:
+    """Runs the demo in a data folder of its own; returns the exit code."""
+    folder = data or Path(tempfile.mkdtemp(prefix="headrace-demo-"))
+    demo = Demo(folder)
+    begun = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stays = False
+    try:
+        demo.run()
+        say(f"\ndone in {time.monotonic() - begun:.0f} s")
+        stays = keep
+        if keep:
+            say(f"still up, as asked: ./run down --data {folder} stops it")
+        return 0
+    except (DemoFailure, StackError) as error:
+        say(f"\nthe demo failed: {error}")
+        return 1
+    except httpx.HTTPError as error:
+        say(f"\nthe demo failed: the API did not answer: {error!r}; its log is {demo.log_of('api')}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nstopped by Ctrl-C")
+        return 130
+    finally:
+        if not stays:
+            demo.close()
+
+
+class Demo:
+    """One run of the demo against a stack of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._stack: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Every step in its order. Raises DemoFailure."""
+        self._start_stack()
+        self._register_template()
+        self._submit_three_ways()
+        self._show_records()
+        counts = self._counts()
+        self._scale(JOBS[0], 2)
+        self._await_growth(counts)
+        for job_id in JOBS:
+            self._stop(job_id)
+        self._show_ends()
+
+    def close(self) -> None:
+        """Stops the stack and everything that it started."""
+        down(self._folder, erase=False)
+        if self._supervisor is not None:
+            self._supervisor.wait(60)
+
+    def log_of(self, process: str) -> str:
+        """Where a process' log is."""
+        return str(self._folder / "logs" / f"{process}.log")
+
+    def _start_stack(self) -> None:
+        say(f"1. the stack, with its data in {self._folder}")
+        ports = ["--api-port", str(free_port()), "--flower-port", str(free_port())]
+        argv = [PYTHON, "-m", "local", "up", "--data", str(self._folder), *ports]
+        self._supervisor = subprocess.Popen(argv, cwd=ROOT, start_new_session=True)
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while True:
+            self._stack = read_stack_file(self._folder) or {}
+            if self._stack.get("ready"):
+                return
+            if self._supervisor.poll() is not None:
+                raise DemoFailure("the stack did not come up; the process that failed and its log are named above")
+            if time.monotonic() > deadline:
+                raise DemoFailure(f"the stack was not up after {START_TIMEOUT_SECONDS:.0f} s; see {self._folder}/logs")
+            time.sleep(0.2)
+
+    def _register_template(self) -> None:
+        body = yaml.safe_load(TEMPLATE.read_text())
+        script = (TEMPLATE.parent / body["script"]).resolve()
+        text = script.read_text()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        body["script"] = {"name": script.name, "content": text, "sha256": digest}
+        self._call("POST", "/api/v1/flink/templates", body)
+        say(f"2. template {body['template_id']} is registered, from {TEMPLATE.relative_to(ROOT)}")
+
+    def _submit_three_ways(self) -> None:
+        first, second, third = JOBS
+        answer = self._call(
+            "POST", "/api/v1/flink/jobs/submit", {"template_id": "counting", "job_id": first, "job_config": {}}
+        )
+        say(f"3. {first} submitted by HTTP: operation {answer['operation']['id']}")
+        self._await_phase(first, "RUNNING")
+        broker = ("--broker", self._stack["redis_url"])
+        self._example("submit_by_celery.py", *broker, "--template-id", "counting", "--job-id", second)
+        say(f"4. {second} submitted by a bare Celery send_task")
+        servers = ("--bootstrap-servers", self._stack["kafka_bootstrap_servers"])
+        self._example("submit_by_kafka.py", *servers, "--template-id", "counting", "--job-id", third)
+        say(f"5. {third} submitted by a Kafka record")
+        self._await_phase(second, "RUNNING")
+        self._await_phase(third, "RUNNING", process="consumer")
+
+    def _show_records(self) -> None:
+        say("6. the jobs, as MongoDB has them")
+        for job in sorted(self._records()["jobs"], key=lambda job: str(job["job_id"])):
+            say(f"     {job['job_id']:<10} {job['phase']:<10} run {job['run']}  Flink job {job['flink_job_id']}")
+        tasks = self._flower_tasks()
+        say("7. the tasks, as Flower has them")
+        for name, states in sorted(tasks.items()):
+            say(f"     {name:<20} {', '.join(f'{state} {count}' for state, count in sorted(states.items()))}")
+        if not tasks.get("flink.submit"):
+            raise self._failure("Flower knows of no flink.submit task", "flower")
+
+    def _flower_tasks(self) -> dict[str, dict[str, int]]:
+        answer = httpx.get(f"{self._stack['flower_url']}/api/tasks", timeout=10, trust_env=False)
+        if not answer.is_success:
+            raise self._failure(f"Flower answered {answer.status_code} to /api/tasks", "flower")
+        found: dict[str, dict[str, int]] = {}
+        for task in answer.json().values():
+            states = found.setdefault(task["name"] or "?", {})
+            states[task["state"]] = states.get(task["state"], 0) + 1
+        return found
+
+    def _scale(self, job_id: str, parallelism: int) -> None:
+        answer = self._call("POST", f"/api/v1/flink/jobs/{job_id}/scale", {"parallelism": parallelism})
+        say(f"8. {job_id} is scaled from 1 to {parallelism}")
+        self._await_operation(answer["operation"]["id"])
+
+    def _stop(self, job_id: str) -> None:
+        answer = self._call("POST", f"/api/v1/flink/jobs/{job_id}/stop", {})
+        say(f"10. {job_id} is stopped with a savepoint")
+        self._await_operation(answer["operation"]["id"])
+
+    def _show_ends(self) -> None:
+        records = self._records()
+        say("11. what was kept, and what each job went through")
+        for job in sorted(records["jobs"], key=lambda job: str(job["job_id"])):
+            path = str(job["savepoint_path"] or "")
+            metadata = Path(re.sub(r"^file:/*", "/", path)) / "_metadata"
+            history = [t for t in records["transitions"] if t["job_id"] == job["job_id"]]
+            phases = [history[0]["from"], *(t["to"] for t in sorted(history, key=lambda t: str(t["at"])))]
+            say(f"     {job['job_id']:<10} {path}\n{'':16}{' > '.join(phases)}")
+            if job["phase"] != "CANCELLED":
+                raise self._failure(f"{job['job_id']} is {job['phase']} and not CANCELLED", "sync")
+            if not metadata.is_file():
+                raise self._failure(f"{job['job_id']}: there is no savepoint in {path!r}", "flink-operator")
+
+    def _counts(self) -> dict[str, int]:
+        say("9. each job's output")
+        counts = {job_id: self._await_count(job_id, above=0) for job_id in JOBS}
+        for job_id, count in counts.items():
+            say(f"     {job_id:<10} has counted {count}")
+        return counts
+
+    def _await_growth(self, before: dict[str, int]) -> None:
+        for job_id, count in before.items():
+            grown = self._await_count(job_id, above=count)
+            say(f"     {job_id:<10} has gone on from {count} to {grown}")
+
+    def _await_count(self, job_id: str, above: int) -> int:
+        count = 0
+
+        def has_grown() -> bool:
+            nonlocal count
+            count = self._count(job_id)
+            return count > above
+
+        self._wait(has_grown, f"{job_id}: its output to grow beyond {above}", "flink-operator", lambda: str(count))
+        return count
+
+    def _count(self, job_id: str) -> int:
+        """The sum of the highest count of each key in the job's output."""
+        highest: dict[str, int] = {}
+        for part in (self._folder / "state" / "output" / job_id).rglob("part-*"):
+            for line in part.read_text(errors="replace").splitlines():
+                key, _, count = line.rpartition(",")
+                if count.isdigit():
+                    highest[key] = max(highest.get(key, 0), int(count))
+        return sum(highest.values())
+
+    def _await_phase(self, job_id: str, phase: str, process: str = "sync") -> None:
+        seen = "no record yet"
+
+        def is_there() -> bool:
+            nonlocal seen
+            job = next((j for j in self._records()["jobs"] if j["job_id"] == job_id), None)
+            seen = f"{job['phase']} {job['reason'] or ''}".strip() if job else seen
+            if job and job["phase"] in ("FAILED", "REJECTED"):
+                raise self._failure(f"{job_id} is {seen}", "flink-operator")
+            return bool(job and job["phase"] == phase)
+
+        self._wait(is_there, f"{job_id} to be {phase}", process, lambda: seen)
+
+    def _await_operation(self, operation_id: str) -> None:
+        operation: dict[str, Any] = {}
+
+        def has_ended() -> bool:
+            operation.update(self._call("GET", f"/api/v1/flink/operations/{operation_id}")["operation"])
+            return operation["state"] not in ("ACCEPTED", "RUNNING")
+
+        self._wait(has_ended, "the operation to end", "sync", lambda: f"{operation['state']} {operation['step']}")
+        if operation["state"] != "SUCCEEDED":
+            raise self._failure(f"the operation ended {operation['state']}: {operation['reason']}", "worker")
+
+    def _wait(self, is_there: Callable[[], bool], what: str, process: str, progress: Callable[[], str]) -> None:
+        begun = time.monotonic()
+        shown = 0.0
+        while not is_there():
+            waited = time.monotonic() - begun
+            if self._supervisor is not None and self._supervisor.poll() is not None:
+                raise DemoFailure("the stack went down; the process that failed and its log are named above")
+            if waited > PHASE_TIMEOUT_SECONDS:
+                raise self._failure(f"waited {waited:.0f} s for {what}; last seen: {progress()}", process)
+            if waited - shown >= 5:
+                shown = waited
+                say(f"     … {waited:3.0f} s, waiting for {what}; now: {progress()}")
+            time.sleep(0.5)
+
+    def _failure(self, what: str, process: str) -> DemoFailure:
+        entry = self._stack.get("processes", {}).get(process, {})
+        state = "up" if is_alive(entry.get("pid")) else "down"
+        return DemoFailure(f"{what}\nlook at {process} ({state}), whose log is {self.log_of(process)}")
+
+    def _records(self) -> dict[str, Any]:
+        output = self._example("read_jobs.py", "--mongodb", self._stack["mongodb_url"])
+        records: dict[str, Any] = json.loads(output)
+        return records
+
+    def _example(self, name: str, *arguments: str) -> str:
+        argv = [PYTHON, str(ROOT / "examples" / name), *arguments]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise DemoFailure(f"examples/{name} failed: {done.stderr.strip()[-400:]}")
+        return done.stdout
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        key = Path(self._stack["api_key_file"]).read_text().split()[0]
+        headers = {"Authorization": f"Bearer {key}"}
+        url = self._stack["api_url"] + path
+        answer = httpx.request(method, url, json=body, headers=headers, timeout=30, trust_env=False)
+        if not answer.is_success:
+            raise self._failure(f"{method} {path} answered {answer.status_code}: {answer.text[:400]}", "api")
+        content: dict[str, Any] = answer.json()
+        return content
+
+
+def say(line: str) -> None:
+    """A line for the person who watches."""
+    print(line, flush=True)
