@@ -16,6 +16,7 @@ from headrace.domain.manifest import Platform
 from headrace.domain.operations import Kind
 from headrace.ports import Clock, FlinkRuntime, JobManager, Store, TaskQueue
 from headrace.services.accept import Accept, Place
+from headrace.services.deadlines import Deadlines
 from headrace.services.execute import Execute
 from headrace.services.handle_event import HandleEvent
 from headrace.services.redeliver import Redeliver
@@ -71,11 +72,12 @@ def wired(
     holder = f"{socket.gethostname()}/{os.getpid()}/{threading.get_native_id()}"
     accept = Accept(store, queue, runtime, clock, platform, _place(settings))
     scope = Scope(settings.cluster, settings.namespace, settings.relist_period_seconds, settings.failure_grace_seconds)
+    deadlines = Deadlines(store, clock, holder, settings.redeliver_period_seconds)
     return Services(
         accept=accept,
         execute=Execute(store, runtime, job_manager, clock, platform, accept.derive_job),
-        sync=Sync(store, runtime, queue, clock, scope, holder),
-        redeliver=Redeliver(store, queue, clock, holder, settings.redeliver_period_seconds),
+        sync=Sync(store, runtime, queue, clock, deadlines, scope, holder),
+        redeliver=Redeliver(store, queue, clock, deadlines, holder),
         handle_event=HandleEvent(accept, settings.tenant),
         store=store,
         queue=queue,

@@ -82,7 +82,10 @@ class Execute:
             return False
         job = self._derive_job(operation, self._store.job(key))
         try:
-            self._carry_out[operation.kind, operation.step](job, operation)
+            if operation.step is not Step.WITHDRAW and self._clock.now() >= operation.deadline:
+                self._fail(job, operation, f"its deadline passed at step {operation.step}")
+            else:
+                self._carry_out[operation.kind, operation.step](job, operation)
         except LostRace:
             return True
         except Refused as error:
@@ -117,11 +120,20 @@ class Execute:
         elif not self._keeps_state_of(job):
             self._fail(job, operation, f"job {job.job_id}: a run of it is still there; send STOP first")
         else:
+            self._record_state(job, live)
             self._runtime.delete(job.namespace, job.deployment_name, live.metadata.uid)
-            if operation.step is not Step.CLEAR:
-                self._move(operation, Step.CLEAR)
             soon = self._clock.now() + timedelta(seconds=1)
-            self._write(replace(self._fresh(operation), not_before=soon))
+            self._write(replace(operation, step=Step.CLEAR, state=State.RUNNING, not_before=soon))
+
+    def _record_state(self, job: Job, live: Deployment) -> None:
+        """What a failed run leaves is on record before it is deleted, where its JobManager still answers."""
+        try:
+            path = self._last_checkpoint(job, live)
+        except Unavailable:
+            return
+        if path and path != job.savepoint_path:
+            self._store.add_savepoint(path, job.key, job.run, "checkpoint", self._clock.now())
+            self._remember(job.key, savepoint_path=path)
 
     def _keeps_state_of(self, job: Job) -> bool:
         return job.phase in SETTLED or job.phase is Phase.REQUESTED
@@ -129,6 +141,8 @@ class Execute:
     def _begin_run(self, job: Job, operation: Operation) -> None:
         arguments = operation.arguments
         start_from = arguments.get("start_from")
+        self._settle(job, Phase.REQUESTED, "")
+        job = self._store.job(job.key) or job
         self._store.replace_job(
             replace(
                 job,
@@ -174,31 +188,21 @@ class Execute:
 
     def _created(self, job: Job, operation: Operation, manifest: Mapping[str, Any], created: Deployment) -> None:
         uid = created.metadata.uid
-        try:
-            self._write(
-                replace(
-                    operation,
-                    step=Step.AWAIT_RUNNING,
-                    state=State.RUNNING,
-                    generation=created.metadata.generation,
-                    deployment_uid=uid,
-                    not_before=None,
-                )
-            )
-        except LostRace:
-            if not self._still_wanted(operation):
-                self._runtime.delete(job.namespace, job.deployment_name, uid)
-            raise
         self._remember(
             job.key,
             applied_manifest=manifest,
             deployment_uid=uid,
             generation=created.metadata.generation,
-            phase=Phase.SUBMITTING,
             observation=Observation.FRESH,
             observed_at=self._clock.now(),
             reason="",
         )
+        try:
+            self._move(operation, Step.AWAIT_RUNNING, generation=created.metadata.generation, deployment_uid=uid)
+        except LostRace:
+            if not self._still_wanted(operation):
+                self._runtime.delete(job.namespace, job.deployment_name, uid)
+            raise
 
     def _still_wanted(self, operation: Operation) -> bool:
         """Reads the operation again: a worker that froze before its create must not bring a stopped job back."""
@@ -317,22 +321,13 @@ class Execute:
         written = self._fenced(job, operation, diff.changes(job.applied_manifest, wanted))
         if written is None:
             return
-        self._write(
-            replace(
-                operation,
-                step=then,
-                state=State.RUNNING,
-                generation=written.metadata.generation,
-                deployment_uid=written.metadata.uid,
-                not_before=None,
-            )
-        )
         self._remember(
             job.key,
             applied_manifest=wanted,
             applied_sequence=operation.sequence,
             generation=written.metadata.generation,
         )
+        self._move(operation, then, generation=written.metadata.generation, deployment_uid=written.metadata.uid)
 
     def _fenced(self, job: Job, operation: Operation, wished: Sequence[Change]) -> Deployment | None:
         """Writes behind the fence; a fence that did not hold is read once and classified. None: the operation ended."""
@@ -364,6 +359,7 @@ class Execute:
         self._end(self._fresh(operation), State.FAILED, reason)
 
     def _settle(self, job: Job, phase: Phase, reason: str) -> None:
+        """A phase that no observation can show, since there is no deployment; with its place in the history."""
         now = self._clock.now()
         stored = self._remember(job.key, phase=phase, reason=reason, observed_at=now, observation=Observation.FRESH)
         if job.phase is not phase:

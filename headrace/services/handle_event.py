@@ -101,10 +101,10 @@ def _parsed(value: bytes) -> Mapping[str, Any]:
 
 
 def _kind_of(event: Mapping[str, Any]) -> Kind:
-    named = event.get("operation")
-    if named not in FIELDS:
-        raise InvalidRequest({"operation": f"must be one of {', '.join(FIELDS)}"})
-    return Kind(named)
+    try:
+        return Kind(str(event.get("operation")))
+    except ValueError as error:
+        raise InvalidRequest({"operation": f"must be one of {', '.join(FIELDS)}"}) from error
 
 
 def _text(event: Mapping[str, Any], field: str) -> str | None:

@@ -31,6 +31,7 @@ from headrace.domain.status import observe
 from headrace.domain.templates import parse_request
 from headrace.errors import HeadraceError, LostRace, Unavailable
 from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Store, TaskQueue, WatchEvent
+from headrace.services.deadlines import Deadlines
 
 LEASE = "sync"
 LEASE_SECONDS = 30.0
@@ -52,12 +53,20 @@ class Sync:
     """Brings deployments' status into the store. One holder at a time, by a lease with a fencing token."""
 
     def __init__(
-        self, store: Store, runtime: FlinkRuntime, queue_: TaskQueue, clock: Clock, scope: Scope, holder: str
+        self,
+        store: Store,
+        runtime: FlinkRuntime,
+        queue_: TaskQueue,
+        clock: Clock,
+        deadlines: Deadlines,
+        scope: Scope,
+        holder: str,
     ) -> None:
         self._store = store
         self._runtime = runtime
         self._queue = queue_
         self._clock = clock
+        self._deadlines = deadlines
         self._scope = scope
         self._holder = holder
         self._listed_at: datetime | None = None
@@ -65,6 +74,7 @@ class Sync:
     def run(self, hold_seconds: float) -> None:
         """Follows the watch for `hold_seconds`, listing first where that is due; returns at once where another
         process holds the lease. Raises Unavailable after marking every job's observation."""
+        self._deadlines.keep()
         now = self._clock.now()
         lease = self._store.take_lease(f"{LEASE}/{self._scope.namespace}", self._holder, LEASE_SECONDS, now)
         if lease is None:
@@ -72,6 +82,7 @@ class Sync:
         try:
             self._follow(lease, hold_seconds)
         except Unavailable:
+            self._listed_at = None
             self._mark(Observation.UNREACHABLE)
             raise
         finally:
