@@ -39,7 +39,7 @@ def _apply(document: Any, operation: dict[str, Any]) -> Any:
     if kind == "remove":
         _remove(document, path)
     elif kind == "replace":
-        _get(document, path)
+        # The real server takes a replace of an absent key as an add; only the parent must be there.
         return _put(document, path, operation["value"], insert=False)
     elif kind == "add":
         return _put(document, path, operation["value"], insert=True)

@@ -50,7 +50,7 @@ class DeleteOptions:
 
 
 class Registry:
-    """All resources over one store. Every write holds the store's lock, so what it checked still holds when it writes."""
+    """All resources over one store. Every write holds the store's lock from its checks to its end."""
 
     def __init__(self, store: Store, definitions: Iterable[Json]) -> None:
         self.store = store
@@ -95,14 +95,14 @@ class Registry:
         options: WriteOptions,
         *,
         subresource: str = "",
-        unconditional: bool = False,
+        is_patch: bool = False,
     ) -> Stored:
         """Replaces the object by `change(object)`; writes nothing where that makes no difference."""
         with self.store.lock:
             before = self.get(resource, key.namespace, key.name)
-            wanted = self._decoded(resource, change(before.body), options)
+            wanted = self._decoded(resource, change(before.body), options, is_patch=is_patch)
             _check_identity(resource, before.body, wanted)
-            _check_preconditions(resource, before.body, wanted["metadata"], unconditional=unconditional)
+            _check_preconditions(resource, before.body, wanted["metadata"], is_patch=is_patch)
             after = _merged_by_subresource(resource, before.body, wanted, subresource)
             self._validate(resource, after)
             return self._replace(key, before, after, options)
@@ -189,17 +189,18 @@ class Registry:
     def _exists(self, uid: str) -> bool:
         return any(stored.body["metadata"]["uid"] == uid for _, stored in self.store.all())
 
-    def _decoded(self, resource: Resource, body: Json, options: WriteOptions) -> Json:
+    def _decoded(self, resource: Resource, body: Json, options: WriteOptions, *, is_patch: bool = False) -> Json:
         if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict):
             raise statuses.bad_request("the object provided is unrecognized (must be a JSON object with metadata)")
-        body = {"apiVersion": resource.api_version, "kind": resource.kind} | body
+        metadata = {name: value for name, value in body.get("metadata", {}).items() if value is not None}
+        metadata.pop("managedFields", None)
+        kind: Json = {} if resource.custom else {"apiVersion": resource.api_version, "kind": resource.kind}
+        body = kind | body | {"metadata": metadata}
         _check_kind(resource, body)
-        body["metadata"] = {name: value for name, value in (body.get("metadata") or {}).items() if value is not None}
-        body["metadata"].pop("managedFields", None)
         if resource.schema is None:
             return body
         pruned, unknown = schemas.prune(body, resource.schema)
-        _report_unknown(resource, unknown, options)
+        _report_unknown(resource, unknown, options, is_patch=is_patch)
         filled: Json = schemas.with_defaults(pruned, resource.schema)
         return filled
 
@@ -254,6 +255,11 @@ def _owners(body: Json) -> list[Json]:
 
 
 def _check_kind(resource: Resource, body: Json) -> None:
+    for each in ("apiVersion", "kind"):
+        if not body.get(each):
+            raise statuses.bad_request(
+                f"the object provided is unrecognized (must be of type {resource.kind}): Object '{each}' is missing"
+            )
     if (body["apiVersion"], body["kind"]) != (resource.api_version, resource.kind):
         raise statuses.bad_request(
             f"the API version in the data ({body['apiVersion']}, {body['kind']}) does not match the expected "
@@ -261,12 +267,14 @@ def _check_kind(resource: Resource, body: Json) -> None:
         )
 
 
-def _report_unknown(resource: Resource, unknown: list[str], options: WriteOptions) -> None:
+def _report_unknown(resource: Resource, unknown: list[str], options: WriteOptions, *, is_patch: bool) -> None:
     listed = [f'unknown field "{each}"' for each in sorted(unknown)]
     if listed and options.field_validation == "strict":
+        error = f"strict decoding error: {', '.join(listed)}"
+        if is_patch:
+            raise statuses.invalid("", "", "", [Cause("FieldValueInvalid", "patch", f"Invalid value: {error}")])
         raise statuses.bad_request(
-            f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-            f"strict decoding error: {', '.join(listed)}"
+            f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {error}'
         )
     if options.field_validation == "warn":
         options.warnings.extend(listed)
@@ -305,13 +313,18 @@ def _check_identity(resource: Resource, before: Json, wanted: Json) -> None:
         )
 
 
-def _check_preconditions(resource: Resource, before: Json, wanted: Json, *, unconditional: bool) -> None:
+def _check_preconditions(resource: Resource, before: Json, wanted: Json, *, is_patch: bool) -> None:
     name, current = before["metadata"]["name"], before["metadata"]
     if wanted.get("uid", current["uid"]) != current["uid"]:
+        if is_patch:
+            immutable = Cause(
+                "FieldValueInvalid", "metadata.uid", f'Invalid value: "{wanted["uid"]}": field is immutable'
+            )
+            raise statuses.invalid(resource.group, resource.kind, name, [immutable])
         why = f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {current['uid']}"
         raise statuses.conflict(resource.group, resource.plural, name, why)
     version = wanted.get("resourceVersion")
-    if not version and not unconditional and resource.custom:
+    if not version and not is_patch and resource.custom:
         cause = Cause(
             "FieldValueInvalid", "metadata.resourceVersion", "Invalid value: 0: must be specified for an update"
         )
@@ -354,13 +367,13 @@ def _desired(resource: Resource, body: Json) -> Json:
 
 
 def _check_delete_preconditions(resource: Resource, body: Json, options: DeleteOptions) -> None:
-    metadata = body["metadata"]
-    if options.uid is not None and options.uid != metadata["uid"]:
-        why = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {metadata['uid']}"
-        raise statuses.conflict(resource.group, resource.plural, metadata["name"], why)
-    if options.resource_version is not None and options.resource_version != metadata["resourceVersion"]:
-        why = (
-            f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "
-            f"ResourceVersion in object meta: {metadata['resourceVersion']}"
-        )
-        raise statuses.conflict(resource.group, resource.plural, metadata["name"], why)
+    uid, version = body["metadata"]["uid"], body["metadata"]["resourceVersion"]
+    why = ""
+    if options.uid not in (None, uid):
+        why = f"the UID in the precondition ({options.uid}) does not match the UID in record ({uid}). "
+        why += "The object might have been deleted and then recreated"
+    elif options.resource_version not in (None, version):
+        why = f"the ResourceVersion in the precondition ({options.resource_version}) does not match "
+        why += f"the ResourceVersion in record ({version}). The object might have been modified"
+    if why:
+        raise statuses.conflict(resource.group, resource.kind, body["metadata"]["name"], why)

@@ -37,6 +37,9 @@ def _prune_mapping(value: Json, schema: Json, path: str, unknown: list[str]) -> 
     kept: Json = {}
     for name, part in value.items():
         inner = f"{path}.{name}" if path else name
+        known = properties.get(name, additional if isinstance(additional, dict) else None)
+        if part is None and known is not None and not known.get("nullable"):
+            continue
         if name in properties:
             kept[name] = _prune(part, properties[name], inner, unknown)
         elif isinstance(additional, dict):
@@ -66,8 +69,7 @@ def with_defaults(value: Any, schema: Json) -> Any:
 def errors(value: Json, schema: Json) -> list[Cause]:
     """Every violation of types, enums, required fields and bounds, in the order of the fields' names."""
     body = {name: part for name, part in value.items() if name not in ROOT_FIELDS}
-    found = sorted(_errors(body, schema, ""), key=lambda cause: cause.field)
-    return found
+    return sorted(_errors(body, schema, ""), key=lambda cause: cause.field)
 
 
 def _errors(value: Any, schema: Json, path: str) -> Iterator[Cause]:

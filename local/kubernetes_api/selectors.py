@@ -10,7 +10,7 @@ Json = dict[str, Any]
 Predicate = Callable[[Json], bool]
 
 _IN_SET = re.compile(r"^\s*(\S+)\s+(in|notin)\s*\(([^)]*)\)\s*$")
-_COMPARISON = re.compile(r"^\s*([^!=\s]+)\s*(==|=|!=)\s*(\S*)\s*$")
+_COMPARISON = re.compile(r"^\s*([^!=\s]+)\s*(==|=|!=)\s*([^=\s]*)\s*$")
 _EXISTENCE = re.compile(r"^\s*(!?)\s*([^!=\s]+)\s*$")
 _BETWEEN_TERMS = re.compile(r",(?![^(]*\))")
 COMMON_FIELDS = frozenset({"metadata.name", "metadata.namespace"})

@@ -319,7 +319,7 @@ class _Handler(BaseHTTPRequestHandler):
         options = _write_options(request)
         change = self._patch(request)
         stored = self.server.registry.update(
-            request.resource, request.key, change, options, subresource=request.subresource, unconditional=True
+            request.resource, request.key, change, options, subresource=request.subresource, is_patch=True
         )
         self._send_object(request, stored, warnings=options.warnings)
 

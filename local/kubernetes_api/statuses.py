@@ -1,4 +1,4 @@
-"""The Status objects that the API answers when it refuses: one constructor for each reason, worded as the real server."""
+"""The Status objects of refusals: a constructor for each reason, worded as the real server does."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

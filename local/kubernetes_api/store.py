@@ -66,6 +66,7 @@ class Store:
     def __init__(self, database: Path, *, history_limit: int = 2000) -> None:
         self.lock = threading.RLock()
         self._history_limit = history_limit
+        self._version = 0
         self._objects: dict[str, dict[Key, Stored]] = defaultdict(dict)
         self._history: dict[str, list[Change]] = defaultdict(list)
         self._compacted: dict[str, int] = defaultdict(int)
@@ -91,7 +92,7 @@ class Store:
             return [item for objects in self._objects.values() for item in objects.items()]
 
     def at(self, resource: str, version: int | None = None) -> tuple[int, list[tuple[Key, Stored]]]:
-        """The version and the objects, ordered by key, as they were then (now, if None); HistoryLostError if too old."""
+        """The version and the objects, ordered by key, as they were then (None: now)."""
         with self.lock:
             objects = dict(self._objects[resource])
             if version is None:
@@ -189,7 +190,7 @@ class Store:
 
     def _load(self) -> None:
         counters = dict(self._database.execute("SELECT name, value FROM counters"))
-        self._version: int = counters.pop("version", 0)
+        self._version = counters.pop("version", 0)
         for name, value in counters.items():
             self._compacted[name.removeprefix("compacted ")] = value
         for resource, namespace, name, version, raw in self._database.execute("SELECT * FROM objects"):

@@ -42,7 +42,7 @@ def _row_object(body: Json, include: str) -> Json | None:
 def _columns(resource: Resource) -> list[Column]:
     if resource.columns:
         return [NAME, *((each["name"], _json_path(each)) for each in resource.columns)]
-    return BUILT_IN.get(resource.kind, [NAME, ("Age" if not resource.custom else "Age", _age)])
+    return BUILT_IN.get(resource.kind, [NAME, AGE])
 
 
 def _json_path(column: Json) -> Callable[[Json], Any]:
