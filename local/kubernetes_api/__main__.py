@@ -19,6 +19,8 @@ def main() -> None:
     with LocalKubernetesApi(arguments.data_dir, port=arguments.port, token=token) as server:
         if arguments.kubeconfig:
             server.write_kubeconfig(arguments.kubeconfig)
+        if arguments.kubectl_kubeconfig:
+            server.write_kubectl_kubeconfig(arguments.kubectl_kubeconfig)
         sys.stdout.write(f"kubernetes-api listens on {server.url}, data in {arguments.data_dir}\n")
         sys.stdout.flush()
         stopping.wait()
@@ -30,6 +32,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--token-file", type=Path, help="the bearer token to ask for; without it everyone may do all")
     parser.add_argument("--kubeconfig", type=Path, help="write a kubeconfig here")
+    parser.add_argument("--kubectl-kubeconfig", type=Path, help="write one for kubectl here (token in the URL)")
     return parser.parse_args()
 
 

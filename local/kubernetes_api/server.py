@@ -37,6 +37,7 @@ from local.kubernetes_api.store import HistoryLostError, Key, Store, Stored
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 HEALTH_PATHS = (["healthz"], ["livez"], ["readyz"])
+KUBECTL_PREFIX = "with-token"
 LARGEST_BODY_BYTES = 3 * 1024 * 1024
 
 
@@ -97,6 +98,10 @@ class LocalKubernetesApi:
     def write_kubeconfig(self, path: Path) -> None:
         """A kubeconfig with this server, its token and the namespace default."""
         write_kubeconfig(path, self.url, self.token)
+
+    def write_kubectl_kubeconfig(self, path: Path) -> None:
+        """The same for kubectl, which sends no token over plain HTTP: here the token is a part of the URL."""
+        write_kubeconfig(path, f"{self.url}/{KUBECTL_PREFIX}/{self.token}" if self.token else self.url, None)
 
 
 def write_kubeconfig(path: Path, url: str, token: str | None) -> None:
@@ -180,20 +185,25 @@ class _Handler(BaseHTTPRequestHandler):
         segments, query = split_target(self.path)
         if self.command == "GET" and segments in HEALTH_PATHS:
             return self._send(HTTPStatus.OK, b"ok", content_type="text/plain")
-        if segments == ["version"]:
-            return self._send_json(discovery.VERSION)
-        self._check_token()
+        segments = self._authenticated(segments)
         if segments[:1] == ["_local"]:
             return self._order_fault()
+        if segments == ["version"]:
+            return self._send_json(discovery.VERSION)
         if (found := self._discovered(segments)) is not None:
             return self._send_json(found)
         request = parse_request(self.command, segments, query, self.server.registry.resources.values())
         return self._with_faults(request)
 
-    def _check_token(self) -> None:
-        token, given = self.server.token, self.headers.get("Authorization", "")
-        if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    def _authenticated(self, segments: list[str]) -> list[str]:
+        """The path without the token that may stand in front of it; Unauthorized without a token in path or header."""
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if segments[:1] == [KUBECTL_PREFIX] and len(segments) > 1:
+            given, segments = segments[1], segments[2:]
+        token = self.server.token
+        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
             raise statuses.unauthorized()
+        return segments
 
     def _order_fault(self) -> None:
         if self.command == "DELETE":

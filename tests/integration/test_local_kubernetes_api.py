@@ -525,6 +525,26 @@ def test_many_writers_of_one_object_never_lose_a_write(api: Api, name: str) -> N
     assert api.http.get(path).json()["data"]["count"] == "20"
 
 
+def test_kubectl_gets_in_without_a_header(local: LocalKubernetesApi, tmp_path: Path) -> None:
+    local.write_kubectl_kubeconfig(tmp_path / "kubectl")
+    with config.new_client_from_config(str(tmp_path / "kubectl")) as official:
+        assert not official.configuration.api_key
+        assert client.CoreV1Api(official).list_namespaced_pod("default").items == []
+        assert client.VersionApi(official).get_code().major == "1"
+    refused(httpx.get(f"{local.url}/with-token/wrong{PODS}", timeout=5, trust_env=False), 401, "Unauthorized")
+
+
+def test_a_watched_table_names_its_columns_once(local: LocalKubernetesApi) -> None:
+    with http_client(local.url) as http:
+        api = Api(http, Path())
+        api.deployment("one")
+        api.deployment("two")
+        http.headers.update(TABLE)
+        tables = [each["object"] for each in api.events(DEPLOYMENTS)]
+        assert [each["rows"][0]["cells"][0] for each in tables] == ["one", "two"]
+        assert [len(each["columnDefinitions"]) for each in tables] == [3, 0]
+
+
 def test_dependents_go_with_their_last_owner(local: LocalKubernetesApi) -> None:
     with http_client(local.url) as http:
         uid = http.post(DEPLOYMENTS, json=deployment("owner")).json()["metadata"]["uid"]
