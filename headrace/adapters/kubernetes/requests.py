@@ -1,0 +1,166 @@
+"""One request to the API server: its bound, its authentication and the translation of its errors.
+
+Answers stay bytes; who asks decodes only what it needs. It knows no resource.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import orjson
+import urllib3
+
+from headrace.errors import ConfigurationError, Refused, Unavailable
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A Status object, as the API server explains an error."""
+
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that came: any HTTP status."""
+
+    status: int
+    body: bytes
+
+    @property
+    def problem(self) -> Problem:
+        """The Status in an error's body; an empty one where there is none."""
+        try:
+            return msgspec.json.decode(self.body, type=Problem)
+        except msgspec.DecodeError:
+            return Problem(message=self.body[:300].decode(errors="replace"))
+
+
+class Requests:
+    """Requests over one pool of connections, made at the first use and after any fork."""
+
+    def __init__(self, kubeconfig: Path | None, timeout_seconds: float) -> None:
+        self._kubeconfig = kubeconfig
+        self._timeout_seconds = timeout_seconds
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        doing: str,
+        query: Mapping[str, str | int] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Answer:
+        """One request within the bound. Raises Unavailable where no answer came, or one of 429 or 5xx; `doing`
+        says in the error what was tried."""
+        with self._translated(doing):
+            response = self._request(method, path, query, body, content_type, stream=False, bound=self._timeout_seconds)
+            answer = Answer(response.status, response.data)
+        if answer.status == 429 or answer.status >= 500:
+            raise Unavailable(f"{self._server} answered {answer.status} while {doing}: {answer.problem.message}")
+        return answer
+
+    def stream(
+        self, path: str, *, doing: str, query: Mapping[str, str | int], bound_seconds: float
+    ) -> Iterator[bytes] | Answer:
+        """The lines of an answer as they come; an Answer where it is not 200. Closed with the iterator."""
+        with self._translated(doing):
+            response = self._request("GET", path, query, None, "", stream=True, bound=bound_seconds)
+        if response.status != 200:
+            with self._translated(doing):
+                answer = Answer(response.status, response.read())
+            if answer.status == 429 or answer.status >= 500:
+                raise Unavailable(f"{self._server} answered {answer.status} while {doing}: {answer.problem.message}")
+            return answer
+        return self._lines(response, doing)
+
+    def _lines(self, response: Any, doing: str) -> Iterator[bytes]:
+        left = b""
+        try:
+            with self._translated(doing):
+                for part in response.stream(65536, decode_content=True):
+                    *lines, left = (left + part).split(b"\n")
+                    yield from (line for line in lines if line)
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | int] | None,
+        body: Any,
+        content_type: str,
+        stream: bool,
+        bound: float,
+    ) -> Any:
+        client = self._connected()
+        headers = {"Accept": "application/json", "User-Agent": "headrace"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        queries: list[Any] = []
+        client.update_params_for_auth(headers, queries, ["BearerToken"])
+        url = f"{client.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
+        return client.rest_client.pool_manager.request(
+            method,
+            url,
+            body=orjson.dumps(body) if body is not None else None,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=min(self._timeout_seconds, bound), read=bound),
+            retries=False,
+            preload_content=not stream,
+        )
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unavailable(f"{self._server} did not answer while {doing} (HEADRACE_KUBECONFIG): {error}") from error
+
+    @property
+    def _server(self) -> str:
+        return f"the Kubernetes API at {self._client.configuration.host}" if self._client else "the Kubernetes API"
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = _client(self._kubeconfig)
+            return self._client
+
+
+def refused(answer: Answer, doing: str) -> Refused:
+    """The error for an answer that says no."""
+    return Refused(f"the Kubernetes API refused {doing}: {answer.problem.message or answer.status}")
+
+
+def _client(kubeconfig: Path | None) -> Any:
+    """The official client, for its reading of kubeconfigs and service accounts, its TLS and its token refresh."""
+    from kubernetes import client, config  # 1.1 s and 75 MB: only in processes that talk to Kubernetes
+
+    configuration = client.Configuration()
+    try:
+        if kubeconfig is None:
+            config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            config.load_kube_config(str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (config.ConfigException, OSError) as error:
+        raise ConfigurationError(f"HEADRACE_KUBECONFIG: {error}") from error
+    configuration.connection_pool_maxsize = 32
+    return client.ApiClient(configuration)

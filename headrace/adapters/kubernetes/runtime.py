@@ -1,0 +1,315 @@
+"""ports.FlinkRuntime for the Flink Kubernetes Operator: FlinkDeployments, read and written behind the fence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from headrace.adapters.kubernetes.requests import JSON_PATCH, Answer, Requests, refused
+from headrace.domain.deployments import (
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    OPERATION_ANNOTATION,
+    SEQUENCE_ANNOTATION,
+    Deployment,
+    Metadata,
+    PodTrouble,
+    sequence_of,
+)
+from headrace.domain.pods import Pod, first_trouble
+from headrace.errors import Refused, Unavailable
+from headrace.ports import Change, Fence, HistoryGone, Page, WatchEvent
+
+GROUP = "/apis/flink.apache.org/v1beta1"
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/flinkdeployments.flink.apache.org"
+REST_URL_ANNOTATION = "local.headrace.io/rest-url"
+WRITE = {"fieldManager": "headrace", "fieldValidation": "Strict"}
+OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+VERSIONS_KEPT_SECONDS = 300.0
+
+
+class _ListMetadata(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[Deployment]
+
+
+class _Pods(msgspec.Struct):
+    items: list[Pod]
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: Metadata
+
+
+_deployment = msgspec.json.Decoder(Deployment)
+_list = msgspec.json.Decoder(_List)
+_event = msgspec.json.Decoder(_Event)
+_pods = msgspec.json.Decoder(_Pods)
+_bookmark = msgspec.json.Decoder(_Bookmark)
+
+
+def connect(kubeconfig: Path | None, timeout_seconds: float) -> OperatorRuntime:
+    """A runtime over one pool of connections; nothing is opened before its first call."""
+    return OperatorRuntime(Requests(kubeconfig, timeout_seconds), timeout_seconds)
+
+
+class OperatorRuntime:
+    """See ports.FlinkRuntime."""
+
+    def __init__(self, requests: Requests, timeout_seconds: float) -> None:
+        self._requests = requests
+        self._timeout_seconds = timeout_seconds
+        self._versions: tuple[float, Sequence[str]] = (0.0, ())
+
+    def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
+        """See ports.FlinkRuntime."""
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        doing = f"creating FlinkDeployment {namespace}/{name}"
+        try:
+            answer = self._requests.send("POST", _deployments(namespace), doing=doing, query=WRITE, body=manifest)
+        except Unavailable:
+            return self._read_back(manifest)
+        if answer.status == 409:
+            return None
+        if answer.status not in (200, 201):
+            raise refused(answer, doing)
+        return _deployment.decode(answer.body)
+
+    def _read_back(self, manifest: Mapping[str, Any]) -> Deployment:
+        """A create without an answer may have happened: the operation that stands there says so."""
+        metadata = manifest["metadata"]
+        found = self.get(metadata["namespace"], metadata["name"])
+        written = (found.metadata.annotations or {}).get(OPERATION_ANNOTATION) if found else None
+        if found is None or written != metadata["annotations"][OPERATION_ANNOTATION]:
+            raise Unavailable(f"creating FlinkDeployment {metadata['name']} had no answer and did not happen")
+        return found
+
+    def patch(self, namespace: str, name: str, fence: Fence, changes: Sequence[Change]) -> Deployment | None:
+        """See ports.FlinkRuntime."""
+        doing = f"patching FlinkDeployment {namespace}/{name}"
+        operations = [*_tests(fence), *(_operation(change) for change in changes)]
+        answer = self._requests.send(
+            "PATCH",
+            f"{_deployments(namespace)}/{name}",
+            doing=doing,
+            query=WRITE,
+            body=operations,
+            content_type=JSON_PATCH,
+        )
+        if answer.status == 200:
+            return _deployment.decode(answer.body)
+        if answer.status == 404:
+            return None
+        if answer.status in (409, 422):
+            self._raise_if_the_schema_said_no(namespace, name, fence, changes, answer, doing)
+            return None
+        raise refused(answer, doing)
+
+    def _raise_if_the_schema_said_no(
+        self, namespace: str, name: str, fence: Fence, changes: Sequence[Change], answer: Answer, doing: str
+    ) -> None:
+        """A 422 does not say why: where the fence holds and every path is there, it was the schema's."""
+        live = self.get_whole(namespace, name)
+        if answer.status == 409 or live is None:
+            return
+        seen = msgspec.convert(live, Deployment)
+        holds = seen.metadata.uid == fence.uid and sequence_of(seen) == fence.sequence
+        if holds and all(_has_parent(live, change) for change in changes):
+            raise refused(answer, doing)
+
+    def get(self, namespace: str, name: str) -> Deployment | None:
+        """See ports.FlinkRuntime."""
+        body = self._get(namespace, name)
+        return _deployment.decode(body) if body is not None else None
+
+    def get_whole(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """See ports.FlinkRuntime."""
+        body = self._get(namespace, name)
+        whole: dict[str, Any] | None = orjson.loads(body) if body is not None else None
+        return whole
+
+    def _get(self, namespace: str, name: str) -> bytes | None:
+        doing = f"reading FlinkDeployment {namespace}/{name}"
+        answer = self._requests.send("GET", f"{_deployments(namespace)}/{name}", doing=doing)
+        if answer.status == 404 and answer.problem.reason == "NotFound":
+            return None
+        if answer.status != 200:
+            raise refused(answer, doing)
+        return answer.body
+
+    def delete(self, namespace: str, name: str, uid: str) -> bool:
+        """See ports.FlinkRuntime."""
+        doing = f"deleting FlinkDeployment {namespace}/{name}"
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        answer = self._requests.send("DELETE", f"{_deployments(namespace)}/{name}", doing=doing, body=body)
+        if answer.status in (404, 409):
+            return False
+        if answer.status not in (200, 202):
+            raise refused(answer, doing)
+        return True
+
+    def put_files(self, deployment: Deployment, name: str, files: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        """See ports.FlinkRuntime."""
+        namespace = deployment.metadata.namespace
+        body = _config_map(deployment, name, files, labels)
+        path, doing = f"/api/v1/namespaces/{namespace}/configmaps", f"writing ConfigMap {namespace}/{name}"
+        answer = self._requests.send("POST", path, doing=doing, query=WRITE, body=body)
+        if answer.status == 409:
+            answer = self._requests.send("PUT", f"{path}/{name}", doing=doing, query=WRITE, body=body)
+        if answer.status not in (200, 201):
+            raise refused(answer, doing)
+
+    def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
+        """See ports.FlinkRuntime."""
+        doing = f"listing FlinkDeployments in {namespace}"
+        query: dict[str, str | int] = {"limit": limit, "labelSelector": OURS}
+        while True:
+            answer = self._requests.send("GET", _deployments(namespace), doing=doing, query=query)
+            if answer.status == 410:
+                raise HistoryGone(answer.problem.message)
+            if answer.status != 200:
+                raise refused(answer, doing)
+            page = _list.decode(answer.body)
+            yield Page(page.items, page.metadata.resource_version)
+            if not page.metadata.continue_:
+                return
+            query["continue"] = page.metadata.continue_
+
+    def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
+        """See ports.FlinkRuntime."""
+        doing = f"watching FlinkDeployments in {namespace}"
+        lines = self._requests.stream(
+            _deployments(namespace),
+            doing=doing,
+            query={
+                "watch": "true",
+                "resourceVersion": resource_version,
+                "timeoutSeconds": timeout_seconds,
+                "allowWatchBookmarks": "true",
+                "labelSelector": OURS,
+            },
+            bound_seconds=timeout_seconds + self._timeout_seconds,
+        )
+        if isinstance(lines, Answer):
+            if lines.status == 410:
+                raise HistoryGone(lines.problem.message)
+            raise refused(lines, doing)
+        for line in lines:
+            yield _watch_event(line, doing)
+
+    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
+        """See ports.FlinkRuntime."""
+        doing = f"reading the pods of {namespace}/{name}"
+        query: dict[str, str | int] = {"labelSelector": f"app={name}", "limit": 200}
+        answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/pods", doing=doing, query=query)
+        if answer.status != 200:
+            raise refused(answer, doing)
+        return first_trouble(_pods.decode(answer.body).items)
+
+    def flink_versions(self) -> Sequence[str]:
+        """See ports.FlinkRuntime."""
+        read_at, versions = self._versions
+        if versions and time.monotonic() - read_at < VERSIONS_KEPT_SECONDS:
+            return versions
+        doing = "reading the FlinkDeployment CRD"
+        answer = self._requests.send("GET", CRD, doing=doing)
+        if answer.status == 404:
+            raise Refused("this cluster has no FlinkDeployment CRD: install the Flink Kubernetes Operator")
+        if answer.status != 200:
+            raise refused(answer, doing)
+        found = _enum(orjson.loads(answer.body))
+        self._versions = (time.monotonic(), found)
+        return found
+
+    def rest_url(self, namespace: str, name: str) -> str:
+        """Where a deployment's JobManager has its REST API: the Service that the operator makes for it."""
+        doing = f"reading Service {namespace}/{name}-rest"
+        path = f"/api/v1/namespaces/{namespace}/services/{name}-rest"
+        answer = self._requests.send("GET", path, doing=doing)
+        if answer.status == 200:
+            annotations = orjson.loads(answer.body)["metadata"].get("annotations") or {}
+            if REST_URL_ANNOTATION in annotations:
+                return str(annotations[REST_URL_ANNOTATION])
+        return f"http://{name}-rest.{namespace}:8081"
+
+
+def _deployments(namespace: str) -> str:
+    return f"{GROUP}/namespaces/{namespace}/flinkdeployments"
+
+
+def _pointer(path: Sequence[str]) -> str:
+    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def _tests(fence: Fence) -> list[dict[str, Any]]:
+    sequence = ("metadata", "annotations", SEQUENCE_ANNOTATION)
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": fence.uid},
+        {"op": "test", "path": _pointer(sequence), "value": str(fence.sequence)},
+    ]
+
+
+def _operation(change: Change) -> dict[str, Any]:
+    if change.removed:
+        return {"op": "remove", "path": _pointer(change.path)}
+    return {"op": "add", "path": _pointer(change.path), "value": change.value}
+
+
+def _has_parent(live: Mapping[str, Any], change: Change) -> bool:
+    at: Any = live
+    for key in change.path[:-1]:
+        at = at.get(key) if isinstance(at, Mapping) else None
+    return isinstance(at, Mapping) and (not change.removed or change.path[-1] in at)
+
+
+def _watch_event(line: bytes, doing: str) -> WatchEvent:
+    event = _event.decode(line)
+    if event.type == "ERROR":
+        problem = Answer(0, bytes(event.object)).problem
+        if problem.code == 410 or problem.reason == "Expired":
+            raise HistoryGone(problem.message)
+        raise Unavailable(f"the Kubernetes API ended {doing}: {problem.message}")
+    if event.type == "BOOKMARK":
+        return WatchEvent("BOOKMARK", Deployment(metadata=_bookmark.decode(event.object).metadata))
+    return WatchEvent(event.type, _deployment.decode(event.object))
+
+
+def _config_map(
+    deployment: Deployment, name: str, files: Mapping[str, str], labels: Mapping[str, str]
+) -> dict[str, Any]:
+    owner = {
+        "apiVersion": "flink.apache.org/v1beta1",
+        "kind": "FlinkDeployment",
+        "name": deployment.metadata.name,
+        "uid": deployment.metadata.uid,
+        "controller": False,
+        "blockOwnerDeletion": False,
+    }
+    metadata = {
+        "name": name,
+        "namespace": deployment.metadata.namespace,
+        "labels": dict(labels),
+        "ownerReferences": [owner],
+    }
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(files)}
+
+
+def _enum(definition: Mapping[str, Any]) -> Sequence[str]:
+    served = [version for version in definition["spec"]["versions"] if version.get("served")]
+    spec = served[0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    return tuple(str(value) for value in spec.get("flinkVersion", {}).get("enum", ()))
