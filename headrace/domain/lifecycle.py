@@ -1,0 +1,59 @@
+"""Which operation a job may take now, and the sentence for one that it may not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.domain.jobs import SETTLED, Job, Phase
+from headrace.domain.operations import Kind, Operation
+
+LEAVES_A_DEPLOYMENT = frozenset({Phase.FAILED, Phase.REJECTED})
+"""Settled phases whose deployment stays to be looked at: STOP removes it."""
+
+
+def refusal(kind: Kind, job: Job | None, open_operations: Sequence[Operation]) -> str | None:
+    """Why `kind` cannot be accepted now, with what to do; None where it can.
+
+    An operation that only has to wait its turn is accepted: it is refused where its turn could never come.
+    """
+    if kind is Kind.SUBMIT:
+        return _no_submit(job, open_operations)
+    return _no_stop(job, open_operations) if kind is Kind.STOP else _no_scale(job, open_operations)
+
+
+def _no_submit(job: Job | None, open_operations: Sequence[Operation]) -> str | None:
+    if open_operations:
+        first = open_operations[0]
+        return (
+            f"job {first.job_id}: cannot SUBMIT while {first.kind} is open {_since(first)}; "
+            "wait for it, or send STOP first"
+        )
+    if job is None or job.phase in SETTLED or job.phase is Phase.REQUESTED:
+        return None
+    if job.phase is Phase.SUSPENDED:
+        return f"job {job.job_id}: cannot SUBMIT while SUSPENDED; send RESUME, or STOP and then SUBMIT"
+    return f"job {job.job_id}: cannot SUBMIT while {job.phase}; send STOP first, or choose another job_id"
+
+
+def _no_stop(job: Job | None, open_operations: Sequence[Operation]) -> str | None:
+    stopping = next((operation for operation in open_operations if operation.kind is Kind.STOP), None)
+    if stopping is not None:
+        return f"job {stopping.job_id}: a STOP is open already {_since(stopping)}; wait for it"
+    if job is None or open_operations or job.phase not in SETTLED or job.phase in LEAVES_A_DEPLOYMENT:
+        return None
+    return f"job {job.job_id}: nothing runs, it is {job.phase}"
+
+
+def _no_scale(job: Job | None, open_operations: Sequence[Operation]) -> str | None:
+    stopping = next((operation for operation in open_operations if operation.kind is Kind.STOP), None)
+    if stopping is not None:
+        return f"job {stopping.job_id}: cannot SCALE while a STOP is open {_since(stopping)}; SUBMIT it anew after it"
+    if open_operations or job is None:
+        return None
+    if job.phase in SETTLED:
+        return f"job {job.job_id}: cannot SCALE, it is {job.phase}; SUBMIT begins another run"
+    return None
+
+
+def _since(operation: Operation) -> str:
+    return f"(operation {operation.id}, since {operation.accepted_at:%H:%M:%SZ})"

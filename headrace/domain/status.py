@@ -1,0 +1,458 @@
+"""From what is seen of a deployment to a job's phase and its operation's progress. Pure: one table, first match wins.
+
+The order of the rules was tried on every event that a real operator gave (tests/data/recordings); other orders
+show settled phases in the middle of a rescale. docs/architecture.md has the same table in words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from headrace.domain.deployments import Deployment, Gone, JobStatus, Seen, Status, is_behind, sequence_of
+from headrace.domain.jobs import SETTLED, Desired, Job, Observation, Phase, Transition
+from headrace.domain.operations import PHASE_WHILE_OPEN, Kind, Operation, State, Step
+
+LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
+"""What upgradeSavepointPath reads after a restore from HA metadata: no path at all."""
+
+REFUSED_SUFFIX = "ValidationException"
+UPGRADE_FAILURE_SUFFIX = "UpgradeFailureException"
+
+
+@dataclass(frozen=True)
+class StatusError:
+    """status.error, read defensively: its exception's class (empty for plain text) and its words."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one observation comes to; each part is the one given where it does not change."""
+
+    job: Job
+    operation: Operation | None
+    transition: Transition | None
+
+
+@dataclass(frozen=True)
+class _Case:
+    """All that the rules look at. `operation` is None where the operator has refused the open one."""
+
+    deployment: Deployment
+    status: Status
+    job: Job
+    operation: Operation | None
+    seen: Seen
+    grace_seconds: float
+
+    @property
+    def flink(self) -> JobStatus:
+        return self.status.job_status or JobStatus()
+
+    @property
+    def lifecycle(self) -> str:
+        return self.status.lifecycle_state or ""
+
+    @property
+    def spec_state(self) -> str:
+        return (self.deployment.spec.job.state if self.deployment.spec.job else None) or "running"
+
+
+def error_of(status: Status | None) -> StatusError | None:
+    """The operator's error in words, its root cause last; None where there is none."""
+    text = status.error if status else None
+    if not text:
+        return None
+    try:
+        content: Any = json.loads(text)
+    except ValueError:
+        return StatusError("", text.strip())
+    if not isinstance(content, dict):
+        return StatusError("", text.strip())
+    return StatusError(str(content.get("type") or ""), _words(content))
+
+
+def _words(content: dict[str, Any]) -> str:
+    parts = [str(content.get("message") or "")]
+    for cause in content.get("throwableList") or []:
+        message = str(cause.get("message") or "") if isinstance(cause, dict) else ""
+        if message and not any(message in part for part in parts):
+            parts.append(message)
+    return " <- ".join(part for part in parts if part)[:2000]
+
+
+def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds: float) -> Observed:
+    """What the job's record, its oldest open operation and its history become. Never raises; idempotent."""
+    if isinstance(seen.what, Gone):
+        return _observe_gone(seen, seen.what, job, operation)
+    deployment = seen.what
+    status = deployment.status or Status()
+    refused = _refusal(deployment, status, operation)
+    case = _Case(deployment, status, job, None if refused else operation, seen, grace_seconds)
+    if refused and operation is not None and operation.kind is Kind.SUBMIT:
+        phase, reason = Phase.REJECTED, refused
+    elif operation is None and job.phase is Phase.REJECTED and not status.observed_generation:
+        phase, reason = Phase.REJECTED, job.reason
+    else:
+        phase, reason = _phase(case)
+    updated = _remembered(case, phase, reason)
+    progressed = _progress(_with_job(case, job=updated), operation, refused)
+    return Observed(updated, progressed, _transition(job, updated, seen.at))
+
+
+def _with_job(case: _Case, *, job: Job) -> _Case:
+    """The same case with the job as it is remembered now."""
+    return _Case(case.deployment, case.status, job, case.operation, case.seen, case.grace_seconds)
+
+
+# The table. Each rule gives a phase, or None where it does not apply.
+
+_Rule = Callable[[_Case], Phase | None]
+
+
+def _b_deleting(case: _Case) -> Phase | None:
+    if case.deployment.metadata.deletion_timestamp is None and case.lifecycle != "DELETING":
+        return None
+    return Phase.CANCELLING if _is(case.operation, Kind.STOP) else Phase.DELETING
+
+
+def _c_no_status(case: _Case) -> Phase | None:
+    if case.status.lifecycle_state or case.status.job_status:
+        return None
+    return Phase.CANCELLING if _is(case.operation, Kind.STOP) else Phase.SUBMITTING
+
+
+def _e_stopping(case: _Case) -> Phase | None:
+    return Phase.CANCELLING if _is(case.operation, Kind.STOP) else None
+
+
+def _f_suspended(case: _Case) -> Phase | None:
+    return Phase.SUSPENDED if is_suspended(case.deployment) else None
+
+
+def _g_behind(case: _Case) -> Phase | None:
+    if not is_behind(case.deployment, case.deployment.metadata.generation) or not case.status.observed_generation:
+        return None
+    return _of_open(case.operation) or (Phase.UPGRADING if case.job.was_running else None)
+
+
+def _h_upgrading(case: _Case) -> Phase | None:
+    if case.lifecycle == "ROLLING_BACK":
+        return _of_open(case.operation) or Phase.ROLLING_BACK
+    if case.lifecycle != "UPGRADING":
+        return None
+    return _of_open(case.operation) or (Phase.UPGRADING if case.job.was_running else Phase.STARTING)
+
+
+def _i_failed(case: _Case) -> Phase | None:
+    return Phase.FAILED if case.lifecycle == "FAILED" or case.flink.state == "FAILED" else None
+
+
+def _j_cannot_start(case: _Case) -> Phase | None:
+    ready = case.status.job_manager_deployment_status == "READY"
+    if case.job.failure_kept and not ready:
+        return Phase.FAILED
+    if not has_trouble(case.status, case.seen):
+        return None
+    if case.job.was_running:
+        return _of_open(case.operation) or Phase.RESTARTING
+    since = case.job.trouble_since or case.seen.at
+    if case.seen.at - since >= timedelta(seconds=case.grace_seconds):
+        return Phase.FAILED
+    return None
+
+
+def _k_ended(case: _Case) -> Phase | None:
+    if case.flink.state == "FINISHED":
+        return Phase.FINISHED
+    if case.flink.state == "CANCELED" and case.spec_state == "running":
+        return Phase.CANCELLED
+    return None
+
+
+def _l_running(case: _Case) -> Phase | None:
+    if case.flink.state != "RUNNING":
+        return None
+    if case.operation is not None and not _has_taken_effect(case, case.operation):
+        return None
+    return Phase.RUNNING
+
+
+def _m_open(case: _Case) -> Phase | None:
+    return _of_open(case.operation)
+
+
+def _n_was_running(case: _Case) -> Phase | None:
+    return Phase.RESTARTING if case.job.was_running else None
+
+
+def _o_starting(_case: _Case) -> Phase | None:
+    return Phase.STARTING
+
+
+RULES: tuple[_Rule, ...] = (
+    _b_deleting,
+    _c_no_status,
+    _e_stopping,
+    _f_suspended,
+    _g_behind,
+    _h_upgrading,
+    _i_failed,
+    _j_cannot_start,
+    _k_ended,
+    _l_running,
+    _m_open,
+    _n_was_running,
+    _o_starting,
+)
+
+
+def _phase(case: _Case) -> tuple[Phase, str]:
+    phase = next(found for rule in RULES if (found := rule(case)) is not None)
+    return phase, _reason(case, phase)
+
+
+def is_suspended(deployment: Deployment) -> bool:
+    """Rule f: the spec is suspended and the operator is done with it (FLINK-40164 leaves some at UPGRADING)."""
+    status, spec = deployment.status, deployment.spec.job
+    if status is None or spec is None or spec.state != "suspended":
+        return False
+    if status.lifecycle_state == "SUSPENDED" and not is_behind(deployment, deployment.metadata.generation):
+        return True
+    ended = status.job_status is not None and status.job_status.state in ("CANCELED", "FINISHED")
+    return ended and _reconciled_state(status) == "suspended"
+
+
+def _reconciled_state(status: Status) -> str | None:
+    text = status.reconciliation_status.last_reconciled_spec if status.reconciliation_status else None
+    try:
+        spec: Any = json.loads(text) if text else {}
+        return str(((spec.get("spec") or {}).get("job") or {}).get("state"))
+    except (ValueError, AttributeError):
+        return None
+
+
+def has_trouble(status: Status, seen: Seen) -> bool:
+    """Rule j's sight: the JobManager in ERROR, or pods that cannot start."""
+    return status.job_manager_deployment_status == "ERROR" or seen.trouble is not None
+
+
+def _has_taken_effect(case: _Case, operation: Operation) -> bool:
+    """Whether what is seen RUNNING is what the operation wrote, and not still what ran before it."""
+    if operation.step in (Step.BEGIN, Step.CLEAR, Step.CREATE):
+        return operation.kind is not Kind.SUBMIT or sequence_of(case.deployment) == operation.sequence
+    if operation.step is Step.WITHDRAW:
+        return True
+    return _is_reconciled(case.deployment, operation)
+
+
+def _is_reconciled(deployment: Deployment, operation: Operation) -> bool:
+    status = deployment.status
+    return status is not None and not is_behind(deployment, operation.generation) and status.lifecycle_state == "STABLE"
+
+
+def _is(operation: Operation | None, kind: Kind) -> bool:
+    return operation is not None and operation.kind is kind
+
+
+def _of_open(operation: Operation | None) -> Phase | None:
+    """The phase of an open operation that has written; one that waits its turn shows nothing."""
+    if operation is None or (operation.kind is Kind.SCALE and operation.step is Step.BEGIN):
+        return None
+    return PHASE_WHILE_OPEN[operation.kind]
+
+
+def _reason(case: _Case, phase: Phase) -> str:
+    """Words for a phase that somebody may wonder about; empty for the plain ones."""
+    if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.FINISHED, Phase.SUBMITTING, Phase.DELETING, Phase.CANCELLED):
+        return ""
+    if case.seen.trouble is not None:
+        return f"pod {case.seen.trouble.pod}: {case.seen.trouble.reason} {case.seen.trouble.message}".strip()
+    error = error_of(case.status)
+    if error is not None and error.message != "Job Not Found":
+        return error.message
+    return case.job.reason if phase is Phase.FAILED and case.job.phase is Phase.FAILED else ""
+
+
+def _remembered(case: _Case, phase: Phase, reason: str) -> Job:
+    """The job's record after this sight, with what later sights will need of it."""
+    deployment, status, job = case.deployment, case.status, case.job
+    ready = status.job_manager_deployment_status == "READY"
+    trouble = has_trouble(status, case.seen)
+    error = error_of(status)
+    return replace(
+        job,
+        phase=phase,
+        reason=reason,
+        observation=Observation.FRESH,
+        observed_at=case.seen.at,
+        updated_at=case.seen.at,
+        resource_version=deployment.metadata.resource_version,
+        generation=deployment.metadata.generation,
+        flink_job_id=case.flink.job_id or job.flink_job_id,
+        start_time=case.flink.start_time or job.start_time,
+        parallelism=_parallelism(case),
+        was_running=job.was_running or case.flink.state == "RUNNING",
+        failure_kept=not ready and (job.failure_kept or (phase is Phase.FAILED and trouble)),
+        trouble_since=_trouble_since(case, trouble, ready),
+        not_found_count=0,
+        error=error.message if error else "",
+    )
+
+
+def _trouble_since(case: _Case, trouble: bool, ready: bool) -> datetime | None:
+    """The first sight of trouble in starting. The operator alternates ERROR and DEPLOYING: only READY ends it."""
+    if ready and not trouble:
+        return None
+    return case.job.trouble_since or (case.seen.at if trouble else None)
+
+
+def _parallelism(case: _Case) -> int | None:
+    wanted = case.deployment.spec.job.parallelism if case.deployment.spec.job else None
+    return wanted if wanted is not None else case.job.parallelism
+
+
+def _transition(before: Job, after: Job, at: datetime) -> Transition | None:
+    if before.phase is after.phase:
+        return None
+    return Transition(
+        tenant=after.tenant,
+        job_id=after.job_id,
+        run=after.run,
+        from_phase=before.phase,
+        to_phase=after.phase,
+        at=at,
+        observed_at=at,
+        reason=after.reason,
+        deployment_uid=after.deployment_uid,
+        resource_version=after.resource_version,
+    )
+
+
+# Gone: rule a.
+
+
+def _observe_gone(seen: Seen, gone: Gone, job: Job, operation: Operation | None) -> Observed:
+    if job.deployment_uid is None:
+        return Observed(job, operation, None)
+    count = job.not_found_count + gone.reads
+    if not gone.deleted_event and count < 2:
+        waiting = replace(job, observation=Observation.NOT_FOUND, observed_at=seen.at, not_found_count=count)
+        return Observed(waiting, operation, None)
+    phase, reason = _phase_when_gone(job, operation)
+    after = replace(
+        job,
+        phase=phase,
+        reason=reason,
+        observation=Observation.NOT_FOUND,
+        observed_at=seen.at,
+        updated_at=seen.at,
+        resource_version=None,
+        not_found_count=count,
+        savepoint_path=(operation.savepoint_path if operation else None) or job.savepoint_path,
+    )
+    return Observed(after, _operation_when_gone(operation, seen.at, reason), _transition(job, after, seen.at))
+
+
+def _phase_when_gone(job: Job, operation: Operation | None) -> tuple[Phase, str]:
+    if job.phase in SETTLED:
+        return job.phase, job.reason
+    if job.desired is Desired.DELETED:
+        return Phase.DELETED, ""
+    if job.desired is Desired.CANCELLED or _is(operation, Kind.STOP):
+        return Phase.CANCELLED, "stopped"
+    return Phase.CANCELLED, "deleted outside Headrace"
+
+
+def _operation_when_gone(operation: Operation | None, at: datetime, reason: str) -> Operation | None:
+    if operation is None or operation.step in (Step.BEGIN, Step.CLEAR, Step.CREATE):
+        return operation
+    if operation.kind is Kind.STOP:
+        kept = f"state kept in {operation.savepoint_path}" if operation.savepoint_path else "the job had no state"
+        return _ended(operation, State.SUCCEEDED, kept, at)
+    return _ended(operation, State.FAILED, f"the deployment is gone: {reason}", at)
+
+
+# The open operation's progress.
+
+
+def _refusal(deployment: Deployment, status: Status, operation: Operation | None) -> str | None:
+    """Rule d: the operator's validation refused what the open operation wrote."""
+    error = error_of(status)
+    if operation is None or error is None or not error.type.endswith(REFUSED_SUFFIX):
+        return None
+    if operation.step in (Step.BEGIN, Step.CLEAR, Step.CREATE, Step.WITHDRAW):
+        return None
+    return error.message if is_behind(deployment, operation.generation) else None
+
+
+def _progress(case: _Case, operation: Operation | None, refused: str | None) -> Operation | None:
+    if operation is None or (operation.generation is None and operation.step is not Step.AWAIT_GONE):
+        return operation
+    if refused:
+        return _failed(case, operation, f"the operator refused it: {refused}")
+    if operation.step is Step.AWAIT_RUNNING:
+        return _awaiting_running(case, operation)
+    if operation.step is Step.AWAIT_SUSPENDED:
+        return _awaiting_suspended(case, operation)
+    if operation.step is Step.AWAIT_GONE and case.seen.at >= operation.deadline:
+        return _ended(operation, State.FAILED, "its deadline passed before the deployment was gone", case.seen.at)
+    return operation
+
+
+def _awaiting_running(case: _Case, operation: Operation) -> Operation:
+    if _is_reconciled(case.deployment, operation) and case.flink.state in ("RUNNING", "FINISHED"):
+        return _ended(operation, State.SUCCEEDED, f"the job is {case.flink.state}", case.seen.at)
+    behind = is_behind(case.deployment, operation.generation)
+    if not behind and case.job.phase is Phase.FAILED:
+        return _ended(operation, State.FAILED, f"the job failed: {case.job.reason or 'see its logs'}", case.seen.at)
+    return _with_patience(case, operation)
+
+
+def _awaiting_suspended(case: _Case, operation: Operation) -> Operation:
+    if not is_suspended(case.deployment):
+        return _with_patience(case, operation)
+    path = case.flink.upgrade_savepoint_path
+    if path and path != LAST_STATE and path != operation.savepoint_before:
+        return _moved(operation, Step.DELETE, case.seen.at, savepoint_path=path)
+    if operation.savepoint_path or operation.arguments.get("force"):
+        return _moved(operation, Step.DELETE, case.seen.at)
+    reason = "it was suspended without a savepoint; nothing was deleted; force ends the run without its state"
+    return _ended(operation, State.FAILED, reason, case.seen.at)
+
+
+def _with_patience(case: _Case, operation: Operation) -> Operation:
+    """A failing upgrade is retried by the operator for ever: it is given a grace period, and any wait a deadline."""
+    at, error = case.seen.at, error_of(case.status)
+    failing = error is not None and error.type.endswith(UPGRADE_FAILURE_SUFFIX)
+    if failing and operation.trouble_since is None:
+        operation = replace(operation, trouble_since=at, reason=error.message if error else "")
+    if at >= operation.deadline:
+        return _failed(case, operation, f"its deadline passed: {operation.reason or case.job.reason or 'no progress'}")
+    if operation.trouble_since is None or not is_behind(case.deployment, operation.generation):
+        return replace(operation, trouble_since=None) if operation.trouble_since else operation
+    if at - operation.trouble_since >= timedelta(seconds=case.grace_seconds):
+        return _failed(case, operation, operation.reason)
+    return operation
+
+
+def _failed(case: _Case, operation: Operation, reason: str) -> Operation:
+    """Ends it; a change that the operator has not begun is taken back first, as a step of the same operation."""
+    behind = is_behind(case.deployment, operation.generation)
+    if operation.kind is not Kind.SUBMIT and behind:
+        return _moved(operation, Step.WITHDRAW, case.seen.at, failure=reason)
+    return _ended(operation, State.FAILED, reason, case.seen.at)
+
+
+def _moved(operation: Operation, step: Step, at: datetime, **facts: Any) -> Operation:
+    return replace(operation, step=step, state=State.RUNNING, updated_at=at, not_before=None, **facts)
+
+
+def _ended(operation: Operation, state: State, reason: str, at: datetime) -> Operation:
+    return replace(operation, state=state, reason=reason, ended_at=at, updated_at=at)
