@@ -1,0 +1,1 @@
+"""Celery Beat: what has to happen in time. It only sends; plain Beat with the schedule in code."""

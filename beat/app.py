@@ -1,0 +1,35 @@
+"""The Beat application and its schedule. Every entry expires, so that an outage leaves no heap of old messages."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from headrace import task_names
+from headrace.adapters.celery_queue import transport_options
+from headrace.settings import Settings
+
+
+def make_app(settings: Settings) -> Celery:
+    """An application that sends flink.sync_status and flink.redeliver in their periods."""
+    app = Celery("headrace-beat", broker=settings.redis_url.get_secret_value())
+    app.conf.update(
+        task_ignore_result=True,
+        task_serializer="json",
+        task_send_sent_event=True,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=transport_options(settings.redis_timeout_seconds),
+        beat_schedule={
+            "sync": _entry(task_names.SYNC_STATUS, task_names.SYNC_QUEUE, settings.sync_period_seconds),
+            "redeliver": _entry(task_names.REDELIVER, task_names.OPERATIONS_QUEUE, settings.redeliver_period_seconds),
+        },
+        beat_max_loop_interval=5,
+        beat_sync_every=0,
+        timezone="UTC",
+    )
+    return app
+
+
+def _entry(name: str, queue: str, period_seconds: float) -> dict[str, object]:
+    options = {"queue": queue, "expires": 2 * period_seconds, "ignore_result": True}
+    return {"task": name, "schedule": period_seconds, "options": options}

@@ -1,0 +1,1 @@
+"""The Kafka consumer: records that name an operation become operations."""

@@ -1,0 +1,65 @@
+"""`python -m consumer`: one member of the consumer group, until SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+
+from loguru import logger
+
+from consumer.loop import Loop
+from headrace import bootstrap, logs
+from headrace import settings as settings_module
+from headrace.adapters.kafka import DeadLetters, RecordConsumer, Topics
+from headrace.errors import ConfigurationError, Unavailable
+from headrace.settings import Settings
+
+
+def main() -> int:
+    """Runs until SIGTERM. 1 with one line where settings are wrong."""
+    try:
+        settings = settings_module.load()
+        services = bootstrap.services(settings)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 1
+    logs.configure(settings, "consumer")
+    logs.say_start(settings, "consumer")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    make_topics(settings, stopping)
+    servers, bound = settings.kafka_bootstrap_servers, settings.kafka_timeout_seconds
+    consumer = RecordConsumer(servers, settings.kafka_topic, settings.kafka_group, bound)
+    letters = DeadLetters(servers, dead_letters_topic(settings), bound)
+    try:
+        Loop(consumer, letters, services.handle_event).run(stopping.is_set)
+    finally:
+        consumer.close()
+    return 0
+
+
+def dead_letters_topic(settings: Settings) -> str:
+    """Where records go that cannot be used."""
+    return f"{settings.kafka_topic}.dead-letters"
+
+
+def make_topics(settings: Settings, stopping: threading.Event) -> None:
+    """Waits for the broker, however long, and makes the two topics where they are missing."""
+    topics = Topics(settings.kafka_bootstrap_servers, settings.kafka_timeout_seconds)
+    told = False
+    while not stopping.is_set():
+        try:
+            topics.ensure([settings.kafka_topic, dead_letters_topic(settings)])
+            return
+        except Unavailable as error:
+            if not told:
+                logger.warning("waiting: {}", error)
+            told = True
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

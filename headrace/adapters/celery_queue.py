@@ -1,0 +1,110 @@
+"""ports.TaskQueue over Celery: wakes workers by task name. Never imports worker.
+
+Publishing is off the caller's path: a frozen Redis must not hold an accept. What cannot be sent is dropped, since
+Beat wakes again what is open.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+from celery import Celery
+from loguru import logger
+
+from headrace import task_names
+from headrace.domain.jobs import JobKey
+
+WAITING_LIMIT = 10_000
+
+
+def transport_options(timeout_seconds: float) -> dict[str, Any]:
+    """What every connection to Redis is bounded by."""
+    return {
+        "visibility_timeout": 120,
+        "unacked_restore_interval": 5,
+        "socket_connect_timeout": timeout_seconds,
+        "socket_timeout": timeout_seconds,
+        "socket_keepalive": True,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.2,
+        "interval_max": 0.5,
+    }
+
+
+class CeleryQueue:
+    """One daemon thread publishes; it is started at the first wake-up, so after any fork."""
+
+    def __init__(self, redis_url: str, timeout_seconds: float) -> None:
+        self._redis_url = redis_url
+        self._timeout_seconds = timeout_seconds
+        self._waiting: queue.Queue[JobKey | None] = queue.Queue(WAITING_LIMIT)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_down = False
+
+    def wake(self, key: JobKey) -> None:
+        """See ports.TaskQueue."""
+        self._start()
+        try:
+            self._waiting.put_nowait(key)
+        except queue.Full:
+            self._say_down("its backlog is full")
+
+    def close(self, timeout_seconds: float = 5.0) -> None:
+        """Sends what waits, for at most so long."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(timeout_seconds)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._publish_all, name="celery-queue", daemon=True)
+                self._thread.start()
+
+    def _publish_all(self) -> None:
+        app = producer(self._redis_url, self._timeout_seconds)
+        while (key := self._waiting.get()) is not None:
+            self._publish(app, key)
+
+    def _publish(self, app: Celery, key: JobKey) -> None:
+        arguments = {"tenant": key.tenant, "job_id": key.job_id}
+        try:
+            app.send_task(
+                task_names.EXECUTE,
+                kwargs=arguments,
+                queue=task_names.OPERATIONS_QUEUE,
+                ignore_result=True,
+                retry=False,
+                argsrepr="()",
+                kwargsrepr=repr(arguments),
+            )
+        except app.connection().connection_errors + app.connection().channel_errors + (OSError,) as error:
+            self._say_down(str(error))
+            return
+        if self._is_down:
+            self._is_down = False
+            logger.info("Redis takes wake-ups again")
+
+    def _say_down(self, why: str) -> None:
+        if not self._is_down:
+            self._is_down = True
+            logger.warning("Redis takes no wake-ups (HEADRACE_REDIS_URL): {}; Beat sends them again later", why)
+
+
+def producer(redis_url: str, timeout_seconds: float) -> Celery:
+    """A Celery application that only sends, with every connection bounded."""
+    app = Celery("headrace-producer", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        broker_transport_options=transport_options(timeout_seconds),
+        broker_connection_retry_on_startup=False,
+        broker_connection_timeout=timeout_seconds,
+        task_ignore_result=True,
+        task_send_sent_event=True,
+        redis_socket_timeout=timeout_seconds,
+        broker_pool_limit=1,
+    )
+    return app

@@ -1,0 +1,79 @@
+"""Reads records one by one and commits an offset only when told to. Knows no use case.
+
+Auto-commit is off, and a record that cannot be handled now is read again: the partition is sought back to it.
+"""
+
+from __future__ import annotations
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from headrace.adapters.kafka.records import Record, Topics
+from headrace.errors import Unavailable
+
+
+class RecordConsumer:
+    """One member of a consumer group on one topic."""
+
+    def __init__(self, bootstrap_servers: str, topic: str, group: str, timeout_seconds: float) -> None:
+        self._servers = bootstrap_servers
+        self._topic = topic
+        self._topics = Topics(bootstrap_servers, timeout_seconds)
+        self._topic_id: str | None = None
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": 30_000,
+                "max.poll.interval.ms": 300_000,
+                "log_level": 3,
+            }
+        )
+        self._consumer.subscribe([topic])
+
+    def poll(self, timeout_seconds: float) -> Record | None:
+        """The next record, or None. Raises Unavailable where the broker is not to be had."""
+        message = self._consumer.poll(timeout_seconds)
+        if message is None:
+            return None
+        if message.error():
+            self._topic_id = None
+            raise self._unavailable(message.error())
+        return Record(
+            topic=message.topic(),
+            topic_id=self._id(),
+            partition=message.partition(),
+            offset=message.offset(),
+            key=message.key(),
+            value=message.value() or b"",
+            headers=tuple(message.headers() or ()),
+        )
+
+    def commit(self, record: Record) -> None:
+        """Commits the offset behind this record, synchronously. Raises Unavailable."""
+        behind = TopicPartition(record.topic, record.partition, record.offset + 1)
+        try:
+            self._consumer.commit(offsets=[behind], asynchronous=False)
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+
+    def seek_back(self, record: Record) -> None:
+        """Makes this record the next one that is read. Raises Unavailable where the partition is ours no more."""
+        try:
+            self._consumer.seek(TopicPartition(record.topic, record.partition, record.offset))
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+
+    def close(self) -> None:
+        """Leaves the group."""
+        self._consumer.close()
+
+    def _id(self) -> str:
+        if self._topic_id is None:
+            self._topic_id = self._topics.topic_id(self._topic)
+        return self._topic_id
+
+    def _unavailable(self, error: object) -> Unavailable:
+        return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")

@@ -1,0 +1,45 @@
+"""Loguru for every log line, libraries' included, with task, job and operation ids on each. Knows settings alone."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from loguru import logger
+
+from headrace.settings import Settings
+
+FORMAT = (
+    "{time:YYYY-MM-DDTHH:mm:ss.SSSZ} {level: <7} {extra[process_name]} "
+    "task={extra[task_id]} job={extra[job_id]} operation={extra[operation_id]} {message}"
+)
+QUIET = ("kubernetes", "urllib3", "pymongo", "httpx", "httpcore", "kombu", "amqp", "tornado.access")
+
+
+class _Forward(logging.Handler):
+    """Hands the standard library's records to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level: str | int = logger.level(record.levelname).name
+        except ValueError:
+            level = record.levelno
+        logger.opt(depth=6, exception=record.exc_info).log(level, "{}", record.getMessage())
+
+
+def configure(settings: Settings, process: str) -> None:
+    """Sends every line to stderr in one format (JSON where settings say so). Called once a process."""
+    logger.remove()
+    logger.configure(extra={"process_name": process, "task_id": "-", "job_id": "-", "operation_id": "-"})
+    options: dict[str, Any] = {"level": settings.log_level, "backtrace": False, "diagnose": False}
+    logger.add(sys.stderr, format=FORMAT, serialize=settings.log_json, **options)
+    logging.basicConfig(handlers=[_Forward()], level=settings.log_level, force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def say_start(settings: Settings, process: str) -> None:
+    """The one start-up line: what the process talks to, the runtime, the namespace and the image."""
+    described = ", ".join(f"{name} {value}" for name, value in settings.described().items())
+    logger.info("{} starts: {}", process, described)

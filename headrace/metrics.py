@@ -1,0 +1,8 @@
+"""Prometheus metrics, named once. Knows nothing of ours."""
+
+from prometheus_client import Counter, Histogram
+
+TASKS = Counter("headrace_tasks_total", "Celery tasks that ended, by name and outcome.", ["name", "outcome"])
+TASK_SECONDS = Histogram("headrace_task_seconds", "How long Celery tasks took.", ["name"])
+ACCEPTED = Counter("headrace_accepted_total", "Operations accepted, by kind and way in.", ["kind", "via"])
+REQUESTS = Counter("headrace_http_requests_total", "HTTP requests, by method and status.", ["method", "status"])

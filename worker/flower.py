@@ -1,0 +1,29 @@
+"""`python -m worker.flower`: Flower, read-only and on the loopback, fed by the workers' events."""
+
+from __future__ import annotations
+
+import os
+
+from headrace import logs
+from worker.app import app, settings
+
+
+def main() -> None:
+    """Runs until SIGTERM."""
+    logs.configure(settings(), "flower")
+    logs.say_start(settings(), "flower")
+    # Flower's own guard for its API asks for this; it is read-only and bound to the loopback unless told otherwise.
+    os.environ.setdefault("FLOWER_UNAUTHENTICATED_API", "true")
+    app.start(
+        [
+            "flower",
+            f"--address={settings().flower_host}",
+            f"--port={settings().flower_port}",
+            "--enable_events=true",
+            "--purge_offline_workers=60",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The tasks, by the names of the wire contract. They translate, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from headrace import task_names
+from headrace.domain.jobs import JobKey
+from headrace.domain.operations import Source
+from headrace.errors import InvalidRequest
+from headrace.services.accept import Accepted
+from worker.app import app, services, settings
+from worker.base import ServiceTask
+
+Body = TypeVar("Body", bound=Callable[..., None])
+
+
+def task(name: str) -> Callable[[Body], Body]:
+    """A task of ours under this name."""
+    registered: Callable[[Body], Body] = app.task(name=name, base=ServiceTask, bind=True)
+    return registered
+
+
+@task(task_names.SUBMIT)
+def submit(
+    self: ServiceTask,
+    *,
+    template_id: str | None = None,
+    job_config: dict[str, Any] | None = None,
+    job_id: str | None = None,
+    start_from: str | None = None,
+    idempotency_key: str | None = None,
+    **unknown: Any,
+) -> None:
+    """Accepts a SUBMIT, then executes it."""
+    accepted = services().accept.submit(
+        template_id=template_id,
+        job_id=job_id,
+        start_from=start_from,
+        job_config=job_config if job_config is not None else {},
+        idempotency_key=key_of(self, idempotency_key),
+        **known(self, unknown),
+    )
+    execute_now(accepted)
+
+
+@task(task_names.STOP)
+def stop(
+    self: ServiceTask, *, job_id: str = "", force: bool = False, idempotency_key: str | None = None, **unknown: Any
+) -> None:
+    """Accepts a STOP, then executes it."""
+    named = known(self, unknown)
+    execute_now(
+        services().accept.stop(job_id=job_id, force=force, **named, idempotency_key=key_of(self, idempotency_key))
+    )
+
+
+@task(task_names.SCALE)
+def scale(
+    self: ServiceTask, *, job_id: str = "", parallelism: Any = None, idempotency_key: str | None = None, **unknown: Any
+) -> None:
+    """Accepts a SCALE, then executes it."""
+    named = known(self, unknown)
+    key = key_of(self, idempotency_key)
+    execute_now(services().accept.scale(job_id=job_id, parallelism=parallelism, **named, idempotency_key=key))
+
+
+@task(task_names.EXECUTE)
+def execute(self: ServiceTask, *, tenant: str, job_id: str) -> None:
+    """Executes a job's oldest open operation."""
+    services().execute.oldest_open_operation(JobKey(tenant, job_id))
+
+
+@task(task_names.SYNC_STATUS)
+def sync_status(self: ServiceTask) -> None:
+    """Follows the watch for one period."""
+    services().sync.run(settings().sync_period_seconds)
+
+
+@task(task_names.REDELIVER)
+def redeliver(self: ServiceTask) -> None:
+    """Wakes what is accepted and not done."""
+    services().redeliver.run()
+
+
+def known(task: ServiceTask, unknown: dict[str, Any]) -> dict[str, Any]:
+    """The tenant and the source of a request; refuses arguments that no task has."""
+    tenant = unknown.pop("tenant", settings().tenant)
+    if tenant != settings().tenant:
+        raise InvalidRequest({"tenant": f"must be {settings().tenant}: these workers serve no other"})
+    if unknown:
+        raise InvalidRequest(dict.fromkeys(unknown, f"unknown argument of {task.name}"))
+    return {"tenant": tenant, "source": Source(via="celery", detail={"task_id": task.request.id})}
+
+
+def key_of(task: ServiceTask, idempotency_key: str | None) -> str:
+    """The caller's key, else the Celery task's id: a message that is delivered twice is one request."""
+    if idempotency_key is not None and not isinstance(idempotency_key, str):
+        raise InvalidRequest({"idempotency_key": "must be text"})
+    return idempotency_key or f"celery/{task.request.id}"
+
+
+def execute_now(accepted: Accepted) -> None:
+    """What was just accepted need not wait for its wake-up."""
+    services().execute.oldest_open_operation(accepted.operation.key)
