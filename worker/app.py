@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from celery import Celery
-from kombu import Queue
+from kombu import Queue  # type: ignore[attr-defined]
 
 from headrace import bootstrap, task_names
 from headrace import settings as settings_module
@@ -40,7 +40,7 @@ def make_app(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
         task_default_queue=task_names.OPERATIONS_QUEUE,
-        task_queues=[Queue(task_names.OPERATIONS_QUEUE), Queue(task_names.SYNC_QUEUE)],
+        task_queues=[Queue(name) for name in (task_names.OPERATIONS_QUEUE, task_names.SYNC_QUEUE)],
         task_routes={task_names.SYNC_STATUS: {"queue": task_names.SYNC_QUEUE}},
         task_send_sent_event=True,
         task_track_started=True,

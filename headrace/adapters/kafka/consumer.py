@@ -44,11 +44,11 @@ class RecordConsumer:
         return Record(
             topic=message.topic(),
             topic_id=self._id(),
-            partition=message.partition(),
-            offset=message.offset(),
-            key=message.key(),
-            value=message.value() or b"",
-            headers=tuple(message.headers() or ()),
+            partition=int(message.partition() or 0),
+            offset=int(message.offset() or 0),
+            key=_bytes(message.key()),
+            value=_bytes(message.value()) or b"",
+            headers=tuple((name, _bytes(value)) for name, value in dict(message.headers() or {}).items()),
         )
 
     def commit(self, record: Record) -> None:
@@ -77,3 +77,7 @@ class RecordConsumer:
 
     def _unavailable(self, error: object) -> Unavailable:
         return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,41 @@
+"""`python -m api`: the HTTP service, on the loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+
+from api.access import read_keys
+from api.app import create_app
+from headrace import bootstrap, logs
+from headrace import settings as settings_module
+from headrace.errors import ConfigurationError
+
+
+def main() -> int:
+    """Runs until SIGTERM. 1 with one line where settings are wrong or the port is taken."""
+    try:
+        settings = settings_module.load()
+        keys = read_keys(settings.api_keys_file)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 1
+    logs.configure(settings, "api")
+    logs.say_start(settings, "api")
+    app = create_app(
+        bootstrap.services(settings), tenant=settings.tenant, keys=keys, wait_limit_seconds=settings.wait_limit_seconds
+    )
+    uvicorn.run(
+        app,
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,70 @@
+"""Errors as RFC 9457 problem+json, translated once. Knows no route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from headrace.errors import (
+    Conflict,
+    HeadraceError,
+    InvalidRequest,
+    NotFound,
+    Refused,
+    TransientError,
+)
+
+STATUS_OF: tuple[tuple[type[HeadraceError], int, str], ...] = (
+    (InvalidRequest, 400, "the request is not valid"),
+    (NotFound, 404, "not found"),
+    (Conflict, 409, "conflict"),
+    (Refused, 502, "a server refused"),
+    (TransientError, 503, "a server does not answer"),
+    (HeadraceError, 500, "an error"),
+)
+
+
+def problem(
+    status: int,
+    title: str,
+    detail: str,
+    errors: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """A problem document; `errors` names each field and what is wrong with it."""
+    body: dict[str, object] = {"type": "about:blank", "status": status, "title": title, "detail": detail}
+    if errors:
+        body["errors"] = [{"field": field, "detail": words} for field, words in errors.items()]
+    return JSONResponse(body, status, dict(headers or {}), "application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of this app a problem."""
+    app.add_exception_handler(HeadraceError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def _ours(_request: Request, error: Exception) -> JSONResponse:
+    status, title = next((s, t) for kind, s, t in STATUS_OF if isinstance(error, kind))
+    errors = error.problems if isinstance(error, InvalidRequest) else None
+    headers = {"Retry-After": "2"} if status == 503 else None
+    return problem(status, title, str(error), errors, headers)
+
+
+def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    errors: dict[str, str] = {}
+    for found in error.errors():
+        place = [str(part) for part in found["loc"] if part not in ("body", "query", "path")]
+        errors[".".join(place) or "body"] = str(found["msg"])
+    return problem(400, "the request is not valid", "; ".join(f"{f}: {w}" for f, w in errors.items()), errors)
+
+
+def _http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    return problem(error.status_code, str(error.detail).lower(), str(error.detail), headers=error.headers)

@@ -1,0 +1,98 @@
+"""Records as JSON for readers. Secrets never leave: values of variables whose names look secret are redacted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.domain.jobs import Job, Transition
+from headrace.domain.operations import Operation
+from headrace.domain.templates import Template, looks_secret, template_body
+
+REDACTED = "…"
+
+
+def job_view(job: Job) -> dict[str, Any]:
+    """A job as `GET jobs/{job_id}` shows it."""
+    return {
+        "job_id": job.job_id,
+        "status": job.phase,
+        "desired": job.desired,
+        "observation": job.observation,
+        "observed_at": job.observed_at,
+        "reason": job.reason,
+        "error": job.error,
+        "run": job.run,
+        "flink_job_id": job.flink_job_id,
+        "parallelism": job.parallelism,
+        "namespace": job.namespace,
+        "cluster": job.cluster,
+        "deployment_name": job.deployment_name,
+        "template_id": job.template_id,
+        "template_version": job.template_version,
+        "savepoint_path": job.savepoint_path,
+        "start_time": job.start_time,
+        "labels": dict(job.labels),
+        "logs": f"kubectl logs -n {job.namespace} -l app={job.deployment_name} --all-containers",
+        "request": redacted_request(job.request),
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+    }
+
+
+def operation_view(operation: Operation) -> dict[str, Any]:
+    """An operation as readers see it."""
+    arguments = dict(operation.arguments)
+    if "request" in arguments:
+        arguments["request"] = redacted_request(arguments["request"])
+    return {
+        "id": operation.id,
+        "job_id": operation.job_id,
+        "kind": operation.kind,
+        "sequence": operation.sequence,
+        "state": operation.state,
+        "step": operation.step,
+        "reason": operation.reason,
+        "arguments": arguments,
+        "source": {"via": operation.source.via, **operation.source.detail},
+        "savepoint_path": operation.savepoint_path,
+        "accepted_at": operation.accepted_at,
+        "deadline": operation.deadline,
+        "ended_at": operation.ended_at,
+    }
+
+
+def answer_view(operation: Operation, job: Job | None) -> dict[str, Any]:
+    """The answer to a request about a job: the job's id, its phase, Flink's id of it, and the operation."""
+    return {
+        "job_id": operation.job_id,
+        "status": job.phase if job else None,
+        "flink_job_id": job.flink_job_id if job else None,
+        "operation": operation_view(operation),
+    }
+
+
+def transition_view(transition: Transition) -> dict[str, Any]:
+    """One change of phase."""
+    return {
+        "run": transition.run,
+        "from": transition.from_phase,
+        "to": transition.to_phase,
+        "at": transition.at,
+        "reason": transition.reason,
+        "gap": transition.gap,
+    }
+
+
+def template_view(template: Template) -> dict[str, Any]:
+    """A template's version."""
+    return redacted_request(template_body(template))
+
+
+def redacted_request(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request without the values of variables that look secret."""
+    env = request.get("env")
+    shown = dict(request)
+    if isinstance(env, Mapping):
+        shown["env"] = {name: REDACTED if looks_secret(name) else value for name, value in env.items()}
+    return shown
