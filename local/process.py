@@ -19,7 +19,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Command:
-    """What is to run. `address` is shown to people; `is_ready` must answer within a second or two and not raise."""
+    """What is to run. `address` is shown to people; `is_ready` must answer within a second or two and not raise;
+    `death_signal` is what it gets where its parent dies."""
 
     name: str
     argv: Sequence[str]
@@ -28,6 +29,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     ready_timeout_seconds: float = 60.0
     stop_timeout_seconds: float = 15.0
+    death_signal: int = signal.SIGTERM
 
 
 class LocalProcess:
@@ -54,7 +56,7 @@ class LocalProcess:
     def start(self) -> None:
         """Starts it; what it prints is appended to its log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        parent = os.getpid()
+        parent, death_signal = os.getpid(), self.command.death_signal
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 list(self.command.argv),
@@ -64,7 +66,7 @@ class LocalProcess:
                 cwd=self._cwd,
                 env={**os.environ, **self.command.env},
                 start_new_session=True,
-                preexec_fn=lambda: _die_with(parent),
+                preexec_fn=lambda: _die_with(parent, death_signal),
             )
         self.started_at = time.monotonic()
 
@@ -86,8 +88,8 @@ class LocalProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _die_with(parent: int) -> None:
-    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _die_with(parent: int, death_signal: int) -> None:
+    _LIBC.prctl(PR_SET_PDEATHSIG, death_signal)
     if os.getppid() != parent:
         os._exit(1)
 

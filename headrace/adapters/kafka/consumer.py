@@ -42,7 +42,7 @@ class RecordConsumer:
             self._topic_id = None
             raise self._unavailable(message.error())
         return Record(
-            topic=message.topic(),
+            topic=message.topic() or self._topic,
             topic_id=self._id(),
             partition=int(message.partition() or 0),
             offset=int(message.offset() or 0),

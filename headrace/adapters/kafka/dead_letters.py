@@ -34,7 +34,8 @@ class DeadLetters:
             "headrace-partition": str(record.partition),
             "headrace-offset": str(record.offset),
         }
-        headers = [*record.headers, *((name, value.encode()) for name, value in origin.items())]
+        own = [(name, value.encode()) for name, value in origin.items()]
+        headers: list[tuple[str, str | bytes | None]] = [*record.headers, *own]
         try:
             self._producer.produce(
                 self._topic,

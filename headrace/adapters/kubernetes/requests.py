@@ -115,7 +115,7 @@ class Requests:
         if body is not None:
             headers["Content-Type"] = content_type
         queries: list[Any] = []
-        client.update_params_for_auth(headers, queries, ["BearerToken"])
+        client.update_params_for_auth(headers, queries, ["BearerToken"], path, method, body)
         url = f"{client.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
         return client.rest_client.pool_manager.request(
             method,

@@ -1,0 +1,132 @@
+"""What the operator needs of a Kubernetes API, small or real: bounded requests by a kubeconfig."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+GROUP = "/apis/flink.apache.org/v1beta1"
+TIMEOUT_SECONDS = 10.0
+
+Resource = dict[str, Any]
+
+
+class KubeError(Exception):
+    """The API server did not answer, or answered with an error that is not a plain absence."""
+
+
+class Kube:
+    """One namespace of one cluster. Safe to use from many threads."""
+
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        config = yaml.safe_load(kubeconfig.read_text())
+        cluster, token = config["clusters"][0]["cluster"], config["users"][0]["user"].get("token", "")
+        authority = cluster.get("certificate-authority")
+        self.namespace = namespace
+        self._http = httpx.Client(
+            base_url=cluster["server"],
+            headers={"Authorization": f"Bearer {token}"},
+            verify=ssl.create_default_context(cafile=authority) if authority else True,
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=200),
+        )
+
+    def deployments(self) -> list[Resource]:
+        """Every FlinkDeployment of the namespace."""
+        items: list[Resource] = self._send("GET", f"{GROUP}/namespaces/{self.namespace}/flinkdeployments")["items"]
+        return items
+
+    def deployment(self, name: str) -> Resource | None:
+        """One FlinkDeployment, or None."""
+        found: Resource | None = self._send("GET", self._deployment(name), absent=True)
+        return found
+
+    def put_status(self, deployment: Resource, status: Mapping[str, Any]) -> None:
+        """Replaces the status of this very object (its uid), whatever its version is by now."""
+        name = deployment["metadata"]["name"]
+        for _ in range(5):
+            live = self.deployment(name)
+            if live is None or live["metadata"]["uid"] != deployment["metadata"]["uid"]:
+                return
+            answer = self._request("PUT", f"{self._deployment(name)}/status", {**live, "status": status})
+            if answer.status_code != 409:
+                self._checked(answer)
+                return
+        raise KubeError(f"the status of {name} changes too often to be written")
+
+    def set_finalizers(self, name: str, finalizers: list[str]) -> None:
+        """Replaces the finalizers of a FlinkDeployment that may be gone by now."""
+        self._merge(self._deployment(name), {"metadata": {"finalizers": finalizers}})
+
+    def config_map(self, name: str) -> Mapping[str, str] | None:
+        """A ConfigMap's data, or None."""
+        found = self._send("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{name}", absent=True)
+        return (found.get("data") or {}) if found is not None else None
+
+    def put_core(self, kind: str, body: Resource, status: Mapping[str, Any] | None = None) -> None:
+        """Makes a pod or a service, or brings its metadata and status to this."""
+        path = f"/api/v1/namespaces/{self.namespace}/{kind}"
+        name = body["metadata"]["name"]
+        answer = self._request("POST", path, body)
+        if answer.status_code == 409:
+            self._merge(f"{path}/{name}", {"metadata": body["metadata"]})
+        else:
+            self._checked(answer)
+        if status is not None:
+            self._merge(f"{path}/{name}/status", {"status": status})
+
+    def delete_core(self, kind: str, name: str) -> None:
+        """Removes a pod or a service at once; absence is fine."""
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
+        answer = self._request("DELETE", f"/api/v1/namespaces/{self.namespace}/{kind}/{name}", body)
+        if answer.status_code != 404:
+            self._checked(answer)
+
+    def pod_names(self, app: str) -> list[str]:
+        """The names of the pods that carry this app's label."""
+        query = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector=app%3D{app}"
+        return [pod["metadata"]["name"] for pod in self._send("GET", query)["items"]]
+
+    def put_snapshot(self, body: Resource, status: Mapping[str, Any]) -> None:
+        """Makes a FlinkStateSnapshot with its status, unless there is one of its name."""
+        path = f"{GROUP}/namespaces/{self.namespace}/flinkstatesnapshots"
+        answer = self._request("POST", path, body)
+        if answer.status_code == 409:
+            return
+        created = self._checked(answer)
+        self._checked(self._request("PUT", f"{path}/{body['metadata']['name']}/status", {**created, "status": status}))
+
+    def _deployment(self, name: str) -> str:
+        return f"{GROUP}/namespaces/{self.namespace}/flinkdeployments/{name}"
+
+    def _merge(self, path: str, body: Mapping[str, Any]) -> None:
+        answer = self._request("PATCH", path, body, "application/merge-patch+json")
+        if answer.status_code != 404:
+            self._checked(answer)
+
+    def _send(self, method: str, path: str, absent: bool = False) -> Any:
+        answer = self._request(method, path)
+        return None if absent and answer.status_code == 404 else self._checked(answer)
+
+    def _request(
+        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
+    ) -> httpx.Response:
+        content = json.dumps(body).encode() if body is not None else None
+        try:
+            return self._http.request(method, path, content=content, headers={"Content-Type": content_type})
+        except httpx.HTTPError as error:
+            raise KubeError(f"{method} {path}: {error!r}") from error
+
+    def _checked(self, answer: httpx.Response) -> Any:
+        if not answer.is_success:
+            raise KubeError(
+                f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text[:300]}"
+            )
+        return answer.json()

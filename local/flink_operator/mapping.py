@@ -1,0 +1,102 @@
+"""From what a pod would see to folders and programs of this machine: images, mounts and init containers. Nothing else
+of Headrace does such a mapping.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyflink
+
+CHECKOUT = Path(__file__).parent.parent.parent
+PYFLINK = Path(pyflink.__file__).parent
+MAIN_CONTAINER = "flink-main-container"
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of a pod, its paths mapped to this machine."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
+    paths: Mapping[str, str]
+
+    def mapped(self, text: str) -> str:
+        """The text with the longest path of the pod that begins a word of it replaced."""
+        for path in sorted(self.paths, key=len, reverse=True):
+            for lead in ("", "file://", "local://"):
+                if text == lead + path or text.startswith(f"{lead}{path}/"):
+                    return lead + self.paths[path] + text[len(lead + path) :]
+        return text
+
+
+@dataclass(frozen=True)
+class PodView:
+    """What the JobManager's pod would hold. `config_maps` are the volumes that have to be filled before it starts."""
+
+    main: Container
+    init: Sequence[Container]
+    config_maps: Mapping[str, Path]
+
+
+def image_paths() -> dict[str, str]:
+    """What the image holds, by the paths it has there."""
+    jar = next((PYFLINK / "opt").glob("flink-python-*.jar"))
+    return {
+        "/opt/headrace/entrypoint.py": str(CHECKOUT / "flink_app" / "entrypoint.py"),
+        "/opt/flink/opt/flink-python.jar": str(jar),
+    }
+
+
+def pod_view(spec: Mapping[str, Any], folder: Path) -> PodView:
+    """The JobManager's pod of a FlinkDeployment's spec, with its volumes below `folder`."""
+    pods = [(spec.get("podTemplate") or {}).get("spec") or {}]
+    pods.append(((spec.get("jobManager") or {}).get("podTemplate") or {}).get("spec") or {})
+    volumes, config_maps = _volumes(pods, folder)
+    mains = [c for pod in pods for c in pod.get("containers") or [] if c["name"] == MAIN_CONTAINER]
+    inits = [c for pod in pods for c in pod.get("initContainers") or []]
+    return PodView(
+        main=_container(MAIN_CONTAINER, mains, volumes, folder),
+        init=[_container(c["name"], [c], volumes, folder) for c in inits],
+        config_maps=config_maps,
+    )
+
+
+def _volumes(pods: Sequence[Mapping[str, Any]], folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    volumes: dict[str, Path] = {}
+    config_maps: dict[str, Path] = {}
+    for volume in (v for pod in pods for v in pod.get("volumes") or []):
+        name = volume["name"]
+        volumes[name] = folder / "volumes" / name
+        if "hostPath" in volume:
+            volumes[name] = Path(volume["hostPath"]["path"])
+        elif "persistentVolumeClaim" in volume:
+            volumes[name] = folder.parent / "claims" / volume["persistentVolumeClaim"]["claimName"]
+        elif "configMap" in volume:
+            config_maps[volume["configMap"]["name"]] = volumes[name]
+        volumes[name].mkdir(parents=True, exist_ok=True)
+    return volumes, config_maps
+
+
+def _container(name: str, parts: Sequence[Mapping[str, Any]], volumes: Mapping[str, Path], folder: Path) -> Container:
+    mounts = {
+        mount["mountPath"].rstrip("/"): str(volumes[mount["name"]])
+        for part in parts
+        for mount in part.get("volumeMounts") or []
+        if mount["name"] in volumes
+    }
+    paths = {**image_paths(), **mounts, "/dev/termination-log": str(folder / f"termination-{name}")}
+    bare = Container(name, (), {}, paths)
+    env = {e["name"]: bare.mapped(str(e.get("value", ""))) for part in parts for e in part.get("env") or []}
+    words = [word for part in parts for word in [*(part.get("command") or []), *(part.get("args") or [])]]
+    return Container(name, [program(bare.mapped(word)) for word in words], env, paths)
+
+
+def program(word: str) -> str:
+    """`python3` of the image is this environment's Python."""
+    return sys.executable if word in ("python3", "python", "/usr/bin/python3") else word

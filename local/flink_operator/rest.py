@@ -1,0 +1,66 @@
+"""A JobManager's REST API on the loopback: what the operator watches and asks for. Knows no Kubernetes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+TIMEOUT_SECONDS = 3.0
+SAVEPOINT_TIMEOUT_SECONDS = 120.0
+
+
+class SavepointFailed(Exception):
+    """A stop with savepoint did not complete; the message is Flink's."""
+
+
+class Rest:
+    """REST calls that answer None where the JobManager does not."""
+
+    def __init__(self, port: int) -> None:
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS, trust_env=False)
+
+    def is_up(self) -> bool:
+        """Whether it answers at all."""
+        return self._get("/config") is not None
+
+    def job(self, job_id: str) -> dict[str, Any] | None:
+        """The job's entry of the overview, or None where it is not there, or nothing answers."""
+        overview = self._get("/jobs/overview") or {}
+        return next((job for job in overview.get("jobs") or [] if job["jid"] == job_id), None)
+
+    def config(self) -> dict[str, Any]:
+        """Versions, as the dashboard shows them."""
+        return self._get("/config") or {}
+
+    def stop_with_savepoint(self, job_id: str, folder: str) -> str:
+        """Stops the job with a savepoint and returns its path. Raises SavepointFailed."""
+        try:
+            body = {"targetDirectory": folder, "drain": False}
+            answer = self._http.post(f"/jobs/{job_id}/stop", json=body)
+            answer.raise_for_status()
+            return self._await_savepoint(job_id, answer.json()["request-id"])
+        except httpx.HTTPError as error:
+            raise SavepointFailed(f"the JobManager did not take the stop: {error!r}") from error
+
+    def _await_savepoint(self, job_id: str, trigger: str) -> str:
+        until = time.monotonic() + SAVEPOINT_TIMEOUT_SECONDS
+        while time.monotonic() < until:
+            content = self._http.get(f"/jobs/{job_id}/savepoints/{trigger}").json()
+            operation = content.get("operation") or {}
+            if "location" in operation:
+                return str(operation["location"])
+            if "failure-cause" in operation:
+                lines = str(operation["failure-cause"].get("stack-trace", "")).splitlines()
+                causes = [line for line in lines if line.startswith("Caused by")]
+                raise SavepointFailed((causes[-1] if causes else lines[0] if lines else "no reason given")[:600])
+            time.sleep(0.3)
+        raise SavepointFailed(f"no savepoint within {SAVEPOINT_TIMEOUT_SECONDS:.0f} s")
+
+    def _get(self, path: str) -> dict[str, Any] | None:
+        try:
+            answer = self._http.get(path)
+            return answer.json() if answer.is_success else None
+        except (httpx.HTTPError, ValueError):
+            return None

@@ -1,0 +1,107 @@
+"""The status of a FlinkDeployment, in the shapes that the real operator writes (operator 1.15). Pure."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+Status = dict[str, Any]
+
+EXCEPTIONS = "org.apache.flink.kubernetes.operator.exception"
+
+
+def new_status() -> Status:
+    """What the operator writes at its first sight of a deployment."""
+    return {
+        "clusterInfo": {},
+        "conditions": [],
+        "jobManagerDeploymentStatus": "MISSING",
+        "jobStatus": {
+            "checkpointInfo": {"lastPeriodicCheckpointTimestamp": 0},
+            "savepointInfo": {"lastPeriodicSavepointTimestamp": 0, "savepointHistory": []},
+        },
+        "lifecycleState": "UPGRADING",
+        "reconciliationStatus": {"reconciliationTimestamp": 0, "state": "UPGRADING"},
+        "taskManager": {"labelSelector": "", "replicas": 0},
+    }
+
+
+def with_job(status: Status, state: str | None, **facts: Any) -> Status:
+    """The status with the job in `state` and other facts of jobStatus; its condition follows."""
+    changed = copy.deepcopy(status)
+    job = changed["jobStatus"]
+    for name, value in {"state": state, **facts}.items():
+        if value is None:
+            job.pop(name, None)
+        else:
+            job[name] = value
+    if state is not None:
+        changed["conditions"] = [_condition(state, status.get("conditions") or [])]
+    return changed
+
+
+def _condition(state: str, before: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    running = "True" if state == "RUNNING" else "False"
+    reason = state.capitalize()
+    same = [c for c in before if c.get("reason") == reason]
+    at = same[0]["lastTransitionTime"] if same else datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {
+        "lastTransitionTime": at,
+        "message": f"Job status {state}",
+        "reason": reason,
+        "status": running,
+        "type": "Running",
+    }
+
+
+def with_reconciled(status: Status, spec: dict[str, Any], state: str, job_state: str, *, first: bool) -> Status:
+    """The status with `spec` as the last reconciled one, its job in `job_state`, and the reconciliation in `state`."""
+    changed = copy.deepcopy(status)
+    reconciled = {**spec, "job": {**spec["job"], "state": job_state}}
+    meta = {"apiVersion": "flink.apache.org/v1beta1", "firstDeployment": first}
+    changed["reconciliationStatus"] |= {
+        "lastReconciledSpec": json.dumps({"spec": reconciled, "resource_metadata": meta}),
+        "reconciliationTimestamp": int(time.time() * 1000),
+        "state": state,
+    }
+    return changed
+
+
+def with_task_managers(status: Status, name: str, replicas: int) -> Status:
+    """The status with the TaskManagers that a selector finds; none for 0."""
+    selector = f"component=taskmanager,app={name}" if replicas else ""
+    return {**status, "taskManager": {"labelSelector": selector, "replicas": replicas}}
+
+
+def stable(status: Status) -> Status:
+    """STABLE, with the last reconciled spec as the last stable one."""
+    reconciliation = status["reconciliationStatus"]
+    last = {"lastStableSpec": reconciliation.get("lastReconciledSpec")}
+    return {**status, "lifecycleState": "STABLE", "reconciliationStatus": {**reconciliation, **last}}
+
+
+def with_error(status: Status, error: str | None) -> Status:
+    """The status with this error, or with none."""
+    changed = {name: value for name, value in status.items() if name != "error"}
+    return {**changed, "error": error} if error else changed
+
+
+def error(kind: str, message: str, causes: Sequence[str] = (), reason: str | None = None) -> str:
+    """An error as the operator writes it into the status: JSON text."""
+    throwables = [
+        {"type": "org.apache.flink.util.SerializedThrowable", "message": cause, "additionalMetadata": {}}
+        for cause in causes
+    ]
+    metadata = {"reason": reason} if reason else {}
+    body = {"type": kind, "message": message, "additionalMetadata": metadata, "throwableList": throwables}
+    return json.dumps(body)
+
+
+def reconciled_spec(status: Status) -> dict[str, Any] | None:
+    """The last reconciled spec, or None at first."""
+    text = status.get("reconciliationStatus", {}).get("lastReconciledSpec")
+    return json.loads(text)["spec"] if text else None
