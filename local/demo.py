@@ -151,13 +151,15 @@ class Demo:
             raise self._failure(f"Flower answered {answer.status_code} to /api/tasks", "flower")
         found: dict[str, dict[str, int]] = {}
         for task in answer.json().values():
-            states = found.setdefault(task["name"] or "?", {})
+            if not task["name"]:
+                continue  # sent, and not yet received by any worker
+            states = found.setdefault(task["name"], {})
             states[task["state"]] = states.get(task["state"], 0) + 1
         return found
 
     def _scale(self, job_id: str, parallelism: int) -> None:
         answer = self._call("POST", f"/api/v1/flink/jobs/{job_id}/scale", {"parallelism": parallelism})
-        say(f"8. {job_id} is scaled from 1 to {parallelism}")
+        say(f"9. {job_id} is scaled from 1 to {parallelism}")
         self._await_operation(answer["operation"]["id"])
 
     def _stop(self, job_id: str) -> None:
@@ -180,7 +182,7 @@ class Demo:
                 raise self._failure(f"{job['job_id']}: there is no savepoint in {path!r}", "flink-operator")
 
     def _counts(self) -> dict[str, int]:
-        say("9. each job's output")
+        say("8. each job's output")
         counts = {job_id: self._await_count(job_id, above=0) for job_id in JOBS}
         for job_id, count in counts.items():
             say(f"     {job_id:<10} has counted {count}")

@@ -139,15 +139,15 @@ def _f_suspended(case: _Case) -> Phase | None:
 def _g_behind(case: _Case) -> Phase | None:
     if not is_behind(case.deployment, case.deployment.metadata.generation) or not case.status.observed_generation:
         return None
-    return _of_open(case.operation) or (Phase.UPGRADING if case.job.was_running else None)
+    return _of_open(case) or (Phase.UPGRADING if case.job.was_running else None)
 
 
 def _h_upgrading(case: _Case) -> Phase | None:
     if case.lifecycle == "ROLLING_BACK":
-        return _of_open(case.operation) or Phase.ROLLING_BACK
+        return _of_open(case) or Phase.ROLLING_BACK
     if case.lifecycle != "UPGRADING":
         return None
-    return _of_open(case.operation) or (Phase.UPGRADING if case.job.was_running else Phase.STARTING)
+    return _of_open(case) or (Phase.UPGRADING if case.job.was_running else Phase.STARTING)
 
 
 def _i_failed(case: _Case) -> Phase | None:
@@ -161,7 +161,7 @@ def _j_cannot_start(case: _Case) -> Phase | None:
     if not has_trouble(case.status, case.seen):
         return None
     if case.job.was_running:
-        return _of_open(case.operation) or Phase.RESTARTING
+        return _of_open(case) or Phase.RESTARTING
     since = case.job.trouble_since or case.seen.at
     if case.seen.at - since >= timedelta(seconds=case.grace_seconds):
         return Phase.FAILED
@@ -185,7 +185,7 @@ def _l_running(case: _Case) -> Phase | None:
 
 
 def _m_open(case: _Case) -> Phase | None:
-    return _of_open(case.operation)
+    return _of_open(case)
 
 
 def _n_was_running(case: _Case) -> Phase | None:
@@ -261,9 +261,16 @@ def _is(operation: Operation | None, kind: Kind) -> bool:
     return operation is not None and operation.kind is kind
 
 
-def _of_open(operation: Operation | None) -> Phase | None:
-    """The phase of an open operation that has written; one that waits its turn shows nothing."""
-    if operation is None or (operation.kind is Kind.SCALE and operation.step is Step.BEGIN):
+def _of_open(case: _Case) -> Phase | None:
+    """The phase of an open operation that has written; one that waits its turn shows nothing.
+
+    The deployment may show the write before the operation's record does.
+    """
+    operation = case.operation
+    if operation is None:
+        return None
+    waits = operation.kind is Kind.SCALE and operation.step is Step.BEGIN
+    if waits and sequence_of(case.deployment) != operation.sequence:
         return None
     return PHASE_WHILE_OPEN[operation.kind]
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from bson.errors import InvalidDocument
 from pymongo import ASCENDING, MongoClient, ReplaceOne, WriteConcern
 from pymongo.errors import (
-    BulkWriteError,
+    AutoReconnect,
     ConnectionFailure,
     DuplicateKeyError,
     ExecutionTimeout,
+    InvalidURI,
     NetworkTimeout,
     PyMongoError,
     WTimeoutError,
@@ -24,7 +27,7 @@ from headrace.adapters.mongo.documents import from_document, to_document
 from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import JobRequest, Template
-from headrace.errors import LostRace, Refused, Unavailable
+from headrace.errors import ConfigurationError, LostRace, Refused, Unavailable
 from headrace.ports import Inserted, JobFilter, Lease
 
 DURABLE = WriteConcern(w="majority", j=True)
@@ -45,7 +48,12 @@ def connect(url: str, database: str, timeout_seconds: float) -> MongoStore:
             appname="headrace",
         )
 
-    return MongoStore(client, database, url.rpartition("@")[2].removeprefix("mongodb://"))
+    server = url.rpartition("@")[2].removeprefix("mongodb://").partition("?")[0]
+    return MongoStore(client, database, server)
+
+
+class _Duplicate(LostRace):
+    """A unique index refused a write; each caller knows what that means, and none lets it out by accident."""
 
 
 class MongoStore:
@@ -53,6 +61,7 @@ class MongoStore:
 
     def __init__(self, client: Callable[[], MongoClient[dict[str, Any]]], database: str, server: str) -> None:
         self._make_client = client
+        self._lock = threading.Lock()
         self._client: MongoClient[dict[str, Any]] | None = None
         self._database = database
         self._server = server
@@ -69,36 +78,39 @@ class MongoStore:
 
     @property
     def _db(self) -> Any:
-        if self._client is None:
-            self._client = self._make_client()
+        with self._lock:
+            if self._client is None:
+                self._client = self._make_client()
         return self._client.get_database(self._database, write_concern=DURABLE)
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError) as error:
+        except (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError, AutoReconnect) as error:
             raise Unavailable(
                 f"MongoDB at {self._server} did not answer while {doing} (HEADRACE_MONGODB_URL): {error}"[:500]
             ) from error
-        except (DuplicateKeyError, BulkWriteError):
-            raise
-        except PyMongoError as error:
+        except DuplicateKeyError as error:
+            raise _Duplicate(str(error)) from error
+        except InvalidURI as error:
+            raise ConfigurationError(f"HEADRACE_MONGODB_URL is not a MongoDB URL: {error}") from error
+        except (PyMongoError, InvalidDocument, OverflowError) as error:
             raise Refused(f"MongoDB at {self._server} refused {doing}: {error}"[:500]) from error
 
     # operations
 
     def insert_operation(self, operation: Operation) -> Inserted:
         """See ports.Store."""
-        with self._translated("accepting an operation"):
-            try:
+        try:
+            with self._translated("accepting an operation"):
                 self._db.operations.insert_one(_operation_document(operation))
-            except DuplicateKeyError as error:
-                stored = self.operation_by_key(operation.tenant, operation.idempotency_key)
-                if stored is None:
-                    taken = f"job {operation.job_id}: sequence {operation.sequence} is taken"
-                    raise LostRace(taken) from error
-                return Inserted(stored, created=False)
+        except _Duplicate as error:
+            stored = self.operation_by_key(operation.tenant, operation.idempotency_key)
+            if stored is None:
+                taken = f"job {operation.job_id}: sequence {operation.sequence} is taken"
+                raise LostRace(taken) from error
+            return Inserted(stored, created=False)
         return Inserted(operation, created=True)
 
     def operation(self, tenant: str, operation_id: str) -> Operation | None:
@@ -183,12 +195,11 @@ class MongoStore:
 
     def insert_job(self, job: Job) -> Job:
         """See ports.Store."""
-        with self._translated("storing a job"):
-            try:
+        try:
+            with self._translated("storing a job"):
                 self._db.jobs.insert_one(_job_document(job))
-            except DuplicateKeyError:
-                stored = self.job(job.key)
-                return stored if stored is not None else job
+        except _Duplicate:
+            return self.job(job.key) or job
         return job
 
     def replace_job(self, job: Job) -> Job:
@@ -209,16 +220,16 @@ class MongoStore:
             done = self._db.jobs.bulk_write(writes, ordered=False)
         if done.matched_count == len(jobs):
             return []
-        stored = {job.key: job.version for job in self.jobs([job.key for job in jobs])}
-        return [job.key for job in jobs if stored.get(job.key) != job.version + 1]
+        stored = {job.key: job for job in self.jobs([job.key for job in jobs])}
+        return [job.key for job in jobs if stored.get(job.key) != replace(job, version=job.version + 1)]
 
     # history
 
     def add_transitions(self, transitions: Sequence[Transition]) -> None:
         """See ports.Store."""
         for transition in transitions:
-            with self._translated("storing a transition"):
-                document = {**to_document(transition), "seen": _seen(transition)}
+            document = {**to_document(transition), "seen": _seen(transition)}
+            with suppress(_Duplicate), self._translated("storing a transition"):
                 self._db.transitions.update_one({"seen": document["seen"]}, {"$setOnInsert": document}, upsert=True)
 
     def transitions_of(self, key: JobKey, limit: int = 1000) -> Sequence[Transition]:
@@ -231,7 +242,7 @@ class MongoStore:
     def add_savepoint(self, path: str, key: JobKey, run: int, kind: str, at: datetime) -> None:
         """See ports.Store."""
         document = {"path": path, "tenant": key.tenant, "job_id": key.job_id, "run": run, "kind": kind, "at": at}
-        with self._translated("recording a savepoint"):
+        with suppress(_Duplicate), self._translated("recording a savepoint"):
             self._db.savepoints.update_one({"path": path}, {"$setOnInsert": document}, upsert=True)
 
     # templates
@@ -249,11 +260,11 @@ class MongoStore:
                 "version": stored.version,
                 "request": stored.request.model_dump(mode="json", exclude_none=True),
             }
-            with self._translated("storing a template"):
-                try:
+            try:
+                with self._translated("storing a template"):
                     self._db.job_templates.insert_one(document)
-                except DuplicateKeyError:
-                    continue
+            except _Duplicate:
+                continue
             return stored
 
     def template(self, tenant: str, template_id: str, version: int | None = None) -> Template | None:
@@ -293,15 +304,17 @@ class MongoStore:
         return document["resource_version"] if document else None
 
     def set_cursor(self, cluster: str, namespace: str, resource_version: str, lease: Lease) -> bool:
-        """See ports.Store. The token on the cursor is what fences an older holder."""
+        """See ports.Store. The lease is looked at, and the token on the cursor fences an older holder."""
         where = {"cluster": cluster, "namespace": namespace, "token": {"$lte": lease.token}}
-        with self._translated("writing a cursor"):
-            try:
-                self._db.sync_cursors.update_one(
-                    where, {"$set": {"resource_version": resource_version, "token": lease.token}}, upsert=True
-                )
-            except DuplicateKeyError:
-                return False
+        written = {"$set": {"resource_version": resource_version, "token": lease.token}}
+        try:
+            with self._translated("writing a cursor"):
+                held = self._db.leases.find_one({"name": lease.name})
+                if held is None or held["token"] != lease.token:
+                    return False
+                self._db.sync_cursors.update_one(where, written, upsert=True)
+        except _Duplicate:
+            return False
         return True
 
     def take_lease(self, name: str, holder: str, seconds: float, now: datetime) -> Lease | None:
@@ -310,11 +323,7 @@ class MongoStore:
             stored = self._db.leases.find_one({"name": name})
             until = now + timedelta(seconds=seconds)
             if stored is None:
-                try:
-                    self._db.leases.insert_one({"name": name, "holder": holder, "until": until, "token": 1})
-                except DuplicateKeyError:
-                    return None
-                return Lease(name, 1)
+                return self._first_lease(name, holder, until)
             if stored["holder"] not in (holder, "") and stored["until"] > now:
                 return None
             token = stored["token"] + 1
@@ -323,6 +332,14 @@ class MongoStore:
                 {"$set": {"holder": holder, "until": until, "token": token}},
             )
         return Lease(name, token) if done.matched_count else None
+
+    def _first_lease(self, name: str, holder: str, until: datetime) -> Lease | None:
+        try:
+            with self._translated("taking a lease"):
+                self._db.leases.insert_one({"name": name, "holder": holder, "until": until, "token": 1})
+        except _Duplicate:
+            return None
+        return Lease(name, 1)
 
     def release_lease(self, lease: Lease, holder: str) -> None:
         """See ports.Store."""
