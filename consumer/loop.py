@@ -61,4 +61,4 @@ class Loop:
         self._pause_seconds = min(max(1.0, 2 * self._pause_seconds), LONGEST_PAUSE_SECONDS)
         until = time.monotonic() + self._pause_seconds
         while time.monotonic() < until and not is_stopping():
-            time.sleep(0.1)
+            self._consumer.rest(0.2)

@@ -1,4 +1,4 @@
-"""`python -m worker.flower`: Flower, read-only and on the loopback, fed by the workers' events."""
+"""`python -m worker.flower`: Flower on the loopback, fed by the workers' events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main() -> None:
     """Runs until SIGTERM."""
     logs.configure(settings(), "flower")
     logs.say_start(settings(), "flower")
-    # Flower's own guard for its API asks for this; it is read-only and bound to the loopback unless told otherwise.
+    # Without this Flower's API answers 401 unless a login is set up. It is bound to the loopback unless told otherwise.
     os.environ.setdefault("FLOWER_UNAUTHENTICATED_API", "true")
     app.start(
         [
@@ -20,6 +20,7 @@ def main() -> None:
             f"--address={settings().flower_host}",
             f"--port={settings().flower_port}",
             "--enable_events=true",
+            "--read_only=true",
             "--purge_offline_workers=60",
         ]
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery
@@ -56,7 +57,8 @@ class CeleryQueue:
     def close(self, timeout_seconds: float = 5.0) -> None:
         """Sends what waits, for at most so long."""
         if self._thread is not None:
-            self._waiting.put(None)
+            with suppress(queue.Full):
+                self._waiting.put(None, timeout=timeout_seconds)
             self._thread.join(timeout_seconds)
 
     def _start(self) -> None:

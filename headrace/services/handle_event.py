@@ -93,7 +93,7 @@ class HandleEvent:
 def _parsed(value: bytes) -> Mapping[str, Any]:
     try:
         event = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest({"record": f"is not JSON in UTF-8: {error}"}) from error
     if not isinstance(event, dict):
         raise InvalidRequest({"record": "must be a JSON object"})

@@ -5,6 +5,8 @@ Auto-commit is off, and a record that cannot be handled now is read again: the p
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from headrace.adapters.kafka.records import Record, Topics
@@ -34,22 +36,36 @@ class RecordConsumer:
         self._consumer.subscribe([topic])
 
     def poll(self, timeout_seconds: float) -> Record | None:
-        """The next record, or None. Raises Unavailable where the broker is not to be had."""
+        """The next record, or None. Raises Unavailable where the broker is not to be had; nothing is skipped then."""
         message = self._consumer.poll(timeout_seconds)
         if message is None:
             return None
         if message.error():
             self._topic_id = None
             raise self._unavailable(message.error())
-        return Record(
+        record = Record(
             topic=message.topic() or self._topic,
-            topic_id=self._id(),
+            topic_id="",
             partition=int(message.partition() or 0),
             offset=int(message.offset() or 0),
             key=_bytes(message.key()),
             value=_bytes(message.value()) or b"",
-            headers=tuple((name, _bytes(value)) for name, value in dict(message.headers() or {}).items()),
+            headers=_headers(message.headers()),
         )
+        try:
+            return replace(record, topic_id=self._id())
+        except Unavailable:
+            self.seek_back(record)
+            raise
+
+    def rest(self, seconds: float) -> None:
+        """Waits without reading on, and goes on polling, so that the group keeps its member."""
+        assigned = self._consumer.assignment()
+        self._consumer.pause(assigned)
+        try:
+            self._consumer.poll(seconds)
+        finally:
+            self._consumer.resume(self._consumer.assignment())
 
     def commit(self, record: Record) -> None:
         """Commits the offset behind this record, synchronously. Raises Unavailable."""
@@ -60,11 +76,13 @@ class RecordConsumer:
             raise self._unavailable(error) from error
 
     def seek_back(self, record: Record) -> None:
-        """Makes this record the next one that is read. Raises Unavailable where the partition is ours no more."""
+        """Makes this record the next one that is read, by whichever member the partition has then."""
         try:
             self._consumer.seek(TopicPartition(record.topic, record.partition, record.offset))
-        except KafkaException as error:
-            raise self._unavailable(error) from error
+        except KafkaException:
+            # The partition is no longer ours, or cannot be sought now: the group's committed offset is read again.
+            self._consumer.unsubscribe()
+            self._consumer.subscribe([self._topic])
 
     def close(self) -> None:
         """Leaves the group."""
@@ -77,6 +95,12 @@ class RecordConsumer:
 
     def _unavailable(self, error: object) -> Unavailable:
         return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")
+
+
+def _headers(headers: object) -> tuple[tuple[str, bytes | None], ...]:
+    """The headers in their order; a name may come more than once."""
+    pairs = headers.items() if isinstance(headers, dict) else headers if isinstance(headers, list) else ()
+    return tuple((name, _bytes(value)) for name, value in pairs)
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:

@@ -36,20 +36,26 @@ class Topics:
         """Makes those that are missing, with one partition each. Raises Unavailable."""
         try:
             existing = self._admin.list_topics(timeout=self._timeout_seconds).topics
-            missing = [NewTopic(name, num_partitions=1, replication_factor=1) for name in names if name not in existing]
-            for future in self._admin.create_topics(missing).values() if missing else ():
-                future.result(self._timeout_seconds)
         except KafkaException as error:
-            if "TOPIC_ALREADY_EXISTS" not in str(error):
-                raise self._unavailable(error) from error
+            raise self._unavailable(error) from error
+        missing = [NewTopic(name, num_partitions=1, replication_factor=1) for name in names if name not in existing]
+        for future in self._admin.create_topics(missing).values() if missing else ():
+            try:
+                future.result(self._timeout_seconds)
+            except (KafkaException, TimeoutError) as error:
+                if "TOPIC_ALREADY_EXISTS" not in str(error):
+                    raise self._unavailable(error) from error
 
     def topic_id(self, name: str) -> str:
-        """The topic's own id, so that a topic that was made anew is told from the one before; else its name."""
+        """The topic's own id, so that a topic that was made anew is told from the one before; its name where the
+        broker has no ids. Raises Unavailable where it cannot be asked: a guess could apply an event twice."""
         try:
             described = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout_seconds)
             return str(described[name].result(self._timeout_seconds).topic_id or name)
-        except (KafkaException, TimeoutError, ValueError):
-            return name
+        except (KafkaException, TimeoutError) as error:
+            if "UNSUPPORTED" in str(error):
+                return name
+            raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> Unavailable:
         return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")

@@ -1,0 +1,422 @@
+"""In-memory ports for unit tests, ours and those of anybody who builds on Headrace.
+
+They pass the same contract tests as the real adapters (tests/contract). Safe to use from many threads.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from headrace.domain.deployments import (
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    SEQUENCE_ANNOTATION,
+    Deployment,
+    PodTrouble,
+)
+from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
+from headrace.domain.operations import Operation
+from headrace.domain.templates import Template
+from headrace.errors import LostRace, Unavailable
+from headrace.ports import Change, Fence, HistoryGone, Inserted, JobFilter, Lease, Page, WatchEvent
+
+
+class FixedClock:
+    """A clock that moves only when told to."""
+
+    def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        """See ports.Clock."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Moves it forward."""
+        self._now += timedelta(seconds=seconds)
+
+
+class InMemoryQueue:
+    """Keeps the keys that were to be woken."""
+
+    def __init__(self) -> None:
+        self.woken: list[JobKey] = []
+
+    def wake(self, key: JobKey) -> None:
+        """See ports.TaskQueue."""
+        self.woken.append(key)
+
+
+class InMemoryStore:
+    """ports.Store in dictionaries."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._operations: dict[str, Operation] = {}
+        self._jobs: dict[JobKey, Job] = {}
+        self._transitions: list[Transition] = []
+        self._templates: dict[tuple[str, str, int], Template] = {}
+        self._cursors: dict[tuple[str, str], tuple[str, int]] = {}
+        self._leases: dict[str, tuple[str, datetime, int]] = {}
+        self.savepoints: dict[str, tuple[JobKey, int, str]] = {}
+
+    def insert_operation(self, operation: Operation) -> Inserted:
+        """See ports.Store."""
+        with self._lock:
+            stored = self.operation_by_key(operation.tenant, operation.idempotency_key)
+            if stored is not None:
+                return Inserted(stored, created=False)
+            if any(o.key == operation.key and o.sequence == operation.sequence for o in self._operations.values()):
+                raise LostRace(f"job {operation.job_id}: sequence {operation.sequence} is taken")
+            self._operations[operation.id] = operation
+            return Inserted(operation, created=True)
+
+    def operation(self, tenant: str, operation_id: str) -> Operation | None:
+        """See ports.Store."""
+        found = self._operations.get(operation_id)
+        return found if found is not None and found.tenant == tenant else None
+
+    def operation_by_key(self, tenant: str, idempotency_key: str) -> Operation | None:
+        """See ports.Store."""
+        with self._lock:
+            named = (o for o in self._operations.values() if (o.tenant, o.idempotency_key) == (tenant, idempotency_key))
+            return next(named, None)
+
+    def operations_of(self, key: JobKey, after: int = 0, limit: int = 1000) -> Sequence[Operation]:
+        """See ports.Store."""
+        with self._lock:
+            found = [o for o in self._operations.values() if o.key == key and o.sequence > after]
+        return sorted(found, key=lambda o: o.sequence)[:limit]
+
+    def open_operations_of(self, key: JobKey) -> Sequence[Operation]:
+        """See ports.Store."""
+        return [o for o in self.operations_of(key) if o.is_open]
+
+    def open_operations(self, limit: int = 1000) -> Sequence[Operation]:
+        """See ports.Store."""
+        with self._lock:
+            found = [o for o in self._operations.values() if o.is_open]
+        return sorted(found, key=lambda o: o.accepted_at)[:limit]
+
+    def replace_operation(self, operation: Operation) -> Operation:
+        """See ports.Store."""
+        with self._lock:
+            if self._operations[operation.id].version != operation.version:
+                raise LostRace(f"operation {operation.id} was changed by somebody else")
+            written = replace(operation, version=operation.version + 1)
+            self._operations[operation.id] = written
+            return written
+
+    def job(self, key: JobKey) -> Job | None:
+        """See ports.Store."""
+        return self._jobs.get(key)
+
+    def jobs(self, keys: Sequence[JobKey]) -> Sequence[Job]:
+        """See ports.Store."""
+        with self._lock:
+            return [self._jobs[key] for key in keys if key in self._jobs]
+
+    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
+        """See ports.Store."""
+        wanted = dict(where.labels or {}).items()
+        with self._lock:
+            found = [
+                job
+                for key, job in sorted(self._jobs.items())
+                if key.tenant == tenant
+                and (after is None or job.job_id > after)
+                and where.phase in (None, job.phase)
+                and wanted <= dict(job.labels).items()
+            ]
+        return found[:limit]
+
+    def unsettled_jobs(self, cluster: str, namespace: str) -> Sequence[Job]:
+        """See ports.Store."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+        place = (cluster, namespace)
+        return [j for j in jobs if (j.cluster, j.namespace) == place and j.deployment_uid and j.phase not in SETTLED]
+
+    def insert_job(self, job: Job) -> Job:
+        """See ports.Store."""
+        with self._lock:
+            return self._jobs.setdefault(job.key, job)
+
+    def replace_job(self, job: Job) -> Job:
+        """See ports.Store."""
+        with self._lock:
+            stored = self._jobs.get(job.key)
+            if stored is None or stored.version != job.version:
+                raise LostRace(f"job {job.job_id} was changed by somebody else")
+            written = replace(job, version=job.version + 1)
+            self._jobs[job.key] = written
+            return written
+
+    def replace_jobs(self, jobs: Sequence[Job]) -> Sequence[JobKey]:
+        """See ports.Store."""
+        lost = []
+        for job in jobs:
+            try:
+                self.replace_job(job)
+            except LostRace:
+                lost.append(job.key)
+        return lost
+
+    def add_transitions(self, transitions: Sequence[Transition]) -> None:
+        """See ports.Store."""
+        with self._lock:
+            for transition in transitions:
+                if not any(_same_sight(transition, known) for known in self._transitions):
+                    self._transitions.append(transition)
+
+    def transitions_of(self, key: JobKey, limit: int = 1000) -> Sequence[Transition]:
+        """See ports.Store."""
+        with self._lock:
+            found = [t for t in self._transitions if (t.tenant, t.job_id) == (key.tenant, key.job_id)]
+        return sorted(found, key=lambda t: (t.run, t.observed_at))[:limit]
+
+    def add_savepoint(self, path: str, key: JobKey, run: int, kind: str, at: datetime) -> None:
+        """See ports.Store."""
+        with self._lock:
+            self.savepoints.setdefault(path, (key, run, kind))
+
+    def put_template(self, template: Template, tenant: str) -> Template:
+        """See ports.Store."""
+        with self._lock:
+            newest = self.template(tenant, template.template_id)
+            if newest is not None and newest.request == template.request:
+                return newest
+            stored = template.model_copy(update={"version": newest.version + 1 if newest else 1})
+            self._templates[tenant, stored.template_id, stored.version] = stored
+            return stored
+
+    def template(self, tenant: str, template_id: str, version: int | None = None) -> Template | None:
+        """See ports.Store."""
+        with self._lock:
+            found = [t for (owner, name, _), t in self._templates.items() if (owner, name) == (tenant, template_id)]
+        wanted = [t for t in found if version in (None, t.version)]
+        return max(wanted, key=lambda t: t.version) if wanted else None
+
+    def templates(self, tenant: str) -> Sequence[Template]:
+        """See ports.Store."""
+        with self._lock:
+            names = sorted({name for owner, name, _ in self._templates if owner == tenant})
+        return [t for name in names if (t := self.template(tenant, name)) is not None]
+
+    def cursor(self, cluster: str, namespace: str) -> str | None:
+        """See ports.Store."""
+        stored = self._cursors.get((cluster, namespace))
+        return stored[0] if stored else None
+
+    def set_cursor(self, cluster: str, namespace: str, resource_version: str, lease: Lease) -> bool:
+        """See ports.Store."""
+        with self._lock:
+            held = self._leases.get(lease.name)
+            if held is None or held[2] != lease.token:
+                return False
+            self._cursors[cluster, namespace] = (resource_version, lease.token)
+            return True
+
+    def take_lease(self, name: str, holder: str, seconds: float, now: datetime) -> Lease | None:
+        """See ports.Store."""
+        with self._lock:
+            held_by, until, token = self._leases.get(name, ("", now, 0))
+            if held_by not in (holder, "") and until > now:
+                return None
+            self._leases[name] = (holder, now + timedelta(seconds=seconds), token + 1)
+            return Lease(name, token + 1)
+
+    def release_lease(self, lease: Lease, holder: str) -> None:
+        """See ports.Store."""
+        with self._lock:
+            held_by, until, token = self._leases.get(lease.name, ("", datetime.now(UTC), 0))
+            if (held_by, token) == (holder, lease.token):
+                self._leases[lease.name] = ("", until, token)
+
+    def ping(self) -> None:
+        """See ports.Store."""
+
+
+def _same_sight(one: Transition, other: Transition) -> bool:
+    if one.deployment_uid and one.resource_version:
+        return (one.deployment_uid, one.resource_version) == (other.deployment_uid, other.resource_version)
+    return replace(one, observed_at=other.observed_at) == other
+
+
+class InMemoryRuntime:
+    """ports.FlinkRuntime in dictionaries, with the API server's rules: uid, resourceVersion, generation, the fence.
+
+    `outage` makes every call raise Unavailable; `set_status` acts as the operator.
+    """
+
+    def __init__(self, flink_versions: Sequence[str] = ("v1_20", "v2_2")) -> None:
+        self._lock = threading.RLock()
+        self._objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self._events: list[tuple[int, str, dict[str, Any]]] = []
+        self._version = 0
+        self._kept_from = 0
+        self._flink_versions = tuple(flink_versions)
+        self.files: dict[str, dict[str, Any]] = {}
+        self.outage = False
+        self.created = 0
+        self.trouble: PodTrouble | None = None
+
+    def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            key = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+            if key in self._objects:
+                return None
+            whole = copy.deepcopy(dict(manifest))
+            whole["metadata"] |= {"uid": str(uuid.uuid4()), "generation": 1}
+            self._objects[key] = whole
+            self.created += 1
+            return self._record("ADDED", whole)
+
+    def patch(self, namespace: str, name: str, fence: Fence, changes: Sequence[Change]) -> Deployment | None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            live = self._objects.get((namespace, name))
+            if live is None or not _holds(live, fence):
+                return None
+            changed = copy.deepcopy(live)
+            if not all(_apply(changed, change) for change in changes):
+                return None
+            if changed.get("spec") != live.get("spec"):
+                changed["metadata"]["generation"] += 1
+            self._objects[namespace, name] = changed
+            return self._record("MODIFIED", changed)
+
+    def get(self, namespace: str, name: str) -> Deployment | None:
+        """See ports.FlinkRuntime."""
+        whole = self.get_whole(namespace, name)
+        return msgspec.convert(whole, Deployment) if whole is not None else None
+
+    def get_whole(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            return copy.deepcopy(self._objects.get((namespace, name)))
+
+    def delete(self, namespace: str, name: str, uid: str) -> bool:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            live = self._objects.get((namespace, name))
+            if live is None or live["metadata"]["uid"] != uid:
+                return False
+            del self._objects[namespace, name]
+            self._record("DELETED", live)
+            return True
+
+    def put_files(self, deployment: Deployment, name: str, files: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            self.files[name] = {"owner": deployment.metadata.uid, "files": dict(files), "labels": dict(labels)}
+
+    def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            ours = [o for (where, _), o in self._objects.items() if where == namespace and _is_ours(o)]
+            found = [msgspec.convert(o, Deployment) for o in ours]
+            version = str(self._version)
+        for start in range(0, max(len(found), 1), limit):
+            yield Page(found[start : start + limit], version)
+
+    def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
+        """See ports.FlinkRuntime. What has happened is given, and the watch ends there."""
+        with self._lock:
+            self._reach()
+            since = int(resource_version)
+            if since < self._kept_from:
+                raise HistoryGone(f"resourceVersion {resource_version} is too old")
+            events = [(kind, o) for version, kind, o in self._events if version > since]
+        for kind, whole in events:
+            if whole["metadata"]["namespace"] == namespace and _is_ours(whole):
+                yield WatchEvent(kind, msgspec.convert(whole, Deployment))
+
+    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
+        """See ports.FlinkRuntime."""
+        self._reach()
+        return self.trouble
+
+    def flink_versions(self) -> Sequence[str]:
+        """See ports.FlinkRuntime."""
+        self._reach()
+        return self._flink_versions
+
+    def set_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        """Writes the whole status, as the operator does: no generation moves."""
+        with self._lock:
+            changed = copy.deepcopy(self._objects[namespace, name])
+            changed["status"] = copy.deepcopy(dict(status))
+            self._objects[namespace, name] = changed
+            self._record("MODIFIED", changed)
+
+    def forget_history(self) -> None:
+        """A watch from any version before now gets 410."""
+        self._kept_from = self._version
+
+    def _reach(self) -> None:
+        if self.outage:
+            raise Unavailable("the Kubernetes API did not answer (HEADRACE_KUBECONFIG)")
+
+    def _record(self, kind: str, whole: dict[str, Any]) -> Deployment:
+        self._version += 1
+        whole["metadata"]["resourceVersion"] = str(self._version)
+        self._events.append((self._version, kind, copy.deepcopy(whole)))
+        return msgspec.convert(whole, Deployment)
+
+
+class InMemoryJobManager:
+    """ports.JobManager with the answers that a test sets: a path, None, or an error to raise."""
+
+    def __init__(self, checkpoint: str | Unavailable | None = None) -> None:
+        self.checkpoint = checkpoint
+        self.exception: str | None = None
+
+    def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
+        """See ports.JobManager."""
+        if isinstance(self.checkpoint, Unavailable):
+            raise self.checkpoint
+        return self.checkpoint
+
+    def root_exception(self, namespace: str, name: str, flink_job_id: str) -> str | None:
+        """See ports.JobManager."""
+        return self.exception
+
+
+def _holds(live: Mapping[str, Any], fence: Fence) -> bool:
+    metadata = live["metadata"]
+    sequence = (metadata.get("annotations") or {}).get(SEQUENCE_ANNOTATION)
+    return metadata["uid"] == fence.uid and sequence == str(fence.sequence)
+
+
+def _is_ours(whole: Mapping[str, Any]) -> bool:
+    return (whole["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
+
+
+def _apply(whole: dict[str, Any], change: Change) -> bool:
+    """Whether the change's parent was there, and with it the change could be made."""
+    at: Any = whole
+    for key in change.path[:-1]:
+        at = at.get(key) if isinstance(at, dict) else None
+    if not isinstance(at, dict) or (change.removed and change.path[-1] not in at):
+        return False
+    if change.removed:
+        del at[change.path[-1]]
+    else:
+        at[change.path[-1]] = copy.deepcopy(change.value)
+    return True
