@@ -37,6 +37,10 @@ STEPS_AT_ONCE = 8
 
 FENCE_TRIES = 4
 
+CHECKPOINT_WAIT = timedelta(seconds=5)
+CHECKPOINT_TRIES = 12
+"""How often, and after which pause, a STOP looks for a JobManager that does not answer."""
+
 
 class Execute:
     """Carries out a job's oldest open operation."""
@@ -229,9 +233,10 @@ class Execute:
             return
         if job.deployment_uid != live.metadata.uid:
             job = self._remember(job.key, deployment_uid=live.metadata.uid)
-        operation = self._keep_what_there_is(job, operation, live)
-        if operation.step is not Step.BEGIN:
+        kept = self._keep_what_there_is(job, operation, live)
+        if kept is None:
             return
+        operation = kept
         status = live.status.job_status if live.status else None
         operation = self._write(replace(operation, savepoint_before=status.upgrade_savepoint_path if status else None))
         wanted = with_state(dict(job.applied_manifest or {}), "suspended", job, self._stamp(job, operation))
@@ -246,8 +251,11 @@ class Execute:
         self._settle(job, Phase.CANCELLED, "stopped before it ran")
         self._end(operation, State.SUCCEEDED, "nothing ran")
 
-    def _keep_what_there_is(self, job: Job, operation: Operation, live: Deployment) -> Operation:
-        """Before anything is suspended, the last checkpoint's path is on record, whatever becomes of the savepoint."""
+    def _keep_what_there_is(self, job: Job, operation: Operation, live: Deployment) -> Operation | None:
+        """Before anything is suspended, the last checkpoint's path is on record, whatever becomes of the savepoint.
+
+        None where the operation does not go on to suspend: it waits, has ended, or deletes at once.
+        """
         running = is_running(live)
         try:
             path = self._last_checkpoint(job, live)
@@ -259,7 +267,8 @@ class Execute:
             return self._write(replace(operation, savepoint_path=path, state=State.RUNNING))
         if running:
             return self._write(replace(operation, state=State.RUNNING))
-        return self._move(operation, Step.DELETE)
+        self._move(operation, Step.DELETE)
+        return None
 
     def _last_checkpoint(self, job: Job, live: Deployment) -> str | None:
         status = live.status.job_status if live.status else None
@@ -268,27 +277,26 @@ class Execute:
             return None
         return self._job_manager.last_checkpoint(job.namespace, job.deployment_name, flink_job_id)
 
-    def _without_checkpoint(self, job: Job, operation: Operation, running: bool, why: str) -> Operation:
-        if operation.arguments.get("force"):
-            return self._move(operation, Step.DELETE)
-        if running:
-            return operation
-        if not job.was_running and not job.start_from:
-            return self._move(operation, Step.DELETE)
+    def _without_checkpoint(self, job: Job, operation: Operation, running: bool, why: str) -> Operation | None:
         now = self._clock.now()
-        if now + timedelta(seconds=5) >= operation.deadline or operation.attempts >= 12:
+        if running and not operation.arguments.get("force"):
+            return operation
+        if operation.arguments.get("force") or not (job.was_running or job.start_from):
+            self._move(operation, Step.DELETE)
+        elif now + CHECKPOINT_WAIT >= operation.deadline or operation.attempts >= CHECKPOINT_TRIES:
             reason = f"its last checkpoint cannot be read ({why}); nothing was deleted; force ends the run without it"
-            return self._end(operation, State.FAILED, reason)
-        return self._write(
-            replace(
-                operation,
-                state=State.RUNNING,
-                attempts=operation.attempts + 1,
-                not_before=now + timedelta(seconds=5),
-                step=Step.BEGIN,
-                reason=f"waiting for the JobManager: {why}",
+            self._end(operation, State.FAILED, reason)
+        else:
+            self._write(
+                replace(
+                    operation,
+                    state=State.RUNNING,
+                    attempts=operation.attempts + 1,
+                    not_before=now + CHECKPOINT_WAIT,
+                    reason=f"waiting for the JobManager: {why}",
+                )
             )
-        )
+        return None
 
     def _delete(self, job: Job, operation: Operation) -> None:
         if operation.savepoint_path:

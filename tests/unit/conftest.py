@@ -1,0 +1,128 @@
+"""Unit tests open no socket: the world outside is the in-memory ports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from headrace.bootstrap import Services, wired
+from headrace.domain.jobs import Job, JobKey
+from headrace.domain.operations import Operation, Source
+from headrace.settings import Settings
+from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
+
+SCRIPT = {"name": "job.py", "content": "print(1)\n", "sha256": "a" * 64}
+HTTP = Source(via="http")
+UPGRADE_FAILURE = "org.apache.flink.kubernetes.operator.exception.UpgradeFailureException"
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets(socket_disabled: None) -> None:
+    """Every test here runs with sockets blocked."""
+
+
+@dataclass
+class World:
+    """The services over in-memory ports, and a hand to play the operator's part."""
+
+    services: Services
+    store: InMemoryStore
+    runtime: InMemoryRuntime
+    queue: InMemoryQueue
+    job_manager: InMemoryJobManager
+    clock: FixedClock
+
+    def submit(self, job_id: str = "orders", **fields: Any) -> Operation:
+        config = {"script": SCRIPT, **fields.pop("job_config", {})}
+        named = {"tenant": "default", "template_id": None, "idempotency_key": None, "source": HTTP, **fields}
+        return self.services.accept.submit(job_id=job_id, job_config=config, **named).operation
+
+    def stop(self, job_id: str = "orders", **fields: Any) -> Operation:
+        named = {"tenant": "default", "idempotency_key": None, "source": HTTP, **fields}
+        return self.services.accept.stop(job_id=job_id, **named).operation
+
+    def scale(self, parallelism: int, job_id: str = "orders", key: str | None = None) -> Operation:
+        return self.services.accept.scale(
+            tenant="default", job_id=job_id, parallelism=parallelism, idempotency_key=key, source=HTTP
+        ).operation
+
+    def execute(self, job_id: str = "orders") -> None:
+        self.services.execute.oldest_open_operation(JobKey("default", job_id))
+
+    def sync(self) -> None:
+        self.services.sync.run(0.1)
+
+    def settle(self) -> None:
+        """Observes, and executes what that woke, until nothing moves."""
+        for _ in range(6):
+            self.sync()
+            woken, self.queue.woken = set(self.queue.woken), []
+            for key in woken:
+                self.services.execute.oldest_open_operation(key)
+
+    def job(self, job_id: str = "orders") -> Job:
+        found = self.store.job(JobKey("default", job_id))
+        assert found is not None
+        return found
+
+    def operation(self, operation: Operation) -> Operation:
+        found = self.store.operation(operation.tenant, operation.id)
+        assert found is not None
+        return found
+
+    def whole(self, job_id: str = "orders") -> dict[str, Any]:
+        found = self.runtime.get_whole("default", job_id)
+        assert found is not None
+        return found
+
+    def sequence(self, job_id: str = "orders") -> int:
+        return int(self.whole(job_id)["metadata"]["annotations"]["headrace.io/sequence"])
+
+    def becomes(self, job_id: str = "orders", **changes: Any) -> None:
+        """The operator's status: RUNNING and STABLE at the present generation, unless told otherwise."""
+        whole = self.whole(job_id)
+        generation = changes.pop("observedGeneration", whole["metadata"]["generation"])
+        job = {"jobId": "f" * 32, "state": "RUNNING", "startTime": "1795448818262", **changes.pop("job", {})}
+        error = changes.pop("error", None)
+        status = {
+            "observedGeneration": generation,
+            "lifecycleState": "STABLE",
+            "jobManagerDeploymentStatus": "READY",
+            "jobStatus": job,
+            "reconciliationStatus": {
+                "state": "DEPLOYED",
+                "lastReconciledSpec": json.dumps({"spec": whole["spec"]}),
+            },
+            **changes,
+        }
+        if error:
+            status["error"] = json.dumps({"type": error, "message": "Savepoint Error", "throwableList": []})
+        self.runtime.set_status("default", job_id, status)
+
+    def runs(self, job_id: str = "orders", **fields: Any) -> Operation:
+        """A job that was submitted and is RUNNING."""
+        operation = self.submit(job_id, **fields)
+        self.execute(job_id)
+        self.becomes(job_id)
+        self.settle()
+        return operation
+
+    def is_suspended(self, path: str | None, job_id: str = "orders") -> None:
+        """The operator has done a suspend."""
+        job = {"state": "FINISHED", **({"upgradeSavepointPath": path} if path else {})}
+        self.becomes(job_id, lifecycleState="SUSPENDED", job=job)
+
+    def phases(self, job_id: str = "orders") -> list[str]:
+        return [str(t.to_phase) for t in self.store.transitions_of(JobKey("default", job_id))]
+
+
+@pytest.fixture
+def world() -> World:
+    store, runtime, queue = InMemoryStore(), InMemoryRuntime(), InMemoryQueue()
+    job_manager, clock = InMemoryJobManager(), FixedClock()
+    settings = Settings(flink_allowed_hosts="files.example.com", _env_file=None)
+    services = wired(settings, store=store, queue=queue, runtime=runtime, job_manager=job_manager, clock=clock)
+    return World(services, store, runtime, queue, job_manager, clock)
