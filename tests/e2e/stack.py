@@ -1,0 +1,157 @@
+"""The whole stack as a user starts it, for end-to-end tests: a subprocess, its HTTP API, and the jobs' own output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from local.process import free_port
+from local.stack import is_alive, read_stack_file
+
+ROOT = Path(__file__).parent.parent.parent
+START_TIMEOUT_SECONDS = 120.0
+WAIT_SECONDS = 180.0
+
+
+def wait_for(what: str, is_there: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+    """The first true value; fails the test where it does not come."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = is_there()
+        if found:
+            return found
+        time.sleep(0.25)
+    raise AssertionError(f"waited {seconds:.0f} s for {what}")
+
+
+class RunningStack:
+    """A stack that is up."""
+
+    def __init__(self, data: Path, process: subprocess.Popen[bytes]) -> None:
+        self.data = data
+        self.process = process
+        self.file: dict[str, Any] = dict(read_stack_file(data) or {})
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        key = Path(self.file["api_key_file"]).read_text().split()[0]
+        url = f"{self.file['api_url']}/api/v1/flink{path}"
+        sent = {"Authorization": f"Bearer {key}", **headers}
+        return httpx.request(method, url, json=body, headers=sent, timeout=90, trust_env=False)
+
+    def kube(self, path: str) -> Any:
+        config = yaml.safe_load(Path(self.file["kubeconfig"]).read_text())
+        token = config["users"][0]["user"]["token"]
+        url = config["clusters"][0]["cluster"]["server"] + path
+        answer = httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10, trust_env=False, verify=False)
+        return answer.json()
+
+    def submit(self, job_id: str, **config: Any) -> Any:
+        script = ROOT / "examples" / "counting_job.py"
+        inlined = {"name": script.name, "content": script.read_text(), "sha256": "0" * 64}
+        settings = {"python.execution-mode": "thread", "execution.checkpointing.interval": "3s"}
+        body = {"job_id": job_id, "job_config": {"script": inlined, "flink_configuration": settings, **config}}
+        answer = self.call("POST", "/jobs/submit", body)
+        assert answer.status_code == 202, answer.text
+        return answer.json()["operation"]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return dict(self.call("GET", f"/jobs/{job_id}").json())
+
+    def phases(self, job_id: str) -> list[str]:
+        return [t["to"] for t in self.call("GET", f"/jobs/{job_id}/transitions").json()["transitions"]]
+
+    def await_phase(self, job_id: str, phase: str) -> dict[str, Any]:
+        def is_there() -> Any:
+            job = self.job(job_id)
+            return job if job.get("status") == phase else None
+
+        found: dict[str, Any] = wait_for(f"{job_id} to be {phase}", is_there)
+        return found
+
+    def await_operation(self, operation_id: str) -> dict[str, Any]:
+        def has_ended() -> Any:
+            operation = self.call("GET", f"/operations/{operation_id}?wait=5").json()["operation"]
+            return operation if operation["state"] not in ("ACCEPTED", "RUNNING") else None
+
+        found: dict[str, Any] = wait_for("the operation to end", has_ended)
+        return found
+
+    def count(self, job_id: str) -> int:
+        """The sum of each key's highest count in the job's finished output."""
+        highest: dict[str, int] = {}
+        for part in (self.data / "state" / "output" / job_id).rglob("part-*"):
+            for line in part.read_text(errors="replace").splitlines():
+                key, _, count = line.rpartition(",")
+                highest[key] = max(highest.get(key, 0), int(count) if count.isdigit() else 0)
+        return sum(highest.values())
+
+    def pod(self, job_id: str, component: str) -> dict[str, Any]:
+        pods = self.kube(f"/api/v1/namespaces/default/pods?labelSelector=app%3D{job_id},component%3D{component}")
+        found: dict[str, Any] = pods["items"][0]
+        return found
+
+    def checkpoints(self, job_id: str) -> dict[str, Any]:
+        service = self.kube(f"/api/v1/namespaces/default/services/{job_id}-rest")
+        url = service["metadata"]["annotations"]["local.headrace.io/rest-url"]
+        flink_job_id = self.job(job_id)["flink_job_id"]
+        try:
+            content = httpx.get(f"{url}/jobs/{flink_job_id}/checkpoints", timeout=5, trust_env=False).json()
+        except httpx.HTTPError:
+            return {}
+        return dict(content.get("latest") or {})
+
+    def interrupt(self) -> None:
+        """Ctrl-C, and until it has ended."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(90)
+
+
+def start(data: Path, env: dict[str, str] | None = None) -> RunningStack:
+    """`./run up` in this data folder, once it is ready."""
+    argv = [sys.executable, "-m", "local", "up", "--data", str(data)]
+    argv += ["--api-port", str(free_port()), "--flower-port", str(free_port())]
+    with (data.parent / "up.log").open("ab") as log:
+        process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(env or {})})
+
+    def is_ready() -> bool:
+        assert process.poll() is None, (data.parent / "up.log").read_text()[-2000:]
+        content = read_stack_file(data) or {}
+        return bool(content.get("ready")) and content.get("supervisor_pid") == process.pid
+
+    wait_for("the stack to be up", is_ready, START_TIMEOUT_SECONDS)
+    return RunningStack(data, process)
+
+
+@contextmanager
+def running_stack(data: Path, env: dict[str, str] | None = None) -> Iterator[RunningStack]:
+    """A stack that is stopped at the end, whatever happened."""
+    stack = start(data, env)
+    try:
+        yield stack
+    finally:
+        if stack.process.poll() is None:
+            stack.interrupt()
+
+
+def processes_of(data: Path) -> list[str]:
+    """The command lines of every process that names this data folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and is_alive(int(entry.name)):
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(data) in line:
+                found.append(line)
+    return found

@@ -1,0 +1,137 @@
+"""Jobs on real Flink through the whole stack: what a crash, a scale, a stop and a restart of everything leave."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import RunningStack, processes_of, running_stack, start, wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stack") / "data"
+
+
+@pytest.fixture(scope="module")
+def stack(data: Path) -> Iterator[RunningStack]:
+    with running_stack(data) as running:
+        yield running
+
+
+def test_a_counting_job_survives_a_crash_a_scale_and_a_stop(stack: RunningStack) -> None:
+    stack.submit("orders")
+    stack.await_phase("orders", "RUNNING")
+    wait_for("output", lambda: stack.count("orders"))
+    _the_jobmanager_is_killed(stack)
+    _it_is_scaled(stack)
+    path = _it_is_stopped(stack)
+    assert (Path(re.sub("^file:/*", "/", path)) / "_metadata").is_file()
+    assert processes_of(stack.data / "flink") == [], "Flink's processes outlived their deployment"
+
+
+def _the_jobmanager_is_killed(stack: RunningStack) -> None:
+    before = wait_for("a checkpoint", lambda: stack.checkpoints("orders").get("completed"))
+    pid = int(stack.pod("orders", "jobmanager")["metadata"]["annotations"]["local.headrace.io/pid"])
+    started, counted = int(stack.job("orders")["start_time"]), stack.count("orders")
+    os.kill(pid, signal.SIGKILL)
+
+    def is_back() -> bool:
+        restored = stack.checkpoints("orders").get("restored")
+        return bool(restored and restored["id"] >= before["id"] and stack.job("orders")["status"] == "RUNNING")
+
+    wait_for("the job to be restored from its checkpoint", is_back, 60)
+    assert int(stack.pod("orders", "jobmanager")["metadata"]["annotations"]["local.headrace.io/pid"]) != pid
+    assert int(stack.job("orders")["start_time"]) > started
+    wait_for("the count to go on", lambda: stack.count("orders") > counted)
+    assert "FAILED" not in stack.phases("orders")
+
+
+def _it_is_scaled(stack: RunningStack) -> None:
+    seen, counted = len(stack.phases("orders")), stack.count("orders")
+    operation = stack.call("POST", "/jobs/orders/scale", {"parallelism": 2}).json()["operation"]
+    ended = stack.await_operation(operation["id"])
+    assert ended["state"] == "SUCCEEDED", ended
+    assert stack.phases("orders")[seen:] == ["SCALING", "RUNNING"]
+    assert stack.job("orders")["parallelism"] == 2
+    assert stack.count("orders") >= counted
+    wait_for("the count to go on", lambda: stack.count("orders") > counted)
+
+
+def _it_is_stopped(stack: RunningStack) -> str:
+    operation = stack.call("POST", "/jobs/orders/stop", {}).json()["operation"]
+    ended = stack.await_operation(operation["id"])
+    assert ended["state"] == "SUCCEEDED", ended
+    assert stack.phases("orders")[-2:] == ["CANCELLING", "CANCELLED"]
+    return str(stack.job("orders")["savepoint_path"])
+
+
+def test_run_two_goes_on_from_the_savepoint(stack: RunningStack) -> None:
+    counted = stack.count("orders")
+    stack.call("POST", "/jobs/submit", {"job_id": "orders", "start_from": "last", "job_config": _config()})
+    stack.await_phase("orders", "RUNNING")
+    assert stack.job("orders")["run"] == 2
+    wait_for("the count to go on", lambda: stack.count("orders") > counted)
+    restored = stack.checkpoints("orders")["restored"]
+    assert restored["is_savepoint"]
+    stack.await_operation(stack.call("POST", "/jobs/orders/stop", {}).json()["operation"]["id"])
+
+
+def _config() -> dict[str, object]:
+    script = Path(__file__).parent.parent.parent / "examples" / "counting_job.py"
+    settings = {"python.execution-mode": "thread", "execution.checkpointing.interval": "3s"}
+    inlined = {"name": script.name, "content": script.read_text(), "sha256": "0" * 64}
+    return {"script": inlined, "flink_configuration": settings}
+
+
+def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack) -> None:
+    script = {"name": "broken.py", "content": "def x(:\n", "sha256": "0" * 64}
+    operation = stack.submit("broken", script=script)
+    ended = stack.await_operation(operation["id"])
+    assert ended["state"] == "FAILED"
+    assert stack.job("broken")["status"] == "FAILED"
+    stopped = stack.call("POST", "/jobs/broken/stop", {}).json()["operation"]
+    assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
+
+
+def test_an_unwritable_savepoint_directory_fails_the_stop_and_nothing_else(stack: RunningStack) -> None:
+    stack.submit("locked")
+    stack.await_phase("locked", "RUNNING")
+    wait_for("a checkpoint", lambda: stack.checkpoints("locked").get("completed"))
+    folder = stack.data / "state" / "default" / "locked" / "savepoints"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("a file where a folder should be")
+    operation = stack.call("POST", "/jobs/locked/stop", {}).json()["operation"]
+    ended = stack.await_operation(operation["id"])
+    assert ended["state"] == "FAILED", ended
+    assert "Savepoint" in ended["reason"]
+    stack.await_phase("locked", "RUNNING")
+    deployment = stack.kube("/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments/locked")
+    assert deployment["spec"]["job"]["state"] == "running"
+    folder.unlink()
+    stack.await_operation(stack.call("POST", "/jobs/locked/stop", {}).json()["operation"]["id"])
+
+
+def test_everything_stopped_and_started_again_finds_its_job(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    first = start(data)
+    try:
+        first.submit("orders")
+        first.await_phase("orders", "RUNNING")
+        wait_for("a checkpoint", lambda: first.checkpoints("orders").get("completed"))
+        counted = wait_for("output", lambda: first.count("orders"))
+    finally:
+        first.interrupt()
+    assert processes_of(data) == []
+    with running_stack(data) as second:
+        wait_for("the job to be restored", lambda: second.checkpoints("orders").get("restored"))
+        second.await_phase("orders", "RUNNING")
+        wait_for("the count to go on", lambda: second.count("orders") > counted)
+        assert not {"FAILED", "CANCELLED", "FINISHED"} & set(second.phases("orders"))

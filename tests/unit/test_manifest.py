@@ -1,0 +1,129 @@
+"""Rendering against golden manifests. `HEADRACE_UPDATE_GOLDEN=1` writes them anew, to be read before they are kept."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.domain import diff
+from headrace.domain.jobs import LEGAL_NAME, Job, deployment_name
+from headrace.domain.manifest import Platform, Stamp, render, with_parallelism
+from headrace.domain.templates import JobRequest, parse_request
+
+GOLDEN = Path(__file__).parent.parent / "data" / "golden"
+PLATFORM = Platform(
+    image="headrace/flink:2.2.1",
+    flink_version="v2_2",
+    state_location="file:///opt/headrace/state",
+    state_volume="pvc:flink-state",
+    service_account="flink",
+    allowed_hosts=("files.example.com",),
+    max_artifact_bytes=1_000_000,
+)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+JOB = Job(
+    tenant="default",
+    job_id="orders",
+    cluster="default",
+    namespace="default",
+    deployment_name="orders",
+    created_at=NOW,
+    updated_at=NOW,
+)
+FILE = {"name": "job.py", "content": "print(1)\n", "sha256": "a" * 64}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "file": {"script": FILE, "args": ["--rate", "5"], "env": {"MODE": "fast"}, "labels": {"team": "a"}},
+    "url": {"script": "https://files.example.com/jobs/count.py", "sha256": "b" * 64, "parallelism": 4},
+    "replicas": {"script": FILE, "resources": {"task_manager": {"replicas": 2, "slots": 2}}},
+}
+BUCKET = replace(PLATFORM, state_location="s3://bucket/flink", state_volume="")
+
+
+def rendered(name: str) -> dict[str, Any]:
+    return render(JOB, parse_request(REQUESTS[name]), PLATFORM, Stamp(1, "operation-1", 1))
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_manifest_is_the_golden_one(name: str) -> None:
+    file = GOLDEN / f"{name}.yaml"
+    if os.environ.get("HEADRACE_UPDATE_GOLDEN") == "1":
+        file.write_text(yaml.safe_dump(rendered(name), sort_keys=False))
+    assert rendered(name) == yaml.safe_load(file.read_text())
+
+
+def test_state_on_object_storage_mounts_nothing() -> None:
+    spec = render(JOB, parse_request(REQUESTS["file"]), BUCKET, Stamp(1, "o", 1))["spec"]
+    assert spec["flinkConfiguration"]["execution.checkpointing.dir"] == "s3://bucket/flink/default/orders/checkpoints"
+    assert "volumes" not in spec["podTemplate"]["spec"]
+
+
+def test_either_parallelism_or_replicas_and_never_both() -> None:
+    assert "parallelism" not in rendered("replicas")["spec"]["job"]
+    assert rendered("replicas")["spec"]["taskManager"]["replicas"] == 2
+    assert "replicas" not in rendered("url")["spec"]["taskManager"]
+    request = with_parallelism(parse_request(REQUESTS["replicas"]), 5)
+    assert request.resources.task_manager.replicas == 3
+
+
+def test_a_scale_changes_the_parallelism_and_the_stamp_alone() -> None:
+    before = rendered("file")
+    request = with_parallelism(parse_request(REQUESTS["file"]), 2)
+    wanted = render(JOB, request, PLATFORM, Stamp(2, "operation-2", 1))
+    paths = {change.path for change in diff.changes(before, wanted)}
+    annotations = {("metadata", "annotations", f"headrace.io/{name}") for name in ("sequence", "operation-id")}
+    assert paths == {("spec", "job", "parallelism"), *annotations}
+
+
+LEAVES = st.integers() | st.text(max_size=3)
+JSON = st.recursive(LEAVES, lambda inner: st.dictionaries(st.sampled_from("abcd"), inner), max_leaves=8)
+OBJECTS = st.dictionaries(st.sampled_from("abcd"), JSON)
+
+
+def applied(whole: Any, changes: list[diff.Change]) -> Any:
+    for change in changes:
+        at = whole
+        for key in change.path[:-1]:
+            at = at[key]
+        if change.removed:
+            del at[change.path[-1]]
+        else:
+            at[change.path[-1]] = change.value
+    return whole
+
+
+@given(OBJECTS, OBJECTS)
+def test_changes_make_the_wanted_of_the_applied(before: dict, wanted: dict) -> None:
+    assert applied(copy.deepcopy(before), diff.changes(before, wanted)) == wanted
+
+
+@given(OBJECTS, OBJECTS)
+def test_a_foreign_key_stays(before: dict, wanted: dict) -> None:
+    live = {**copy.deepcopy(before), "foreign": 1}
+    assert applied(live, diff.changes(before, wanted))["foreign"] == 1
+
+
+@given(OBJECTS, OBJECTS, OBJECTS)
+def test_fitted_changes_can_always_be_made(before: dict, wanted: dict, live: dict) -> None:
+    fitted = diff.fitted(live, diff.changes(before, wanted))
+    for change in fitted:
+        applied(copy.deepcopy(live), [change])
+
+
+@given(st.text(min_size=1, max_size=120))
+def test_a_deployment_name_is_always_legal(job_id: str) -> None:
+    assert LEGAL_NAME.fullmatch(deployment_name(job_id))
+    assert len(deployment_name(job_id)) <= 45
+
+
+def test_a_request_survives_its_json_form() -> None:
+    request = parse_request(REQUESTS["file"])
+    assert JobRequest.model_validate(request.model_dump(mode="json", exclude_none=True)) == request
