@@ -260,6 +260,6 @@ def _cursor(job_id: str) -> str:
 
 def _after(cursor: str | None) -> str | None:
     try:
-        return base64.urlsafe_b64decode(cursor.encode()).decode() if cursor else None
+        return base64.b64decode(cursor.encode(), b"-_", validate=True).decode() if cursor else None
     except ValueError as error:
         raise InvalidRequest({"cursor": "is not one that a list gave"}) from error

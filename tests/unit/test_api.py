@@ -1,0 +1,128 @@
+"""The HTTP API over in-memory ports."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from api.app import create_app
+from tests.unit.conftest import SCRIPT, World
+
+KEY = {"Authorization": "Bearer k"}
+
+
+class Api:
+    """Requests to the app without a socket."""
+
+    def __init__(self, world: World) -> None:
+        self._app = create_app(world.services, tenant="default", keys=[b"k"], wait_limit_seconds=1)
+
+    def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> httpx.Response:
+        async def sent() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+                return await client.request(method, path, json=body, headers=KEY if headers is None else headers)
+
+        return asyncio.run(sent())
+
+    def v1(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        return self.send(method, f"/api/v1/flink{path}", body, {**KEY, **headers})
+
+
+@pytest.fixture
+def api(world: World, socket_enabled: None) -> Api:
+    """asyncio's own loop needs a socket pair; nothing else here opens one."""
+    return Api(world)
+
+
+TEMPLATE = {"template_id": "counting", "type": "PYTHON_SCRIPT", "script": SCRIPT, "env": {"DB_PASSWORD": "canary"}}
+
+
+def test_the_documented_submit_works_as_it_stands(api: Api, world: World) -> None:
+    assert api.v1("POST", "/templates", TEMPLATE).status_code == 201
+    answer = api.v1("POST", "/jobs/submit", {"template_id": "counting", "job_config": {"parallelism": 2}})
+    assert answer.status_code == 202
+    content = answer.json()
+    assert set(content) >= {"job_id", "status", "flink_job_id", "operation"}
+    assert answer.headers["location"] == f"/api/v1/flink/operations/{content['operation']['id']}"
+    assert api.v1("GET", answer.headers["location"].removeprefix("/api/v1/flink")).status_code == 200
+    world.execute(content["job_id"])
+    assert world.whole(content["job_id"])["spec"]["job"]["parallelism"] == 2
+
+
+def test_an_idempotency_key_is_honoured(api: Api) -> None:
+    body = {"job_id": "a", "job_config": {"script": SCRIPT}}
+    first = api.v1("POST", "/jobs/submit", body, **{"Idempotency-Key": "k1"})
+    again = api.v1("POST", "/jobs/submit", body, **{"Idempotency-Key": "k1"})
+    other = api.v1("POST", "/jobs/submit", {**body, "job_id": "b"}, **{"Idempotency-Key": "k1"})
+    assert first.json()["operation"]["id"] == again.json()["operation"]["id"]
+    assert other.status_code == 409
+
+
+def test_no_key_no_answer(api: Api) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-API-Key": "wrong"}):
+        answer = api.send("GET", "/api/v1/flink/jobs", headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert api.send("GET", "/api/v1/flink/jobs", headers={"X-API-Key": "k"}).status_code == 200
+    assert api.send("GET", "/livez", headers={}).status_code == 200
+    assert "headrace_http_requests_total" in api.send("GET", "/metrics", headers={}).text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/jobs/submit", {"job_config": {"script": SCRIPT, "parallelism": 0}}, "job_config.parallelism"),
+        ("/jobs/submit", {"job_konfig": {}}, "job_konfig"),
+        ("/jobs/submit", {"template_id": "none"}, "template_id"),
+        ("/templates", {"template_id": "x", "script": SCRIPT, "imagee": "y"}, "imagee"),
+    ],
+)
+def test_a_wrong_body_names_its_field(api: Api, world: World, path: str, body: Any, field: str) -> None:
+    answer = api.v1("POST", path, body)
+    assert answer.status_code == 400
+    assert field in [error["field"] for error in answer.json()["errors"]]
+    assert not world.store.open_operations()
+
+
+def test_what_is_not_there_is_404_and_what_cannot_be_is_409(api: Api, world: World) -> None:
+    assert api.v1("POST", "/jobs/none/stop").status_code == 404
+    assert api.v1("GET", "/jobs/none").status_code == 404
+    assert api.v1("GET", "/operations/none").status_code == 404
+    assert api.v1("GET", "/templates/none").status_code == 404
+    world.runs()
+    assert api.v1("POST", "/jobs/submit", {"job_id": "orders", "job_config": {"script": SCRIPT}}).status_code == 409
+    assert api.v1("PUT", "/jobs").status_code == 405
+
+
+def test_jobs_come_in_pages(api: Api, world: World) -> None:
+    for name in ("a", "b", "c"):
+        world.submit(name)
+    first = api.v1("GET", "/jobs?limit=2").json()
+    rest = api.v1("GET", f"/jobs?limit=2&cursor={first['next_cursor']}").json()
+    assert [job["job_id"] for job in first["jobs"] + rest["jobs"]] == ["a", "b", "c"]
+    assert rest["next_cursor"] is None
+    assert api.v1("GET", "/jobs?cursor=%20").status_code == 400
+
+
+def test_waiting_is_bounded_and_says_the_end(api: Api, world: World) -> None:
+    world.runs()
+    answer = api.v1("POST", "/jobs/orders/scale?wait=100", {"parallelism": 2})
+    assert answer.status_code == 202
+    world.execute()
+    world.becomes()
+    world.settle()
+    operation = answer.json()["operation"]["id"]
+    assert api.v1("GET", f"/operations/{operation}?wait=1").json()["operation"]["state"] == "SUCCEEDED"
+
+
+def test_a_secret_is_not_shown(api: Api, world: World) -> None:
+    api.v1("POST", "/templates", TEMPLATE)
+    operation = api.v1("POST", "/jobs/submit", {"template_id": "counting", "job_id": "a"}).json()["operation"]
+    pages = ["/templates", "/templates/counting", "/jobs", "/jobs/a", "/jobs/a/operations"]
+    pages.append(f"/operations/{operation['id']}")
+    for page in pages:
+        assert "canary" not in api.v1("GET", page).text

@@ -1,0 +1,146 @@
+"""The CLI against a scripted HTTP API: what it sends, prints, and exits with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.cli import connection, main
+from headrace.client import Client
+
+Answers = Callable[[httpx.Request], httpx.Response]
+OPERATION = {"id": "o1", "kind": "SUBMIT", "state": "ACCEPTED", "reason": "", "savepoint_path": None}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run_with(answers: Answers, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("HEADRACE_URL", "http://api.test")
+        monkeypatch.setenv("HEADRACE_API_KEY", "k")
+        monkeypatch.setattr("headrace.client.PAUSE_SECONDS", 0.0)
+        made = Client("http://api.test", "k", transport=httpx.MockTransport(answers))
+        monkeypatch.setattr(connection, "client", lambda _: made)
+        monkeypatch.setattr("sys.argv", ["headrace", *words])
+        try:
+            code = main.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run_with
+
+
+def problem(status: int, detail: str, **more: Any) -> httpx.Response:
+    return httpx.Response(status, json={"status": status, "detail": detail, **more})
+
+
+def test_a_script_is_sent_with_its_hash(run: Any, tmp_path: Path) -> None:
+    sent: list[dict[str, Any]] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(202, json={"job_id": "a", "status": "REQUESTED", "operation": OPERATION})
+
+    script = tmp_path / "job.py"
+    script.write_text("print(1)\n")
+    code, out, _ = run(answers, "submit", str(script), "--name", "a", "--set", "flink_configuration.a.b=c")
+    assert code == 0
+    assert "o1" in out
+    assert sent[0]["job_id"] == "a"
+    assert sent[0]["job_config"]["script"]["content"] == "print(1)\n"
+    assert len(sent[0]["job_config"]["script"]["sha256"]) == 64
+    assert sent[0]["job_config"]["flink_configuration"] == {"a.b": "c"}
+
+
+def test_a_retry_carries_the_same_key(run: Any) -> None:
+    keys: list[str] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["idempotency-key"])
+        if len(keys) < 3:
+            return problem(503, "MongoDB does not answer")
+        return httpx.Response(202, json={"job_id": "a", "status": "RUNNING", "operation": OPERATION})
+
+    assert run(answers, "scale", "a", "--parallelism", "2")[0] == 0
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, main.USAGE), (404, main.NOT_FOUND), (409, main.CONFLICT), (401, main.FAILURE), (503, main.FAILURE)],
+)
+def test_an_error_is_one_line_and_an_exit_code(run: Any, status: int, code: int) -> None:
+    ended, out, err = run(lambda _: problem(status, "because of this"), "stop", "a")
+    assert ended == code
+    assert out == ""
+    assert "because of this" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_server_that_is_down_is_named_with_what_to_do(run: Any) -> None:
+    def answers(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    code, _, err = run(answers, "list")
+    assert code == main.FAILURE
+    assert "http://api.test" in err
+    assert "./run up" in err
+
+
+def test_an_empty_list_is_friendly_and_off_stdout(run: Any) -> None:
+    def answers(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"jobs": [], "next_cursor": None})
+
+    code, out, err = run(answers, "list")
+    assert (code, out) == (0, "")
+    assert "no jobs yet" in err
+    assert json.loads(run(answers, "list", "-o", "json")[1]) == []
+
+
+def test_a_job_that_failed_while_waited_for_is_exit_code_three(run: Any) -> None:
+    code, _, err = run(lambda _: httpx.Response(200, json={"status": "FAILED", "reason": "no such file"}), "wait", "a")
+    assert code == main.JOB_FAILED
+    assert "no such file" in err
+
+
+def test_waiting_has_an_end(run: Any) -> None:
+    def answers(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"status": "STARTING", "reason": ""})
+
+    assert run(answers, "wait", "a", "--timeout", "0")[0] == main.TIMED_OUT
+
+
+def test_a_template_and_its_script_go_together(run: Any, tmp_path: Path) -> None:
+    sent: list[dict[str, Any]] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(201, json={"template_id": "t", "version": 1, "type": "PYTHON_SCRIPT"})
+
+    (tmp_path / "job.py").write_text("print(2)\n")
+    (tmp_path / "t.yaml").write_text("template_id: t\nscript: job.py\n")
+    assert run(answers, "templates", "apply", "-f", str(tmp_path / "t.yaml"))[0] == 0
+    assert sent[0]["script"]["content"] == "print(2)\n"
+    code, _, err = run(answers, "templates", "apply", "-f", str(tmp_path / "none.yaml"))
+    assert code == main.USAGE
+    assert "none.yaml" in err
+
+
+def test_a_stack_nearby_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEADRACE_URL", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".headrace").mkdir()
+    (tmp_path / "keys").write_text("secret\n")
+    content = {"api_url": "http://127.0.0.1:1", "api_key_file": str(tmp_path / "keys")}
+    (tmp_path / ".headrace" / "stack.json").write_text(json.dumps(content))
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    found = connection.find(None, None)
+    assert (found.url, found.api_key) == ("http://127.0.0.1:1", "secret")
