@@ -192,11 +192,12 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
         found = store.list_jobs(tenant, JobFilter(phase), _after(cursor), limit + 1)
         page = found[:limit]
         further = _cursor(page[-1].job_id) if len(found) > limit else None
-        return _json({"jobs": [views.job_view(job) for job in page], "next_cursor": further})
+        silent = services.deadlines.is_silent()
+        return _json({"jobs": [views.job_view(job, is_stale=silent) for job in page], "next_cursor": further})
 
     @app.get(f"{BASE}/jobs/{{job_id}}")
     def job(job_id: str) -> JSONResponse:
-        return _json(views.job_view(existing(job_id)))
+        return _json(views.job_view(existing(job_id), is_stale=services.deadlines.is_silent()))
 
     @app.get(f"{BASE}/jobs/{{job_id}}/operations")
     def operations(job_id: str) -> JSONResponse:

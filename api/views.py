@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.jobs import Job, Transition
+from headrace.domain.jobs import Job, Observation, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template, looks_secret, template_body
 
 REDACTED = "…"
 
 
-def job_view(job: Job) -> dict[str, Any]:
-    """A job as `GET jobs/{job_id}` shows it."""
+def job_view(job: Job, *, is_stale: bool) -> dict[str, Any]:
+    """A job as `GET jobs/{job_id}` shows it; `is_stale` where nobody has observed for a while."""
+    is_outdated = is_stale and job.observation is Observation.FRESH
     return {
         "job_id": job.job_id,
         "status": job.phase,
         "desired": job.desired,
-        "observation": job.observation,
+        "observation": Observation.STALE if is_outdated else job.observation,
         "observed_at": job.observed_at,
         "reason": job.reason,
         "error": job.error,

@@ -42,6 +42,7 @@ class Services:
     sync: Sync
     redeliver: Redeliver
     handle_event: HandleEvent
+    deadlines: Deadlines
     store: Store
     queue: TaskQueue
     runtime: FlinkRuntime
@@ -75,10 +76,13 @@ def wired(
     deadlines = Deadlines(store, clock, holder, settings.redeliver_period_seconds)
     return Services(
         accept=accept,
-        execute=Execute(store, runtime, job_manager, clock, platform, accept.derive_job),
+        execute=Execute(
+            store, runtime, job_manager, clock, platform, accept.derive_job, settings.failure_grace_seconds
+        ),
         sync=Sync(store, runtime, queue, clock, deadlines, scope, holder),
         redeliver=Redeliver(store, queue, clock, deadlines, holder),
         handle_event=HandleEvent(accept, settings.tenant),
+        deadlines=deadlines,
         store=store,
         queue=queue,
         runtime=runtime,

@@ -80,6 +80,14 @@ def _trouble(pod: Pod) -> PodTrouble | None:
         waiting = status.state.waiting
         if waiting is not None and waiting.reason not in SOON_OVER:
             return PodTrouble(pod.metadata.name, waiting.reason, _words(status, waiting))
+    return _failed_init(pod)
+
+
+def _failed_init(pod: Pod) -> PodTrouble | None:
+    for status in pod.status.init_container_statuses or ():
+        ended = status.state.terminated
+        if ended is not None and ended.exit_code != 0:
+            return PodTrouble(pod.metadata.name, ended.reason or "Error", f"[{status.name}] {ended.message.strip()}")
     return None
 
 

@@ -442,8 +442,10 @@ def _with_patience(case: _Case, operation: Operation) -> Operation:
         operation = replace(operation, trouble_since=at, reason=error.message if error else "")
     if at >= operation.deadline:
         return _failed(case, operation, f"its deadline passed: {operation.reason or case.job.reason or 'no progress'}")
-    if operation.trouble_since is None or not is_behind(case.deployment, operation.generation):
-        return replace(operation, trouble_since=None) if operation.trouble_since else operation
+    if operation.trouble_since is None:
+        return operation
+    if not failing and not is_behind(case.deployment, operation.generation):
+        return replace(operation, trouble_since=None)
     if at - operation.trouble_since >= timedelta(seconds=case.grace_seconds):
         return _failed(case, operation, operation.reason)
     return operation

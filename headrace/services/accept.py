@@ -154,7 +154,11 @@ class Accept:
                 raise NotFound(f"job {job_key.job_id}: there is none of this name; GET jobs lists those that are")
             refused = lifecycle.refusal(kind, job, open_operations)
             if refused:
-                raise Conflict(refused)
+                # The same request may have been accepted by another process since it was looked for.
+                repeated = self._repeat_of(job_key.tenant, key, body_hash)
+                if repeated is None:
+                    raise Conflict(refused)
+                return repeated
             operation = self._operation(job_key, kind, arguments, body_hash, key, source, job, open_operations)
             try:
                 inserted = self._store.insert_operation(operation)

@@ -41,6 +41,11 @@ class Deadlines:
         finally:
             self._store.release_lease(lease, self._holder)
 
+    def is_silent(self) -> bool:
+        """Whether nothing that Celery carries has run for three periods: what is known of jobs is STALE then."""
+        last = self._last()
+        return last is None or self._clock.now() - last > 3 * self._period
+
     def _last(self) -> datetime | None:
         stored = self._store.cursor(*HEARTBEAT)
         return datetime.fromisoformat(stored) if stored else None

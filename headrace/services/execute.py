@@ -19,6 +19,7 @@ from headrace.domain.deployments import (
     OPERATION_ANNOTATION,
     TENANT_ANNOTATION,
     Deployment,
+    Seen,
     is_behind,
     is_running,
     never_started,
@@ -28,6 +29,7 @@ from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Pha
 from headrace.domain.manifest import Platform, Stamp, python_script, render, with_parallelism, with_state
 from headrace.domain.manifest.parts import metadata_labels
 from headrace.domain.operations import DUE, Kind, Operation, State, Step, supersedes
+from headrace.domain.status import observe
 from headrace.domain.templates import ScriptFile, parse_request
 from headrace.errors import LostRace, Refused, Unavailable
 from headrace.ports import Change, Clock, Fence, FlinkRuntime, JobManager, Store
@@ -53,6 +55,7 @@ class Execute:
         clock: Clock,
         platform: Platform,
         derive_job: Callable[[Operation, Job | None], Job],
+        grace_seconds: float,
     ) -> None:
         self._store = store
         self._runtime = runtime
@@ -60,6 +63,7 @@ class Execute:
         self._clock = clock
         self._platform = platform
         self._derive_job = derive_job
+        self._grace_seconds = grace_seconds
         self._carry_out: Mapping[tuple[Kind, Step], Callable[[Job, Operation], None]] = {
             (Kind.SUBMIT, Step.BEGIN): self._clear,
             (Kind.SUBMIT, Step.CLEAR): self._clear,
@@ -94,7 +98,23 @@ class Execute:
             return True
         except Refused as error:
             self._fail(job, operation, str(error))
+        self._look_again_after_a_failure(operation)
         return True
+
+    def _look_again_after_a_failure(self, operation: Operation) -> None:
+        """A failed operation no longer gives the job its phase, and no event may come to say so."""
+        stored = self._fresh(operation)
+        job = self._store.job(operation.key)
+        if stored.state is not State.FAILED or job is None or job.deployment_uid is None or job.phase in SETTLED:
+            return
+        live = self._runtime.get(job.namespace, job.deployment_name)
+        if live is None or live.metadata.uid != job.deployment_uid:
+            return
+        following = next(iter(self._store.open_operations_of(job.key)), None)
+        observed = observe(Seen(live, self._clock.now()), job, following, grace_seconds=self._grace_seconds)
+        self._store.replace_job(observed.job)
+        if observed.transition is not None:
+            self._store.add_transitions([replace(observed.transition, resource_version=None)])
 
     def _is_too_early(self, operation: Operation) -> bool:
         return operation.not_before is not None and self._clock.now() < operation.not_before
@@ -233,12 +253,11 @@ class Execute:
             return
         if job.deployment_uid != live.metadata.uid:
             job = self._remember(job.key, deployment_uid=live.metadata.uid)
-        kept = self._keep_what_there_is(job, operation, live)
-        if kept is None:
-            return
-        operation = kept
-        status = live.status.job_status if live.status else None
-        operation = self._write(replace(operation, savepoint_before=status.upgrade_savepoint_path if status else None))
+        if sequence_of(live) != operation.sequence:  # else the suspend is written, and its record was lost
+            kept = self._keep_what_there_is(job, operation, live)
+            if kept is None:
+                return
+            operation = self._write(replace(kept, savepoint_before=_upgrade_savepoint_of(live)))
         wanted = with_state(dict(job.applied_manifest or {}), "suspended", job, self._stamp(job, operation))
         self._apply(job, operation, wanted, Step.AWAIT_SUSPENDED)
 
@@ -418,6 +437,11 @@ class Execute:
 
     def _write(self, operation: Operation) -> Operation:
         return self._store.replace_operation(replace(operation, updated_at=self._clock.now()))
+
+
+def _upgrade_savepoint_of(deployment: Deployment) -> str | None:
+    status = deployment.status.job_status if deployment.status else None
+    return status.upgrade_savepoint_path if status else None
 
 
 def _operation_of(deployment: Deployment) -> str | None:

@@ -8,6 +8,7 @@ one of ours that nobody wants any more.
 from __future__ import annotations
 
 import queue
+import random
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,12 @@ LEASE = "sync"
 LEASE_SECONDS = 30.0
 BATCH = 200
 TRIES = 5
+
+RECONSIDERED = 50
+"""How many waiting operations are looked at again in one round, the overdue ones first."""
+
+LASTING = timedelta(seconds=15)
+"""How long an operation waits before its deployment and pods are looked at without an event."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ class Sync:
             return
         try:
             self._follow(lease, hold_seconds)
+        except HistoryGone:
+            self._listed_at = None  # the list itself ran out of history: the next run lists anew
         except Unavailable:
             self._listed_at = None
             self._mark(Observation.UNREACHABLE)
@@ -178,7 +187,21 @@ class Sync:
         observed = observe(
             Seen(what, self._clock.now(), trouble), job, operation, grace_seconds=self._scope.grace_seconds
         )
-        return self._store_observed(job, operation, observed.job, observed.operation, observed.transition, gap)
+        after = self._store_observed(job, operation, observed.job, observed.operation, observed.transition, gap)
+        if observed.operation is None or observed.operation.is_open:
+            return after
+        return self._show_without(after, what, trouble)
+
+    def _show_without(self, job: Job, what: Deployment | Gone, trouble: PodTrouble | None) -> Job:
+        """An operation that has just ended no longer gives the job its phase, and no event may come to say so."""
+        following = next(iter(self._store.open_operations_of(job.key)), None)
+        seen = Seen(what, self._clock.now(), trouble)
+        observed = observe(seen, job, following, grace_seconds=self._scope.grace_seconds)
+        if observed.transition is None:
+            return job
+        # Keyed by its time: the version of the deployment has its transition already.
+        transition = replace(observed.transition, resource_version=None)
+        return self._store_observed(job, None, observed.job, None, transition, gap=False)
 
     def _store_observed(
         self,
@@ -236,9 +259,10 @@ class Sync:
     def _reconsider(self) -> None:
         """Looks again at operations that time moves on: a deadline, a grace period, a pod that cannot start."""
         now = self._clock.now()
-        for operation in self._store.open_operations():
-            if operation.step in DUE or not _time_matters(operation, now, self._scope.grace_seconds):
-                continue
+        waiting = [o for o in self._store.open_operations(limit=100_000) if o.step not in DUE]
+        due = [o for o in waiting if _time_matters(o, now, self._scope.grace_seconds)][:RECONSIDERED]
+        others = [o for o in waiting if o not in due and now - o.accepted_at >= LASTING]
+        for operation in [*due, *random.sample(others, min(len(others), RECONSIDERED - len(due)))]:
             job = self._store.job(operation.key)
             if job is None or job.namespace != self._scope.namespace:
                 continue

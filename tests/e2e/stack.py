@@ -110,16 +110,22 @@ class RunningStack:
             return {}
         return dict(content.get("latest") or {})
 
+    def pid(self, process: str) -> int:
+        """A process' id, as the stack says it now."""
+        content = read_stack_file(self.data) or {}
+        processes: dict[str, Any] = dict(content["processes"])  # type: ignore[call-overload]
+        return int(processes[process]["pid"])
+
     def interrupt(self) -> None:
         """Ctrl-C, and until it has ended."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(90)
 
 
-def start(data: Path, env: dict[str, str] | None = None) -> RunningStack:
+def start(data: Path, env: dict[str, str] | None = None, *options: str) -> RunningStack:
     """`./run up` in this data folder, once it is ready."""
     argv = [sys.executable, "-m", "local", "up", "--data", str(data)]
-    argv += ["--api-port", str(free_port()), "--flower-port", str(free_port())]
+    argv += ["--api-port", str(free_port()), "--flower-port", str(free_port()), *options]
     with (data.parent / "up.log").open("ab") as log:
         process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(env or {})})
 
@@ -133,9 +139,9 @@ def start(data: Path, env: dict[str, str] | None = None) -> RunningStack:
 
 
 @contextmanager
-def running_stack(data: Path, env: dict[str, str] | None = None) -> Iterator[RunningStack]:
+def running_stack(data: Path, env: dict[str, str] | None = None, *options: str) -> Iterator[RunningStack]:
     """A stack that is stopped at the end, whatever happened."""
-    stack = start(data, env)
+    stack = start(data, env, *options)
     try:
         yield stack
     finally:

@@ -219,6 +219,7 @@ def test_a_stop_that_can_keep_nothing_deletes_nothing(world: World) -> None:
     assert "force" in ended.reason
     assert world.runtime.get("default", "orders") is not None
     assert world.whole()["spec"]["job"]["state"] == "running"
+    assert world.job().phase is Phase.RESTARTING, "a failed stop no longer gives the job its phase"
 
 
 def test_force_ends_a_run_whose_state_cannot_be_kept(world: World) -> None:

@@ -20,28 +20,29 @@ class RestJobManager:
     def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
         """See ports.JobManager."""
         content = self._get(namespace, name, f"/jobs/{flink_job_id}/checkpoints")
-        latest = (content or {}).get("latest") or {}
+        latest = content.get("latest") or {}
         taken = [each for kind in ("completed", "savepoint") if (each := latest.get(kind)) is not None]
         newest = max(taken, key=lambda each: int(each.get("id", 0)), default=None) or latest.get("restored")
         path = (newest or {}).get("external_path")
-        return path if path and not str(path).startswith("<") else None
+        if newest is not None and (not path or str(path).startswith("<")):
+            raise Unavailable(f"the last checkpoint of {namespace}/{name} has no path of its own: set a checkpoint dir")
+        return str(path) if path else None
 
     def root_exception(self, namespace: str, name: str, flink_job_id: str) -> str | None:
         """See ports.JobManager."""
-        content = self._get(namespace, name, f"/jobs/{flink_job_id}/exceptions") or {}
+        content = self._get(namespace, name, f"/jobs/{flink_job_id}/exceptions")
         entries = (content.get("exceptionHistory") or {}).get("entries") or []
         return "\n".join(str(entries[0].get("stacktrace", "")).splitlines()[:5]) if entries else None
 
-    def _get(self, namespace: str, name: str, path: str) -> dict[str, Any] | None:
-        """The answer's JSON, or None where the JobManager knows no such job."""
+    def _get(self, namespace: str, name: str, path: str) -> dict[str, Any]:
+        """The answer's JSON. A 404 says nothing: a JobManager that has just come back does not know its job yet."""
         url = self._find_url(namespace, name)
+        whose = f"the JobManager of {namespace}/{name} at {url}"
         try:
             answer = httpx.get(url + path, timeout=self._timeout_seconds, trust_env=False)
-        except httpx.HTTPError as error:
-            raise Unavailable(f"the JobManager of {namespace}/{name} at {url} did not answer: {error!r}") from error
-        if answer.status_code == 404:
-            return None
+            content: dict[str, Any] = answer.json() if answer.is_success else {}
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise Unavailable(f"{whose} did not answer: {error!r}") from error
         if not answer.is_success:
-            raise Unavailable(f"the JobManager of {namespace}/{name} answered {answer.status_code} to GET {path}")
-        content: dict[str, Any] = answer.json()
+            raise Unavailable(f"{whose} answered {answer.status_code} to GET {path}")
         return content

@@ -71,9 +71,7 @@ class Requests:
         with self._translated(doing):
             response = self._request(method, path, query, body, content_type, stream=False, bound=self._timeout_seconds)
             answer = Answer(response.status, response.data)
-        if answer.status == 429 or answer.status >= 500:
-            raise Unavailable(f"{self._server} answered {answer.status} while {doing}: {answer.problem.message}")
-        return answer
+        return self._usable(answer, doing)
 
     def stream(
         self, path: str, *, doing: str, query: Mapping[str, str | int], bound_seconds: float
@@ -84,10 +82,18 @@ class Requests:
         if response.status != 200:
             with self._translated(doing):
                 answer = Answer(response.status, response.read())
-            if answer.status == 429 or answer.status >= 500:
-                raise Unavailable(f"{self._server} answered {answer.status} while {doing}: {answer.problem.message}")
-            return answer
+            return self._usable(answer, doing)
         return self._lines(response, doing)
+
+    def _usable(self, answer: Answer, doing: str) -> Answer:
+        """An answer of a server that is itself: 401 (a token that ran out), 429, 5xx and a 404 that names no object
+        (the resource is not served) are worth another try."""
+        is_unserved = answer.status == 404 and answer.problem.reason != "NotFound"
+        if answer.status in (401, 429) or answer.status >= 500 or is_unserved:
+            words = f"{self._server} answered {answer.status} while {doing} (HEADRACE_KUBECONFIG)"
+            hint = "; is the Flink Kubernetes Operator's CRD installed?" if is_unserved else ""
+            raise Unavailable(f"{words}: {answer.problem.message}{hint}")
+        return answer
 
     def _lines(self, response: Any, doing: str) -> Iterator[bytes]:
         left = b""

@@ -82,21 +82,21 @@ class OperatorRuntime:
         doing = f"creating FlinkDeployment {namespace}/{name}"
         try:
             answer = self._requests.send("POST", _deployments(namespace), doing=doing, query=WRITE, body=manifest)
-        except Unavailable:
-            return self._read_back(manifest)
+        except Unavailable as error:
+            return self._read_back(manifest, error)
         if answer.status == 409:
             return None
         if answer.status not in (200, 201):
             raise refused(answer, doing)
         return _deployment.decode(answer.body)
 
-    def _read_back(self, manifest: Mapping[str, Any]) -> Deployment:
+    def _read_back(self, manifest: Mapping[str, Any], error: Unavailable) -> Deployment:
         """A create without an answer may have happened: the operation that stands there says so."""
         metadata = manifest["metadata"]
         found = self.get(metadata["namespace"], metadata["name"])
         written = (found.metadata.annotations or {}).get(OPERATION_ANNOTATION) if found else None
         if found is None or written != metadata["annotations"][OPERATION_ANNOTATION]:
-            raise Unavailable(f"creating FlinkDeployment {metadata['name']} had no answer and did not happen")
+            raise error
         return found
 
     def patch(self, namespace: str, name: str, fence: Fence, changes: Sequence[Change]) -> Deployment | None:
@@ -146,7 +146,7 @@ class OperatorRuntime:
     def _get(self, namespace: str, name: str) -> bytes | None:
         doing = f"reading FlinkDeployment {namespace}/{name}"
         answer = self._requests.send("GET", f"{_deployments(namespace)}/{name}", doing=doing)
-        if answer.status == 404 and answer.problem.reason == "NotFound":
+        if answer.status == 404:
             return None
         if answer.status != 200:
             raise refused(answer, doing)
@@ -228,6 +228,8 @@ class OperatorRuntime:
             return versions
         doing = "reading the FlinkDeployment CRD"
         answer = self._requests.send("GET", CRD, doing=doing)
+        if answer.status == 403:
+            return ()  # a namespaced Role may not read CRDs: the operator's own validation has the word then
         if answer.status == 404:
             raise Refused("this cluster has no FlinkDeployment CRD: install the Flink Kubernetes Operator")
         if answer.status != 200:

@@ -1,0 +1,119 @@
+"""What was accepted is done, once: through the loss of all of Redis, the death of a worker, and a frozen Redis.
+
+The whole stack runs, but for an operator: deployments stand in the API as they were created.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+import redis
+from celery import Celery
+
+from local.kubernetes_api.faults import Fault, FaultKind
+from local.kubernetes_api.server import LocalKubernetesApi
+from tests.e2e.stack import RunningStack, running_stack, wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+TOKEN = "token-of-a-test"
+SCRIPT = {"name": "job.py", "content": "print(1)\n", "sha256": "0" * 64}
+DEADLINES = {"HEADRACE_SUBMIT_DEADLINE_SECONDS": "36000", "HEADRACE_REDELIVER_PERIOD_SECONDS": "5"}
+DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
+BY_HTTP, BY_CELERY = 850, 150
+
+
+class Event(msgspec.Struct):
+    """A line of a watch."""
+
+    type: str
+    object: dict
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path) -> Iterator[LocalKubernetesApi]:
+    with LocalKubernetesApi(tmp_path / "kubernetes", token=TOKEN) as server:
+        server.write_kubeconfig(tmp_path / "kubeconfig")
+        yield server
+
+
+@pytest.fixture
+def stack(tmp_path: Path, kubernetes: LocalKubernetesApi) -> Iterator[RunningStack]:
+    with running_stack(tmp_path / "data", DEADLINES, "--kubeconfig", str(tmp_path / "kubeconfig")) as running:
+        yield running
+
+
+def created(kubernetes: LocalKubernetesApi) -> Counter[str]:
+    """How often a deployment of each name was ever created, from the API's own history."""
+    query = {"watch": "true", "resourceVersion": "1", "timeoutSeconds": "1"}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    answer = httpx.get(kubernetes.url + DEPLOYMENTS, params=query, headers=headers, timeout=30, trust_env=False)
+    events = [msgspec.json.decode(line, type=Event) for line in answer.content.splitlines() if line]
+    return Counter(event.object["metadata"]["name"] for event in events if event.type == "ADDED")
+
+
+def accepted(stack: RunningStack) -> int:
+    count, cursor = 0, ""
+    while True:
+        page = stack.call("GET", f"/jobs?limit=500{cursor}").json()
+        count += len(page["jobs"])
+        if not page["next_cursor"]:
+            return count
+        cursor = f"&cursor={page['next_cursor']}"
+
+
+def test_a_thousand_submits_survive_the_loss_of_redis_and_of_a_worker(
+    stack: RunningStack, kubernetes: LocalKubernetesApi
+) -> None:
+    kubernetes.inject(Fault(FaultKind.SERVER_ERROR, verb="create", resource="flinkdeployments", count=10**6))
+    names = [f"job-{n}" for n in range(BY_HTTP + BY_CELERY)]
+
+    def by_http(name: str) -> int:
+        body = {"job_id": name, "job_config": {"script": SCRIPT}}
+        return stack.call("POST", "/jobs/submit", body, **{"Idempotency-Key": name}).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(by_http, names[:BY_HTTP])) == {202}
+    with Celery(broker=stack.file["redis_url"]) as app:
+        for name in names[BY_HTTP:]:
+            fields = {"job_id": name, "job_config": {"script": SCRIPT}}
+            app.send_task("flink.submit", kwargs=fields, queue="flink.operations", ignore_result=True)
+    wait_for("every submit to be accepted", lambda: accepted(stack) == len(names), 240)
+    assert created(kubernetes) == Counter()
+
+    redis.Redis.from_url(stack.file["redis_url"], socket_timeout=10).flushall()
+    kubernetes.clear_faults()
+    wait_for("some to be created", lambda: len(created(kubernetes)) > 50, 120)
+    os.kill(stack.pid("worker"), signal.SIGKILL)
+    wait_for("all to be created", lambda: len(created(kubernetes)) == len(names), 300)
+    assert created(kubernetes) == Counter(dict.fromkeys(names, 1))
+
+
+def test_a_frozen_redis_holds_no_submit(stack: RunningStack, kubernetes: LocalKubernetesApi) -> None:
+    stack.call("POST", "/jobs/submit", {"job_id": "first", "job_config": {"script": SCRIPT}})
+    wait_for("the first to be created", lambda: created(kubernetes)["first"] == 1)
+    pid = stack.pid("redis")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        times = []
+        for n in range(100):
+            begun = time.perf_counter()
+            body = {"job_id": f"frozen-{n}", "job_config": {"script": SCRIPT}}
+            assert stack.call("POST", "/jobs/submit", body).status_code == 202
+            times.append(time.perf_counter() - begun)
+        p99 = statistics.quantiles(times, n=100)[98]
+        print(f"p99 of 100 submits with Redis frozen: {1000 * p99:.0f} ms")
+        assert p99 < 0.25
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for("what was accepted to run", lambda: len(created(kubernetes)) == 101, 180)
