@@ -12,6 +12,9 @@ from headrace.services.deadlines import Deadlines
 LEASE = "redeliver"
 LEASE_SECONDS = 60.0
 
+MOST_AT_ONCE = 300
+"""How many jobs one round wakes, the oldest first: more would only queue up behind those, again and again."""
+
 
 class Redeliver:
     """Sends open operations again. Idempotent: an operation that is woken twice has one effect."""
@@ -24,7 +27,7 @@ class Redeliver:
         self._holder = holder
 
     def run(self) -> int:
-        """Wakes the jobs that have an open operation due; returns how many. One holder at a time."""
+        """Wakes jobs that have an open operation due, the oldest first; returns how many. One holder at a time."""
         self._deadlines.keep()
         now = self._clock.now()
         lease = self._store.take_lease(LEASE, self._holder, LEASE_SECONDS, now)
@@ -36,7 +39,10 @@ class Redeliver:
             self._store.release_lease(lease, self._holder)
 
     def _wake(self, operations: Sequence[Operation], now: datetime) -> int:
-        due = {o.key for o in operations if o.step in DUE and (o.not_before is None or o.not_before <= now)}
-        for key in sorted(due):
+        due = dict.fromkeys(
+            o.key for o in operations if o.step in DUE and (o.not_before is None or o.not_before <= now)
+        )
+        woken = list(due)[:MOST_AT_ONCE]
+        for key in woken:
             self._queue.wake(key)
-        return len(due)
+        return len(woken)

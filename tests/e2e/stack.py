@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from local.process import free_port
 from local.stack import is_alive, read_stack_file
 
 ROOT = Path(__file__).parent.parent.parent
+DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 START_TIMEOUT_SECONDS = 120.0
 WAIT_SECONDS = 180.0
 
@@ -30,7 +33,7 @@ def wait_for(what: str, is_there: Callable[[], Any], seconds: float = WAIT_SECON
         found = is_there()
         if found:
             return found
-        time.sleep(0.25)
+        time.sleep(0.1)
     raise AssertionError(f"waited {seconds:.0f} s for {what}")
 
 
@@ -41,6 +44,8 @@ class RunningStack:
         self.data = data
         self.process = process
         self.file: dict[str, Any] = dict(read_stack_file(data) or {})
+        self._seen: list[dict[str, Any]] = []
+        threading.Thread(target=self._record, daemon=True).start()
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         key = Path(self.file["api_key_file"]).read_text().split()[0]
@@ -54,6 +59,30 @@ class RunningStack:
         url = config["clusters"][0]["cluster"]["server"] + path
         answer = httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10, trust_env=False, verify=False)
         return answer.json()
+
+    def history(self, job_id: str) -> list[list[dict[str, Any]]]:
+        """Every version that a job's deployments had since the stack was up: a list a deployment."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for seen in list(self._seen):
+            if seen["metadata"]["name"] == job_id:
+                found.setdefault(seen["metadata"]["uid"], []).append(seen)
+        return list(found.values())
+
+    def _record(self) -> None:
+        """Watches deployments for as long as the API answers."""
+        config = yaml.safe_load(Path(self.file["kubeconfig"]).read_text())
+        url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"]
+        headers, version = {"Authorization": f"Bearer {token}"}, ""
+        with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False) as api:
+            while self.process.poll() is None:
+                query = {"watch": "true", "timeoutSeconds": "30", "resourceVersion": version}
+                try:
+                    with api.stream("GET", DEPLOYMENTS, params=query) as answer:
+                        for line in answer.iter_lines():
+                            self._seen.append(json.loads(line)["object"])
+                            version = self._seen[-1]["metadata"]["resourceVersion"]
+                except httpx.HTTPError:
+                    continue
 
     def submit(self, job_id: str, **config: Any) -> Any:
         script = ROOT / "examples" / "counting_job.py"

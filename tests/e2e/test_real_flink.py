@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.recorded import recorded, states_of
 from tests.e2e.stack import RunningStack, processes_of, running_stack, start, wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -83,6 +84,8 @@ def test_run_two_goes_on_from_the_savepoint(stack: RunningStack) -> None:
     restored = stack.checkpoints("orders")["restored"]
     assert restored["is_savepoint"]
     stack.await_operation(stack.call("POST", "/jobs/orders/stop", {}).json()["operation"]["id"])
+    # A deployment, its suspend with a savepoint and its deletion: step by step what a real operator shows.
+    assert states_of(stack.history("orders")[-1]) == recorded("stop-and-second-run")
 
 
 def _config() -> dict[str, object]:
@@ -98,6 +101,7 @@ def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack) -> Non
     ended = stack.await_operation(operation["id"])
     assert ended["state"] == "FAILED"
     assert stack.job("broken")["status"] == "FAILED"
+    assert states_of(stack.history("broken")[-1]) == recorded("script-missing")
     stopped = stack.call("POST", "/jobs/broken/stop", {}).json()["operation"]
     assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
 

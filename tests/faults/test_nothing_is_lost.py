@@ -10,9 +10,7 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import msgspec
@@ -22,13 +20,12 @@ from celery import Celery
 
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.kubernetes_api.server import LocalKubernetesApi
-from tests.e2e.stack import RunningStack, running_stack, wait_for
+from tests.e2e.stack import RunningStack, wait_for
+from tests.faults.conftest import TOKEN
 
 pytestmark = pytest.mark.timeout(900)
 
-TOKEN = "token-of-a-test"
 SCRIPT = {"name": "job.py", "content": "print(1)\n", "sha256": "0" * 64}
-DEADLINES = {"HEADRACE_SUBMIT_DEADLINE_SECONDS": "36000", "HEADRACE_REDELIVER_PERIOD_SECONDS": "5"}
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 BY_HTTP, BY_CELERY = 850, 150
 
@@ -38,19 +35,6 @@ class Event(msgspec.Struct):
 
     type: str
     object: dict
-
-
-@pytest.fixture
-def kubernetes(tmp_path: Path) -> Iterator[LocalKubernetesApi]:
-    with LocalKubernetesApi(tmp_path / "kubernetes", token=TOKEN) as server:
-        server.write_kubeconfig(tmp_path / "kubeconfig")
-        yield server
-
-
-@pytest.fixture
-def stack(tmp_path: Path, kubernetes: LocalKubernetesApi) -> Iterator[RunningStack]:
-    with running_stack(tmp_path / "data", DEADLINES, "--kubeconfig", str(tmp_path / "kubeconfig")) as running:
-        yield running
 
 
 def created(kubernetes: LocalKubernetesApi) -> Counter[str]:
