@@ -77,7 +77,7 @@ def wired(
     return Services(
         accept=accept,
         execute=Execute(
-            store, runtime, job_manager, clock, platform, accept.derive_job, settings.failure_grace_seconds
+            store, runtime, job_manager, clock, platform, accept.derive_job, deadlines, settings.failure_grace_seconds
         ),
         sync=Sync(store, runtime, queue, clock, deadlines, scope, holder),
         redeliver=Redeliver(store, queue, clock, deadlines, holder),

@@ -7,7 +7,7 @@ Source: the FlinkDeployment CRD v1beta1, operator 1.15.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -115,12 +115,14 @@ MANAGED_BY = "headrace"
 class Seen:
     """Everything one observation of a job rests on.
 
-    `at` is the time of the observation; `trouble` the first pod that cannot start, where pods were looked at.
+    `at` is the time of the observation; `trouble` the first pod that cannot start, where pods were looked at;
+    `silent` for how long nobody could look since the open operation was accepted: its deadline stands still then.
     """
 
     what: Deployment | Gone
     at: datetime
     trouble: PodTrouble | None = None
+    silent: timedelta = timedelta()
 
 
 def sequence_of(deployment: Deployment) -> int:

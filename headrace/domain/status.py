@@ -408,7 +408,7 @@ def _progress(case: _Case, operation: Operation | None, refused: str | None) -> 
         return _awaiting_running(case, operation)
     if operation.step is Step.AWAIT_SUSPENDED:
         return _awaiting_suspended(case, operation)
-    if operation.step is Step.AWAIT_GONE and case.seen.at >= operation.deadline:
+    if operation.step is Step.AWAIT_GONE and _is_late(case, operation):
         return _ended(operation, State.FAILED, "its deadline passed before the deployment was gone", case.seen.at)
     return operation
 
@@ -440,7 +440,7 @@ def _with_patience(case: _Case, operation: Operation) -> Operation:
     failing = error is not None and error.type.endswith(UPGRADE_FAILURE_SUFFIX)
     if failing and operation.trouble_since is None:
         operation = replace(operation, trouble_since=at, reason=error.message if error else "")
-    if at >= operation.deadline:
+    if _is_late(case, operation):
         return _failed(case, operation, f"its deadline passed: {operation.reason or case.job.reason or 'no progress'}")
     if operation.trouble_since is None:
         return operation
@@ -449,6 +449,10 @@ def _with_patience(case: _Case, operation: Operation) -> Operation:
     if at - operation.trouble_since >= timedelta(seconds=case.grace_seconds):
         return _failed(case, operation, operation.reason)
     return operation
+
+
+def _is_late(case: _Case, operation: Operation) -> bool:
+    return case.seen.at - case.seen.silent >= operation.deadline
 
 
 def _failed(case: _Case, operation: Operation, reason: str) -> Operation:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from headrace.domain import diff
@@ -33,6 +33,7 @@ from headrace.domain.status import observe
 from headrace.domain.templates import ScriptFile, parse_request
 from headrace.errors import LostRace, Refused, Unavailable
 from headrace.ports import Change, Clock, Fence, FlinkRuntime, JobManager, Store
+from headrace.services.deadlines import Deadlines
 
 STEPS_AT_ONCE = 8
 """An upper bound on the steps of one call; the next wake-up goes on from there."""
@@ -55,6 +56,7 @@ class Execute:
         clock: Clock,
         platform: Platform,
         derive_job: Callable[[Operation, Job | None], Job],
+        deadlines: Deadlines,
         grace_seconds: float,
     ) -> None:
         self._store = store
@@ -63,6 +65,7 @@ class Execute:
         self._clock = clock
         self._platform = platform
         self._derive_job = derive_job
+        self._deadlines = deadlines
         self._grace_seconds = grace_seconds
         self._carry_out: Mapping[tuple[Kind, Step], Callable[[Job, Operation], None]] = {
             (Kind.SUBMIT, Step.BEGIN): self._clear,
@@ -90,7 +93,7 @@ class Execute:
             return False
         job = self._derive_job(operation, self._store.job(key))
         try:
-            if operation.step is not Step.WITHDRAW and self._clock.now() >= operation.deadline:
+            if operation.step is not Step.WITHDRAW and self._is_late(operation, self._clock.now()):
                 self._fail(job, operation, f"its deadline passed at step {operation.step}")
             else:
                 self._carry_out[operation.kind, operation.step](job, operation)
@@ -115,6 +118,9 @@ class Execute:
         self._store.replace_job(observed.job)
         if observed.transition is not None:
             self._store.add_transitions([replace(observed.transition, resource_version=None)])
+
+    def _is_late(self, operation: Operation, at: datetime) -> bool:
+        return at - self._deadlines.silent_for(operation) >= operation.deadline
 
     def _is_too_early(self, operation: Operation) -> bool:
         return operation.not_before is not None and self._clock.now() < operation.not_before
@@ -302,7 +308,7 @@ class Execute:
             return operation
         if operation.arguments.get("force") or not (job.was_running or job.start_from):
             self._move(operation, Step.DELETE)
-        elif now + CHECKPOINT_WAIT >= operation.deadline or operation.attempts >= CHECKPOINT_TRIES:
+        elif self._is_late(operation, now + CHECKPOINT_WAIT) or operation.attempts >= CHECKPOINT_TRIES:
             reason = f"its last checkpoint cannot be read ({why}); nothing was deleted; force ends the run without it"
             self._end(operation, State.FAILED, reason)
         else:

@@ -184,9 +184,9 @@ class Sync:
             self._wake_if_clearing(job, operation)
             return job
         trouble = self._trouble(job, what)
-        observed = observe(
-            Seen(what, self._clock.now(), trouble), job, operation, grace_seconds=self._scope.grace_seconds
-        )
+        silent = self._deadlines.silent_for(operation) if operation else timedelta()
+        seen = Seen(what, self._clock.now(), trouble, silent)
+        observed = observe(seen, job, operation, grace_seconds=self._scope.grace_seconds)
         after = self._store_observed(job, operation, observed.job, observed.operation, observed.transition, gap)
         if observed.operation is None or observed.operation.is_open:
             return after

@@ -346,7 +346,22 @@ def test_deadlines_stand_still_while_nobody_redelivers(world: World) -> None:
     world.services.redeliver.run()
     world.execute()
     assert world.operation(operation).state is State.RUNNING
-    assert world.operation(operation).deadline >= operation.deadline + timedelta(seconds=3600)
+
+
+def test_a_silence_is_counted_from_the_accept_and_only_once(world: World) -> None:
+    world.services.redeliver.run()
+    world.clock.advance(3000)
+    operation = world.submit()
+    world.clock.advance(600)
+    for _ in range(3):
+        world.services.redeliver.run()
+    world.clock.advance(800)
+    assert world.services.deadlines.silent_for(operation) == timedelta(seconds=600 + 800)
+    world.services.redeliver.run()
+    for _ in range(12):
+        world.clock.advance(10)
+        world.services.redeliver.run()
+    assert world.services.deadlines.silent_for(operation) == timedelta(seconds=600 + 800)
 
 
 def test_a_deadline_ends_an_operation_in_words(world: World) -> None:

@@ -1,4 +1,7 @@
-"""Indexes and the schema's version: made by `headrace-migrate`, idempotent, safe beside running processes."""
+"""Indexes and the schema's version: made by `headrace-migrate`, idempotent, safe beside running processes.
+
+Operations, jobs and transitions have their own key as `_id`, so what is unique by that needs no index here.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ JOB = [("tenant", ASCENDING), ("job_id", ASCENDING)]
 
 INDEXES: Final[dict[str, list[IndexModel]]] = {
     "operations": [
-        IndexModel([("id", ASCENDING)], name="id", unique=True),
         IndexModel([("tenant", ASCENDING), ("idempotency_key", ASCENDING)], name="idempotency_key", unique=True),
         IndexModel([*JOB, ("sequence", ASCENDING)], name="sequence", unique=True),
         IndexModel([*JOB, ("is_open", ASCENDING)], name="open_of_job"),
@@ -22,10 +24,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel(JOB, name="key", unique=True),
         IndexModel([("cluster", ASCENDING), ("namespace", ASCENDING), ("is_settled", ASCENDING)], name="unsettled"),
     ],
-    "transitions": [
-        IndexModel([("seen", ASCENDING)], name="seen", unique=True),
-        IndexModel(JOB, name="job"),
-    ],
+    "transitions": [IndexModel(JOB, name="job")],
     "savepoints": [IndexModel([("path", ASCENDING)], name="path", unique=True)],
     "job_templates": [
         IndexModel(

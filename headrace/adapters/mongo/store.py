@@ -115,7 +115,7 @@ class MongoStore:
 
     def operation(self, tenant: str, operation_id: str) -> Operation | None:
         """See ports.Store."""
-        return self._one_operation({"id": operation_id, "tenant": tenant})
+        return self._one_operation({"_id": operation_id, "tenant": tenant})
 
     def operation_by_key(self, tenant: str, idempotency_key: str) -> Operation | None:
         """See ports.Store."""
@@ -149,7 +149,7 @@ class MongoStore:
         written = replace(operation, version=operation.version + 1)
         with self._translated("writing an operation"):
             done = self._db.operations.replace_one(
-                {"id": operation.id, "version": operation.version}, _operation_document(written)
+                {"_id": operation.id, "version": operation.version}, _operation_document(written)
             )
         if done.matched_count == 0:
             raise LostRace(f"operation {operation.id} was changed by somebody else")
@@ -160,18 +160,14 @@ class MongoStore:
     def job(self, key: JobKey) -> Job | None:
         """See ports.Store."""
         with self._translated("reading a job"):
-            document = self._db.jobs.find_one({"tenant": key.tenant, "job_id": key.job_id})
+            document = self._db.jobs.find_one({"_id": _job_document_id(key)})
         return from_document(Job, document) if document else None
 
     def jobs(self, keys: Sequence[JobKey]) -> Sequence[Job]:
         """See ports.Store."""
-        found: list[Job] = []
-        for tenant in {key.tenant for key in keys}:
-            ids = [key.job_id for key in keys if key.tenant == tenant]
-            with self._translated("reading jobs"):
-                documents = list(self._db.jobs.find({"tenant": tenant, "job_id": {"$in": ids}}))
-            found += [from_document(Job, document) for document in documents]
-        return found
+        with self._translated("reading jobs"):
+            documents = list(self._db.jobs.find({"_id": {"$in": [_job_document_id(key) for key in keys]}}))
+        return [from_document(Job, document) for document in documents]
 
     def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
         """See ports.Store."""
@@ -228,9 +224,8 @@ class MongoStore:
     def add_transitions(self, transitions: Sequence[Transition]) -> None:
         """See ports.Store."""
         for transition in transitions:
-            document = {**to_document(transition), "seen": _seen(transition)}
             with suppress(_Duplicate), self._translated("storing a transition"):
-                self._db.transitions.update_one({"seen": document["seen"]}, {"$setOnInsert": document}, upsert=True)
+                self._db.transitions.insert_one({"_id": _seen(transition), **to_document(transition)})
 
     def transitions_of(self, key: JobKey, limit: int = 1000) -> Sequence[Transition]:
         """See ports.Store."""
@@ -355,15 +350,20 @@ class MongoStore:
 
 
 def _operation_document(operation: Operation) -> dict[str, Any]:
-    return {**to_document(operation), "is_open": operation.is_open}
+    return {"_id": operation.id, **to_document(operation), "is_open": operation.is_open}
 
 
 def _job_document(job: Job) -> dict[str, Any]:
-    return {**to_document(job), "is_settled": job.phase in SETTLED}
+    return {"_id": _job_document_id(job.key), **to_document(job), "is_settled": job.phase in SETTLED}
+
+
+def _job_document_id(key: JobKey) -> str:
+    """Compare-and-set finds its document by `_id`: the one lookup that is cheap on every server. A job id has no /."""
+    return f"{key.tenant}/{key.job_id}"
 
 
 def _job_version(job: Job) -> dict[str, Any]:
-    return {"tenant": job.tenant, "job_id": job.job_id, "version": job.version}
+    return {"_id": _job_document_id(job.key), "version": job.version}
 
 
 def _seen(transition: Transition) -> str:
