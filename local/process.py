@@ -70,12 +70,17 @@ class LocalProcess:
             )
         self.started_at = time.monotonic()
 
+    def ask_to_stop(self) -> None:
+        """SIGTERM, without waiting: so that several end at the same time, before each is stopped for certain."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL to its whole group where that is not enough."""
         if self._process is None:
             return
+        self.ask_to_stop()
         if self._process.poll() is None:
-            self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(self.command.stop_timeout_seconds)
         _kill_group(self._process.pid)
