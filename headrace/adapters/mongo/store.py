@@ -41,9 +41,7 @@ def connect(url: str, database: str, timeout_seconds: float) -> MongoStore:
             url,
             tz_aware=True,
             connect=False,
-            serverSelectionTimeoutMS=int(timeout_seconds * 1000),
-            connectTimeoutMS=int(timeout_seconds * 1000),
-            socketTimeoutMS=int(timeout_seconds * 1000),
+            timeoutMS=int(timeout_seconds * 1000),  # of the whole call: selection, retries and answer together
             retryWrites=True,
             appname="headrace",
         )
