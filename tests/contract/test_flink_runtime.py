@@ -1,0 +1,362 @@
+"""What every FlinkRuntime promises: in memory, on the small Kubernetes API and on a real kube-apiserver.
+
+What no dictionary has (strict validation, finalizers, answers that are lost) is shown on the servers alone.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headrace.adapters.kubernetes import connect
+from headrace.domain.deployments import OPERATION_ANNOTATION, SEQUENCE_ANNOTATION, Deployment, sequence_of
+from headrace.errors import Refused, Unavailable
+from headrace.ports import Change, Fence, HistoryGone
+from local.kubernetes_api.faults import Fault, FaultKind
+from tests import servers
+from tests.contract.kubernetes import DEPLOYMENTS, Cluster, cluster
+
+GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
+SEQUENCE = ("metadata", "annotations", SEQUENCE_ANNOTATION)
+PARALLELISM = ("spec", "job", "parallelism")
+
+on_servers = pytest.mark.parametrize("place", ["local", "real"], indirect=True)
+on_the_small_api = pytest.mark.parametrize("place", ["local"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Clusters by their kind, each started once, when a test first asks for it."""
+    running: dict[str, Any] = {"folder": tmp_path_factory.mktemp("clusters")}
+    yield running
+    for kind, manager in running.items():
+        if kind != "folder":
+            manager[1].__exit__(None, None, None)
+
+
+@pytest.fixture(params=["memory", "local", "real"])
+def place(request: pytest.FixtureRequest, places: dict[str, Any]) -> Cluster:
+    if request.param not in places:
+        folder = places["folder"] / request.param
+        folder.mkdir(exist_ok=True)
+        manager = cluster(request.param, folder)
+        places[request.param] = (manager.__enter__(), manager)
+    found: Cluster = places[request.param][0]
+    return found
+
+
+@pytest.fixture
+def name() -> str:
+    return f"job-{uuid.uuid4().hex[:10]}"
+
+
+def manifest(name: str, sequence: int = 1) -> dict[str, Any]:
+    made: dict[str, Any] = yaml.safe_load(GOLDEN.read_text())
+    made["metadata"] |= {"name": name, "namespace": "default"}
+    made["metadata"]["annotations"] |= {
+        SEQUENCE_ANNOTATION: str(sequence),
+        OPERATION_ANNOTATION: f"operation-of-{name}",
+    }
+    return made
+
+
+def created(place: Cluster, name: str) -> Deployment:
+    found = place.runtime.create(manifest(name))
+    assert found is not None
+    return found
+
+
+def fence(deployment: Deployment) -> Fence:
+    return Fence(deployment.metadata.uid, sequence_of(deployment))
+
+
+def to(sequence: int, parallelism: int = 7) -> list[Change]:
+    return [Change(SEQUENCE, str(sequence)), Change(PARALLELISM, parallelism)]
+
+
+def test_a_created_deployment_is_read_as_it_was_asked_for(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    assert (made.metadata.generation, sequence_of(made)) == (1, 1)
+    read = place.runtime.get("default", name)
+    assert read is not None
+    assert read.metadata.uid == made.metadata.uid
+    whole = place.runtime.get_whole("default", name)
+    assert whole is not None
+    assert whole["spec"] == manifest(name)["spec"]
+
+
+def test_creating_again_creates_nothing(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    assert place.runtime.create(manifest(name, sequence=9)) is None
+    assert place.runtime.get("default", name) == made
+
+
+def test_of_ten_creates_at_once_one_happens(place: Cluster, name: str) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        found = list(pool.map(lambda n: place.runtime.create(manifest(name, n + 1)), range(10)))
+    assert sum(each is not None for each in found) == 1
+
+
+def test_what_is_absent_is_none(place: Cluster, name: str) -> None:
+    assert place.runtime.get("default", name) is None
+    assert place.runtime.get_whole("default", name) is None
+    assert place.runtime.patch("default", name, Fence("u", 1), to(2)) is None
+    assert not place.runtime.delete("default", name, "u")
+
+
+def test_a_patch_behind_its_fence_changes_the_deployment(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    patched = place.runtime.patch("default", name, fence(made), to(2))
+    assert patched is not None
+    assert (sequence_of(patched), patched.metadata.generation) == (2, 2)
+    whole = place.runtime.get_whole("default", name)
+    assert whole is not None
+    assert whole["spec"]["job"]["parallelism"] == 7
+
+
+@pytest.mark.parametrize("stale", ["uid", "sequence"])
+def test_a_fence_that_does_not_hold_changes_nothing(place: Cluster, name: str, stale: str) -> None:
+    made = created(place, name)
+    old = Fence(str(uuid.uuid4()), 1) if stale == "uid" else Fence(made.metadata.uid, 2)
+    assert place.runtime.patch("default", name, old, to(3)) is None
+    assert place.runtime.get("default", name) == made
+
+
+def test_a_drifted_shape_is_none_and_changes_nothing(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    changes = [*to(2), Change(("spec", "podTemplate", "spec", "gone", "x"), 1)]
+    assert place.runtime.patch("default", name, fence(made), changes) is None
+    assert place.runtime.patch("default", name, fence(made), [Change(("spec", "absent"), removed=True)]) is None
+    assert place.runtime.get("default", name) == made
+
+
+def test_removing_takes_a_key_away_and_slashes_are_part_of_keys(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    key = ("spec", "flinkConfiguration", "a/b~c")
+    second = place.runtime.patch("default", name, fence(made), [*to(2), Change(key, "x")])
+    assert second is not None
+    written = place.runtime.get_whole("default", name)
+    assert written is not None
+    assert written["spec"]["flinkConfiguration"]["a/b~c"] == "x"
+    assert place.runtime.patch("default", name, fence(second), [*to(3), Change(key, removed=True)]) is not None
+    left = place.runtime.get_whole("default", name)
+    assert left is not None
+    assert "a/b~c" not in left["spec"]["flinkConfiguration"]
+
+
+def test_a_fenced_patch_holds_though_the_status_changes_all_the_time(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    with place.status_writer(name) as written:
+        for sequence in range(2, 12):
+            before = written()
+            servers.wait_for("the status to change", lambda before=before: written() > before)
+            patched = place.runtime.patch("default", name, Fence(made.metadata.uid, sequence - 1), to(sequence))
+            assert patched is not None
+            assert sequence_of(patched) == sequence
+
+
+def test_of_racing_patches_from_one_fence_one_applies(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    with place.status_writer(name), ThreadPoolExecutor(3) as pool:
+        patch = lambda sequence: place.runtime.patch("default", name, fence(made), to(sequence))  # noqa: E731
+        found = [each for each in pool.map(patch, (2, 3, 4)) if each is not None]
+    assert len(found) == 1
+    live = place.runtime.get("default", name)
+    assert live is not None
+    assert sequence_of(live) == sequence_of(found[0])
+
+
+def test_a_delete_names_the_uid_that_it_means(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    assert not place.runtime.delete("default", name, str(uuid.uuid4()))
+    assert place.runtime.get("default", name) is not None
+    assert place.runtime.delete("default", name, made.metadata.uid)
+    servers.wait_for("it to be gone", lambda: place.runtime.get("default", name) is None)
+    assert not place.runtime.delete("default", name, made.metadata.uid)
+
+
+def test_files_are_written_again_with_another_content(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    for content in ("one", "two"):
+        place.runtime.put_files(
+            made, f"{name}-files", {"job.py": content}, {"app.kubernetes.io/managed-by": "headrace"}
+        )
+    if place.http is not None:
+        stored = place.http.get(f"/api/v1/namespaces/default/configmaps/{name}-files").json()
+        assert stored["data"] == {"job.py": "two"}
+        assert stored["metadata"]["ownerReferences"][0]["uid"] == made.metadata.uid
+
+
+def test_pages_are_one_list_of_ours_alone(place: Cluster, name: str) -> None:
+    names = {f"{name}-{n}" for n in range(7)}
+    for each in names:
+        created(place, each)
+    foreign = manifest(f"{name}-foreign")
+    foreign["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "somebody"
+    place.runtime.create(foreign)
+    pages = list(place.runtime.list_pages("default", limit=3))
+    listed = [d.metadata.name for page in pages for d in page.deployments]
+    assert len(pages) > 2
+    assert len(listed) == len(set(listed))
+    assert names == {each for each in listed if each.startswith(name)}
+    assert len({page.resource_version for page in pages}) == 1
+
+
+def test_a_watch_gives_what_came_after_the_list(place: Cluster, name: str) -> None:
+    version = list(place.runtime.list_pages("default"))[-1].resource_version
+    made = created(place, name)
+    place.set_status(name, {"lifecycleState": "STABLE"})
+    place.runtime.delete("default", name, made.metadata.uid)
+    events = [e for e in place.runtime.watch("default", version, 1) if e.kind != "BOOKMARK"]
+    assert [(e.kind, e.deployment.metadata.name) for e in events] == [
+        ("ADDED", name),
+        ("MODIFIED", name),
+        ("DELETED", name),
+    ]
+    status = events[1].deployment.status
+    assert status is not None
+    assert status.lifecycle_state == "STABLE"
+
+
+def test_a_watch_from_forgotten_history_says_so(place: Cluster, name: str) -> None:
+    created(place, name)
+    if place.http is None:
+        place.runtime.forget_history()  # type: ignore[attr-defined]
+        with pytest.raises(HistoryGone):
+            list(place.runtime.watch("default", "0", 1))
+        return
+    if place.local is not None:
+        place.local.inject(Fault(FaultKind.GONE, verb="watch", resource="flinkdeployments"))
+    with pytest.raises(HistoryGone):
+        list(place.runtime.watch("default", "1", 1))
+
+
+def test_the_crds_flink_versions_are_known(place: Cluster) -> None:
+    assert {"v1_20", "v2_2"} <= set(place.runtime.flink_versions())
+
+
+def test_no_pods_are_no_trouble(place: Cluster, name: str) -> None:
+    created(place, name)
+    assert place.runtime.pod_trouble("default", name) is None
+
+
+@on_servers
+def test_an_unknown_field_is_refused_in_words(place: Cluster, name: str) -> None:
+    wrong = manifest(name)
+    wrong["spec"]["paralelism"] = 2
+    with pytest.raises(Refused, match="paralelism"):
+        place.runtime.create(wrong)
+    assert place.runtime.get("default", name) is None
+
+
+@on_servers
+@pytest.mark.parametrize("change", [Change(PARALLELISM, "two"), Change(("spec", "flinkVersion"), "v9_9")])
+def test_a_patch_that_the_schema_refuses_is_an_error_and_no_lost_race(
+    place: Cluster, name: str, change: Change
+) -> None:
+    made = created(place, name)
+    with pytest.raises(Refused):
+        place.runtime.patch("default", name, fence(made), [Change(SEQUENCE, "2"), change])
+    assert place.runtime.get("default", name) == made
+
+
+@on_servers
+def test_a_finalizer_holds_a_deleted_deployment(place: Cluster, name: str) -> None:
+    held = manifest(name)
+    held["metadata"]["finalizers"] = ["flinkdeployments.flink.apache.org/finalizer"]
+    made = place.runtime.create(held)
+    assert made is not None
+    for _ in range(2):
+        assert place.runtime.delete("default", name, made.metadata.uid)
+    seen = place.runtime.get("default", name)
+    assert seen is not None
+    assert seen.metadata.deletion_timestamp is not None
+    assert place.http is not None
+    headers = {"Content-Type": "application/merge-patch+json"}
+    place.http.patch(f"{DEPLOYMENTS}/{name}", json={"metadata": {"finalizers": None}}, headers=headers)
+    servers.wait_for("it to be gone", lambda: place.runtime.get("default", name) is None)
+
+
+@on_the_small_api
+def test_a_create_whose_answer_was_lost_counts_as_done(place: Cluster, name: str) -> None:
+    assert place.local is not None
+    place.local.inject(Fault(FaultKind.RESET_AFTER_WRITE, verb="create", resource="flinkdeployments"))
+    made = place.runtime.create(manifest(name))
+    assert made is not None
+    assert made.metadata.name == name
+
+
+@on_the_small_api
+def test_a_create_that_did_not_happen_is_not_taken_for_done(place: Cluster, name: str) -> None:
+    assert place.local is not None
+    place.local.inject(Fault(FaultKind.RESET, verb="create", resource="flinkdeployments"))
+    with pytest.raises(Unavailable, match="HEADRACE_KUBECONFIG"):
+        place.runtime.create(manifest(name))
+    assert place.runtime.get("default", name) is None
+
+
+@on_the_small_api
+def test_a_patch_whose_answer_was_lost_is_seen_by_its_sequence(place: Cluster, name: str) -> None:
+    made = created(place, name)
+    assert place.local is not None
+    place.local.inject(Fault(FaultKind.RESET_AFTER_WRITE, verb="patch", resource="flinkdeployments"))
+    with pytest.raises(Unavailable):
+        place.runtime.patch("default", name, fence(made), to(2))
+    assert place.runtime.patch("default", name, fence(made), to(2)) is None
+    live = place.runtime.get("default", name)
+    assert live is not None
+    assert (sequence_of(live), live.metadata.generation) == (2, 2)
+
+
+@on_the_small_api
+@pytest.mark.parametrize("kind", [FaultKind.TOO_MANY_REQUESTS, FaultKind.SERVER_ERROR, FaultKind.RESET])
+@pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "patch", "delete"])
+def test_a_server_in_trouble_is_unavailable_and_never_absence(
+    place: Cluster, name: str, kind: FaultKind, verb: str
+) -> None:
+    made = created(place, name)
+    runtime = place.runtime
+    calls = {
+        "get": lambda: runtime.get("default", name),
+        "list": lambda: list(runtime.list_pages("default")),
+        "watch": lambda: list(runtime.watch("default", "0", 1)),
+        "create": lambda: runtime.create(manifest(f"{name}-new")),
+        "patch": lambda: runtime.patch("default", name, fence(made), to(2)),
+        "delete": lambda: runtime.delete("default", name, made.metadata.uid),
+    }
+    assert place.local is not None
+    place.local.inject(Fault(kind, verb=verb, resource="flinkdeployments"))
+    with pytest.raises(Unavailable, match="HEADRACE_KUBECONFIG"):
+        calls[verb]()
+    assert runtime.get("default", name) == made
+
+
+@on_the_small_api
+def test_a_server_that_hangs_is_given_up_within_the_bound(place: Cluster, name: str) -> None:
+    assert place.local is not None
+    impatient = connect(place.kubeconfig, 1.0)
+    place.local.inject(Fault(FaultKind.HANG, verb="get", resource="flinkdeployments", hang_seconds=5))
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match="HEADRACE_KUBECONFIG"):
+        impatient.get("default", name)
+    assert time.monotonic() - begun < 2.5
+
+
+def test_nobody_there_is_unavailable_and_says_where(tmp_path: Path) -> None:
+    with cluster("local", tmp_path) as gone:
+        runtime = gone.runtime
+    for call in (
+        lambda: runtime.get("default", "x"),
+        lambda: runtime.create(manifest("x")),
+        lambda: list(runtime.watch("default", "0", 1)),
+        runtime.flink_versions,
+    ):
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
+            call()
