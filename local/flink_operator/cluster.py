@@ -94,10 +94,11 @@ class Cluster:
                 process.start()
 
     def failure(self) -> list[str]:
-        """The program's own words for its end, outermost first, from the JobManager's log."""
+        """The program's own words for its end, outermost first, from the JobManager's log: without what the
+        standalone entrypoint wraps around them, since native mode has no such wrapping."""
         text = self.job_manager.log.read_text(errors="replace") if self.job_manager.log.exists() else ""
         found = re.findall(r"^(?:Caused by: )?((?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error)[^\n]*)$", text, re.MULTILINE)
-        return [line[:600] for line in dict.fromkeys(found[-4:])]
+        return [line[:600] for line in dict.fromkeys(found[-4:]) if "ApplicationExecutionException" not in line]
 
     def _job_manager(self) -> LocalProcess:
         application = self.application

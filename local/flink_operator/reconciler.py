@@ -21,8 +21,8 @@ from local.flink_operator import pods, statuses
 from local.flink_operator.cluster import Application, Cluster, latest_checkpoint
 from local.flink_operator.kube import Kube, KubeError
 from local.flink_operator.mapping import PodView, pod_view, program
-from local.flink_operator.rest import SavepointFailed
-from local.flink_operator.statuses import EXCEPTIONS, Status
+from local.flink_operator.rest import SavepointFailed, effective_state
+from local.flink_operator.statuses import EXCEPTIONS, SERIALIZED, Status
 
 FINALIZER = "flinkdeployments.flink.apache.org/finalizer"
 LOOK_SECONDS = 0.5
@@ -95,10 +95,7 @@ class Reconciler(threading.Thread):
             return
         if before is None:
             self._deploy_first(live)
-        elif (
-            self._status.get("observedGeneration") != live["metadata"]["generation"]
-            and time.monotonic() >= self._not_before
-        ):
+        elif self._is_behind(live) and time.monotonic() >= self._not_before:
             self._change(live, before)
         else:
             self._observe(live)
@@ -121,7 +118,7 @@ class Reconciler(threading.Thread):
         status = statuses.with_reconciled(statuses.new_status(), spec, "UPGRADING", "suspended", first=True)
         status["observedGeneration"] = live["metadata"]["generation"]
         status = statuses.with_job(status, None, upgradeSavepointPath=restore)
-        self._write(live, status)
+        self._write(live, statuses.with_task_managers(status, self._deployment_name, 0))
         if spec["job"].get("state") == "suspended":
             return
         self._deploy(live, restore, first=True)
@@ -283,13 +280,14 @@ class Reconciler(threading.Thread):
                 return True, self._restored_path()
             self._stop_cluster()
             return True, None
+        self._write(live, statuses.with_error(self._status, None))
         folder = (live["spec"].get("flinkConfiguration") or {}).get("execution.checkpointing.savepoint-dir", "")
         try:
             path = self._cluster.rest.stop_with_savepoint(job["jid"], folder)
         except SavepointFailed as failure:
             self._not_before = time.monotonic() + RETRY_SAVEPOINT_SECONDS
-            failed = statuses.error(f"{EXCEPTIONS}.UpgradeFailureException", "Savepoint Error", [str(failure)])
-            self._write(live, statuses.with_error(self._status, failed))
+            logger.warning("{}: no savepoint: {}", self._deployment_name, failure.root_cause)
+            self._write(live, statuses.with_error(self._status, statuses.savepoint_error(str(failure))))
             return False, None
         self._cluster.stop_task_managers()
         pods.hide_task_managers(self._kube, self._deployment_name)
@@ -343,6 +341,7 @@ class Reconciler(threading.Thread):
         if job is not None:
             cluster.was_seen = True
             self._silent_since = None
+            self._show_answering(live)
             self._show_job(live, cluster, job)
             return
         if cluster.rest.is_up():
@@ -351,15 +350,21 @@ class Reconciler(threading.Thread):
                 self._show_manager(live, "DEPLOYED_NOT_READY")
             return
         self._silent_since = self._silent_since or time.monotonic()
-        if not cluster.was_seen or time.monotonic() - self._silent_since >= UNREACHABLE_AFTER_SECONDS:
+        is_starting = not cluster.was_seen and self._status["jobManagerDeploymentStatus"] != "DEPLOYED_NOT_READY"
+        if is_starting or time.monotonic() - self._silent_since >= UNREACHABLE_AFTER_SECONDS:
             self._show_manager(live, "DEPLOYING")
+
+    def _show_answering(self, live: dict[str, Any]) -> None:
+        """No JobManager is READY that was not DEPLOYED_NOT_READY before, however quick it was between two looks."""
+        if self._status["jobManagerDeploymentStatus"] not in ("DEPLOYED_NOT_READY", "READY"):
+            self._show_manager(live, "DEPLOYED_NOT_READY")
 
     def _show_manager(self, live: dict[str, Any], manager: str) -> None:
         status = statuses.with_job({**self._status, "jobManagerDeploymentStatus": manager}, "RECONCILING")
         self._write(live, statuses.with_error(status, None))
 
     def _show_job(self, live: dict[str, Any], cluster: Cluster, job: dict[str, Any]) -> None:
-        state = job["state"]
+        state = effective_state(job)
         facts = {
             "jobName": job["name"],
             "startTime": str(job["start-time"]),
@@ -376,7 +381,8 @@ class Reconciler(threading.Thread):
             status = statuses.stable(status)
         elif state == "FAILED":
             status = {**status, "lifecycleState": "FAILED"}
-        self._write(live, statuses.with_error(status, None))
+        # What keeps a change from being made is told until it is tried again.
+        self._write(live, status if self._is_behind(live) else statuses.with_error(status, None))
 
     def _job_manager_ended(self, live: dict[str, Any], cluster: Cluster) -> None:
         """A JobManager that was killed is started again, from the job's last checkpoint; one whose program failed
@@ -389,8 +395,9 @@ class Reconciler(threading.Thread):
             logger.warning("{}: the JobManager ended with {}; it is started again", self._deployment_name, code)
             self._show_manager(live, "DEPLOYING")
             return
+        self._show_answering(live)
         message = causes[0] if causes else f"the JobManager ended with {code}; see its log"
-        failure = statuses.error("org.apache.flink.util.SerializedThrowable", message, causes[1:])
+        failure = statuses.error(SERIALIZED, message, [(SERIALIZED, cause) for cause in causes[1:]])
         status = {**self._status, "lifecycleState": "FAILED", "jobManagerDeploymentStatus": "READY"}
         now = str(int(time.time() * 1000))
         facts = {"jobName": "(application driver)", "startTime": now, "updateTime": now}

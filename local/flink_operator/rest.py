@@ -12,7 +12,11 @@ SAVEPOINT_TIMEOUT_SECONDS = 120.0
 
 
 class SavepointFailed(Exception):
-    """A stop with savepoint did not complete; the message is Flink's."""
+    """A stop with savepoint did not complete: what Flink says of it, and its root cause where that says more."""
+
+    def __init__(self, said: str, root_cause: str = "") -> None:
+        super().__init__(said)
+        self.root_cause = root_cause or said
 
 
 class Rest:
@@ -52,9 +56,9 @@ class Rest:
             if "location" in operation:
                 return str(operation["location"])
             if "failure-cause" in operation:
-                lines = str(operation["failure-cause"].get("stack-trace", "")).splitlines()
-                causes = [line for line in lines if line.startswith("Caused by")]
-                raise SavepointFailed((causes[-1] if causes else lines[0] if lines else "no reason given")[:600])
+                lines = str(operation["failure-cause"].get("stack-trace", "")).splitlines() or ["no reason given"]
+                causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+                raise SavepointFailed(lines[0][:600], (causes or lines)[-1][:600])
             time.sleep(0.3)
         raise SavepointFailed(f"no savepoint within {SAVEPOINT_TIMEOUT_SECONDS:.0f} s")
 
@@ -64,3 +68,11 @@ class Rest:
             return answer.json() if answer.is_success else None
         except (httpx.HTTPError, ValueError):
             return None
+
+
+def effective_state(job: dict[str, Any]) -> str:
+    """The state as the operator shows it: a job that says RUNNING is CREATED until every task runs or has finished."""
+    tasks = job["tasks"]
+    if job["state"] == "RUNNING" and tasks["running"] + tasks["finished"] != tasks["total"]:
+        return "CREATED"
+    return str(job["state"])

@@ -12,10 +12,11 @@ from typing import Any
 Status = dict[str, Any]
 
 EXCEPTIONS = "org.apache.flink.kubernetes.operator.exception"
+SERIALIZED = "org.apache.flink.util.SerializedThrowable"
 
 
 def new_status() -> Status:
-    """What the operator writes at its first sight of a deployment."""
+    """What the operator writes at its first sight of a deployment, but for its TaskManagers."""
     return {
         "clusterInfo": {},
         "conditions": [],
@@ -26,7 +27,6 @@ def new_status() -> Status:
         },
         "lifecycleState": "UPGRADING",
         "reconciliationStatus": {"reconciliationTimestamp": 0, "state": "UPGRADING"},
-        "taskManager": {"labelSelector": "", "replicas": 0},
     }
 
 
@@ -90,15 +90,18 @@ def with_error(status: Status, error: str | None) -> Status:
     return {**changed, "error": error} if error else changed
 
 
-def error(kind: str, message: str, causes: Sequence[str] = (), reason: str | None = None) -> str:
-    """An error as the operator writes it into the status: JSON text."""
-    throwables = [
-        {"type": "org.apache.flink.util.SerializedThrowable", "message": cause, "additionalMetadata": {}}
-        for cause in causes
-    ]
+def error(kind: str, message: str, causes: Sequence[tuple[str, str]] = (), reason: str | None = None) -> str:
+    """An error as the operator writes it into the status: JSON text. `causes` are types and messages."""
+    throwables = [{"type": cause, "message": said, "additionalMetadata": {}} for cause, said in causes]
     metadata = {"reason": reason} if reason else {}
     body = {"type": kind, "message": message, "additionalMetadata": metadata, "throwableList": throwables}
     return json.dumps(body)
+
+
+def savepoint_error(said: str) -> str:
+    """The error of a savepoint that failed with these words of Flink, as the operator's own client wraps them."""
+    wrapped = ("java.util.concurrent.ExecutionException", f"java.util.concurrent.CompletionException: {said}")
+    return error(f"{EXCEPTIONS}.UpgradeFailureException", "Savepoint Error", [wrapped, (SERIALIZED, said)])
 
 
 def reconciled_spec(status: Status) -> dict[str, Any] | None:
