@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "recordings"
 OPTIONAL = ("CREATED", "INITIALIZING")
@@ -29,7 +30,84 @@ def states_of(objects: Iterable[dict[str, Any]]) -> list[Seen]:
 
 def recorded(name: str, run: int = 0) -> list[Seen]:
     """The states of a recording's first deployment, or of its run-th."""
-    lines = [json.loads(line) for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines()]
-    objects = [line["object"] for line in lines if line["resource"] == "flinkdeployments"]
+    return states_of(recorded_versions(name, run))
+
+
+def recorded_versions(name: str, run: int = 0) -> list[dict[str, Any]]:
+    """Every version of a recording's first deployment, or of its run-th."""
+    objects = _recorded(name, "flinkdeployments")
     uids = list(dict.fromkeys(each["metadata"]["uid"] for each in objects))
-    return states_of(each for each in objects if each["metadata"]["uid"] == uids[run])
+    return [each for each in objects if each["metadata"]["uid"] == uids[run]]
+
+
+def recorded_snapshots(name: str) -> list[dict[str, Any]]:
+    """The newest version of each FlinkStateSnapshot of a recording."""
+    return list({each["metadata"]["name"]: each for each in _recorded(name, "flinkstatesnapshots")}.values())
+
+
+def _recorded(name: str, resource: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines()]
+    return [line["object"] for line in lines if line["resource"] == resource]
+
+
+class Error(NamedTuple):
+    """The shape of a status' error: whatever names a path, a URL or a number of this run is taken out."""
+
+    type: str
+    message: str
+    metadata: tuple[tuple[str, str], ...]
+    causes: tuple[tuple[str, str], ...]
+
+
+class Look(NamedTuple):
+    """What one version of a deployment shows."""
+
+    lifecycle: str | None
+    job_manager: str | None
+    job: str | None
+    reconciliation: str | None
+    observed_generation: int | None
+    error: Error | None
+
+
+def looks_of(objects: Iterable[dict[str, Any]], optional: Iterable[str] = OPTIONAL) -> list[Look]:
+    """What the versions show, one after another, repeats collapsed, without those of an optional job state."""
+    found: list[Look] = []
+    for each in objects:
+        status = each.get("status") or {}
+        look = Look(
+            status.get("lifecycleState"),
+            status.get("jobManagerDeploymentStatus"),
+            (status.get("jobStatus") or {}).get("state"),
+            (status.get("reconciliationStatus") or {}).get("state"),
+            status.get("observedGeneration"),
+            _error(status.get("error")),
+        )
+        if look.job not in optional and (not found or found[-1] != look):
+            found.append(look)
+    return found
+
+
+def _error(text: str | None) -> Error | None:
+    if not text:
+        return None
+    content = json.loads(text)
+    causes = tuple((cause["type"], _masked(cause["message"])) for cause in content["throwableList"])
+    metadata = tuple(sorted(content["additionalMetadata"].items()))
+    return Error(content["type"], _masked(content["message"]), metadata, causes)
+
+
+def shape_of_snapshot(snapshot: dict[str, Any], deployment: str) -> dict[str, Any]:
+    """A snapshot without what is of this run: uid, versions, times. The finalizer is left out too: the local operator
+    looks after no snapshot that is deleted, so it sets none that nobody would take away."""
+    metadata = {key: snapshot["metadata"][key] for key in ("name", "labels")}
+    shape = {key: snapshot[key] for key in ("apiVersion", "kind", "spec", "status")}
+    text = json.dumps({**shape, "metadata": metadata}, sort_keys=True).replace(deployment, "NAME")
+    text = re.sub(r'"file:[^"]*"', '"PATH"', text)
+    text = re.sub(r'"\d{4}-\d\d-\d\dT[^"]*Z"', '"TIME"', text)
+    masked: dict[str, Any] = json.loads(re.sub(r"-\d{13}", "-MS", text))
+    return masked
+
+
+def _masked(text: str) -> str:
+    return re.sub(r"\S*/\S*", "…", text)
