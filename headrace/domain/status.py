@@ -119,6 +119,8 @@ _Rule = Callable[[_Case], Phase | None]
 def _b_deleting(case: _Case) -> Phase | None:
     if case.deployment.metadata.deletion_timestamp is None and case.lifecycle != "DELETING":
         return None
+    if case.operation is None and case.job.phase in SETTLED:
+        return case.job.phase  # a run that has ended is not cancelled by removing what is left of it
     return Phase.CANCELLING if _is(case.operation, Kind.STOP) else Phase.DELETING
 
 
@@ -394,8 +396,8 @@ def _refusal(deployment: Deployment, status: Status, operation: Operation | None
     error = error_of(status)
     if operation is None or error is None or not error.type.endswith(REFUSED_SUFFIX):
         return None
-    if operation.step in (Step.BEGIN, Step.CLEAR, Step.CREATE, Step.WITHDRAW):
-        return None
+    if operation.generation is None or operation.step in (Step.BEGIN, Step.CLEAR, Step.CREATE, Step.WITHDRAW):
+        return None  # it wrote no spec: what is refused is what somebody wrote before it
     return error.message if is_behind(deployment, operation.generation) else None
 
 
