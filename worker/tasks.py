@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from loguru import logger
+
 from headrace import task_names
-from headrace.domain.jobs import JobKey
-from headrace.domain.operations import Source
+from headrace.domain.jobs import JobKey, Transition
+from headrace.domain.operations import Operation, Source
 from headrace.errors import InvalidRequest
 from headrace.services.accept import Accepted
 from worker.app import app, services, settings
@@ -69,13 +71,13 @@ def scale(
 @task(task_names.EXECUTE)
 def execute(self: ServiceTask, *, tenant: str, job_id: str) -> None:
     """Executes a job's oldest open operation."""
-    services().execute.oldest_open_operation(JobKey(tenant, job_id))
+    say_steps(services().execute.oldest_open_operation(JobKey(tenant, job_id)))
 
 
 @task(task_names.SYNC_STATUS)
 def sync_status(self: ServiceTask) -> None:
     """Follows the watch for one period."""
-    services().sync.run(settings().sync_period_seconds)
+    say_changes(services().sync.run(settings().sync_period_seconds))
 
 
 @task(task_names.REDELIVER)
@@ -103,4 +105,21 @@ def key_of(task: ServiceTask, idempotency_key: str | None) -> str:
 
 def execute_now(accepted: Accepted) -> None:
     """What was just accepted need not wait for its wake-up."""
-    services().execute.oldest_open_operation(accepted.operation.key)
+    operation = accepted.operation
+    with logger.contextualize(job_id=operation.job_id, operation_id=operation.id):
+        logger.info("{} is accepted (new: {})", operation.kind, accepted.created)
+    say_steps(services().execute.oldest_open_operation(operation.key))
+
+
+def say_steps(steps: Sequence[Operation]) -> None:
+    """A line for each step that an operation took."""
+    for operation in steps:
+        with logger.contextualize(job_id=operation.job_id, operation_id=operation.id):
+            logger.info("{} is {} at {} {}", operation.kind, operation.state, operation.step, operation.reason)
+
+
+def say_changes(changes: Sequence[Transition]) -> None:
+    """A line for each change of a job's phase."""
+    for change in changes:
+        with logger.contextualize(job_id=change.job_id):
+            logger.info("{} after {}, in run {} {}", change.to_phase, change.from_phase, change.run, change.reason)

@@ -105,6 +105,9 @@ class PodTrouble:
 SEQUENCE_ANNOTATION = "headrace.io/sequence"
 JOB_ID_ANNOTATION = "headrace.io/job-id"
 TENANT_ANNOTATION = "headrace.io/tenant"
+LONGEST_SEQUENCE = 18
+"""Digits: what somebody else wrote there may be anything."""
+
 OPERATION_ANNOTATION = "headrace.io/operation-id"
 RUN_ANNOTATION = "headrace.io/run"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
@@ -128,7 +131,7 @@ class Seen:
 def sequence_of(deployment: Deployment) -> int:
     """The fence on the deployment: the sequence of the last operation that wrote it; 0 where there is none."""
     text = (deployment.metadata.annotations or {}).get(SEQUENCE_ANNOTATION, "0")
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_SEQUENCE else 0
 
 
 def is_running(deployment: Deployment) -> bool:

@@ -71,7 +71,7 @@ def error_of(status: Status | None) -> StatusError | None:
         return None
     try:
         content: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return StatusError("", text.strip())
     if not isinstance(content, dict):
         return StatusError("", text.strip())
@@ -80,7 +80,8 @@ def error_of(status: Status | None) -> StatusError | None:
 
 def _words(content: dict[str, Any]) -> str:
     parts = [str(content.get("message") or "")]
-    for cause in content.get("throwableList") or []:
+    causes = content.get("throwableList")
+    for cause in causes if isinstance(causes, list) else []:
         message = str(cause.get("message") or "") if isinstance(cause, dict) else ""
         if message and not any(message in part for part in parts):
             parts.append(message)
@@ -172,10 +173,18 @@ def _j_cannot_start(case: _Case) -> Phase | None:
 
 def _k_ended(case: _Case) -> Phase | None:
     if case.flink.state == "FINISHED":
-        return Phase.FINISHED
+        return None if _waits_to_be_stable(case) else Phase.FINISHED
     if case.flink.state == "CANCELED" and case.spec_state == "running":
         return Phase.CANCELLED
     return None
+
+
+def _waits_to_be_stable(case: _Case) -> bool:
+    """Whether an operation is still open over a job that ended: no settled phase shows before the operation's end."""
+    operation = case.operation
+    if operation is None or operation.step is not Step.AWAIT_RUNNING:
+        return False
+    return not _is_reconciled(case.deployment, operation)
 
 
 def _l_running(case: _Case) -> Phase | None:
@@ -236,7 +245,7 @@ def _reconciled_state(status: Status) -> str | None:
     try:
         spec: Any = json.loads(text) if text else {}
         return str(((spec.get("spec") or {}).get("job") or {}).get("state"))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
 
 
@@ -419,8 +428,10 @@ def _awaiting_running(case: _Case, operation: Operation) -> Operation:
     if _is_reconciled(case.deployment, operation) and case.flink.state in ("RUNNING", "FINISHED"):
         return _ended(operation, State.SUCCEEDED, f"the job is {case.flink.state}", case.seen.at)
     behind = is_behind(case.deployment, operation.generation)
-    if not behind and case.job.phase is Phase.FAILED:
+    if case.job.phase is Phase.FAILED and (not behind or operation.kind is Kind.SUBMIT):
         return _ended(operation, State.FAILED, f"the job failed: {case.job.reason or 'see its logs'}", case.seen.at)
+    if case.job.phase is Phase.CANCELLED:
+        return _ended(operation, State.FAILED, "the job was cancelled outside Headrace", case.seen.at)
     return _with_patience(case, operation)
 
 

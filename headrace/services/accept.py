@@ -22,6 +22,7 @@ from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, LostR
 from headrace.ports import Clock, FlinkRuntime, Store, TaskQueue
 
 JOB_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?")
+SAVEPOINT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^/\s]\S{0,2000}")
 ATTEMPTS = 50
 """How often a sequence that somebody else took first is tried anew."""
 
@@ -80,6 +81,7 @@ class Accept:
         savepoint's path. Raises InvalidRequest, NotFound (template), Conflict (the job is not settled).
         """
         key = idempotency_key or str(uuid.uuid4())
+        _check_text({"job_id": job_id, "template_id": template_id, "start_from": start_from})
         asked = {
             "template_id": template_id,
             "job_config": _plain(job_config),
@@ -93,6 +95,7 @@ class Accept:
         request = self._checked(resolve(template.request if template else None, job_config))
         named = job_id or _job_id_for(template, operation_id(tenant, key))
         _check_job_id(named)
+        self._check_start(JobKey(tenant, named), start_from)
         arguments = {
             "request": request.model_dump(mode="json", exclude_none=True),
             "template_id": template.template_id if template else None,
@@ -138,6 +141,7 @@ class Accept:
         idempotency_key: str | None,
         source: Source,
     ) -> Accepted:
+        _check_job_id(job_id)
         key = idempotency_key or str(uuid.uuid4())
         body_hash = hash_of(kind, job_id, arguments)
         return self._repeat_of(tenant, key, body_hash) or self._insert(
@@ -244,6 +248,14 @@ class Accept:
             raise _another_body(key, stored)
         return self._accepted(stored, self._store.job(stored.key), created=False)
 
+    def _check_start(self, job_key: JobKey, start_from: str | None) -> None:
+        if start_from == "last" and self._store.job(job_key) is None:
+            raise InvalidRequest({"start_from": f"job {job_key.job_id} is new: it has no last state to start from"})
+        if start_from not in (None, "last") and not SAVEPOINT.fullmatch(start_from or ""):
+            raise InvalidRequest(
+                {"start_from": "must be `last`, or a savepoint's path as a URI: s3://bucket/…, file:///…"}
+            )
+
     def _template(self, tenant: str, template_id: str | None) -> Template | None:
         if template_id is None:
             return None
@@ -284,8 +296,14 @@ def _another_body(key: str, stored: Operation) -> IdempotencyConflict:
     )
 
 
-def _check_job_id(job_id: str) -> None:
-    if not JOB_ID.fullmatch(job_id):
+def _check_text(fields: Mapping[str, Any]) -> None:
+    wrong = {name: "must be text" for name, value in fields.items() if not (value is None or isinstance(value, str))}
+    if wrong:
+        raise InvalidRequest(wrong)
+
+
+def _check_job_id(job_id: Any) -> None:
+    if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
         raise InvalidRequest(
             {"job_id": "must be 1 to 100 letters, digits, '-', '_' or '.', with a letter or digit at both ends"}
         )

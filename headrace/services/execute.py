@@ -78,19 +78,22 @@ class Execute:
             (Kind.STOP, Step.WITHDRAW): self._withdraw,
         }
 
-    def oldest_open_operation(self, key: JobKey) -> None:
-        """Takes the steps that are due, until one has to wait for an observation. Raises TransientError alone."""
-        for _ in range(STEPS_AT_ONCE):
-            if not self._one_step(key):
-                return
+    def oldest_open_operation(self, key: JobKey) -> Sequence[Operation]:
+        """Takes the steps that are due, until one has to wait for an observation, and returns what each led to:
+        the operation as it stood after it. Raises TransientError alone."""
+        steps: list[Operation] = []
+        while len(steps) < STEPS_AT_ONCE and (operation := self._one_step(key)) is not None:
+            steps.append(self._fresh(operation))
+        return steps
 
-    def _one_step(self, key: JobKey) -> bool:
+    def _one_step(self, key: JobKey) -> Operation | None:
+        """The operation that this step was of; None where nothing is due."""
         open_operations = self._supersede(self._store.open_operations_of(key))
         if not open_operations:
-            return False
+            return None
         operation = open_operations[0]
         if operation.step not in DUE or self._is_too_early(operation):
-            return False
+            return None
         job = self._derive_job(operation, self._store.job(key))
         try:
             if operation.step is not Step.WITHDRAW and self._is_late(operation, self._clock.now()):
@@ -98,11 +101,11 @@ class Execute:
             else:
                 self._carry_out[operation.kind, operation.step](job, operation)
         except LostRace:
-            return True
+            return operation
         except Refused as error:
             self._fail(job, operation, str(error))
         self._look_again_after_a_failure(operation)
-        return True
+        return operation
 
     def _look_again_after_a_failure(self, operation: Operation) -> None:
         """A failed operation no longer gives the job its phase, and no event may come to say so."""
@@ -171,6 +174,9 @@ class Execute:
     def _begin_run(self, job: Job, operation: Operation) -> None:
         arguments = operation.arguments
         start_from = arguments.get("start_from")
+        if start_from == "last" and not job.savepoint_path and job.applied_sequence != operation.sequence:
+            self._fail(job, operation, f"job {job.job_id} has no last state on record; submit it without start_from")
+            return
         self._settle(job, Phase.REQUESTED, "")
         job = self._store.job(job.key) or job
         self._store.replace_job(

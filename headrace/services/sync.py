@@ -77,15 +77,18 @@ class Sync:
         self._scope = scope
         self._holder = holder
         self._listed_at: datetime | None = None
+        self._changes: list[Transition] = []
 
-    def run(self, hold_seconds: float) -> None:
-        """Follows the watch for `hold_seconds`, listing first where that is due; returns at once where another
-        process holds the lease. Raises Unavailable after marking every job's observation."""
+    def run(self, hold_seconds: float) -> Sequence[Transition]:
+        """Follows the watch for `hold_seconds`, listing first where that is due; returns the changes of phases that
+        it stored, and none, at once, where another process holds the lease. Raises Unavailable after marking every
+        job's observation."""
+        self._changes = []
         self._deadlines.keep()
         now = self._clock.now()
         lease = self._store.take_lease(f"{LEASE}/{self._scope.namespace}", self._holder, LEASE_SECONDS, now)
         if lease is None:
-            return
+            return []
         try:
             self._follow(lease, hold_seconds)
         except HistoryGone:
@@ -96,6 +99,7 @@ class Sync:
             raise
         finally:
             self._store.release_lease(lease, self._holder)
+        return self._changes
 
     def _follow(self, lease: Lease, hold_seconds: float) -> None:
         cursor = self._store.cursor(self._scope.cluster, self._scope.namespace)
@@ -218,6 +222,7 @@ class Sync:
             job = self._store.replace_job(job)
         if transition is not None:
             self._store.add_transitions([replace(transition, gap=gap)])
+            self._changes.append(transition)
         if progressed is not None and operation is not None and progressed != operation:
             self._store.replace_operation(progressed)
             if not progressed.is_open or progressed.step in DUE:

@@ -427,3 +427,24 @@ def test_one_missed_read_is_no_deletion(world: World) -> None:
     assert operation is not None
     assert world.job().phase is Phase.RUNNING
     assert world.job().observation is Observation.NOT_FOUND
+
+
+@pytest.mark.parametrize("start_from", ["last", "savepoint-1", "file://", 7])
+def test_a_first_run_starts_from_a_uri_or_from_nothing(world: World, start_from: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        world.submit(start_from=start_from)
+    assert list(refused.value.problems) == ["start_from"]
+    assert world.store.open_operations() == []
+
+
+def test_a_run_that_should_start_from_a_state_that_nobody_kept_is_not_created(world: World) -> None:
+    world.submit()
+    world.execute()
+    world.stop()
+    world.execute()
+    world.settle()
+    again = world.submit(start_from="last")
+    world.execute()
+    assert world.operation(again).state is State.FAILED
+    assert "no last state" in world.operation(again).reason
+    assert world.runtime.get("default", "orders") is None

@@ -1,0 +1,306 @@
+"""Worker processes, by pytest-celery, on Redis, MongoDB's wire, the small Kubernetes API and a real kube-apiserver.
+
+The test plays the producer and the operator; what is in MongoDB and in Kubernetes afterwards is what counts.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from headrace.domain.deployments import sequence_of
+from headrace.domain.jobs import Phase
+from headrace.domain.operations import Kind, State
+from tests import servers
+from tests.contract.kubernetes import DEPLOYMENTS, Cluster
+from tests.integration.conftest import HERE, SCRIPT, Installation
+from tests.proxy import Passed, recording_proxy
+
+pytestmark = pytest.mark.timeout(240)
+
+on_the_small_api = pytest.mark.parametrize("installation", ["local"], indirect=True)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"job-{uuid.uuid4().hex[:10]}"
+
+
+def has(installation: Installation, name: str) -> bool:
+    return installation.cluster.runtime.get("default", name) is not None
+
+
+def created(cluster: Cluster, name: str, since: str) -> int:
+    """How often a deployment of this name was created, from the API's own history."""
+    events = cluster.runtime.watch("default", since, 1)
+    return sum(event.kind == "ADDED" and event.deployment.metadata.name == name for event in events)
+
+
+def version(cluster: Cluster) -> str:
+    return list(cluster.runtime.list_pages("default"))[-1].resource_version
+
+
+def ended(installation: Installation, name: str, kind: Kind) -> State | None:
+    """How the last operation of this kind ended; None while it is open, or there is none."""
+    found = [o for o in installation.operations(name) if o.kind is kind]
+    return None if not found or found[-1].is_open else found[-1].state
+
+
+def test_a_job_goes_through_the_worker(installation: Installation, name: str) -> None:
+    node = installation.worker()
+    installation.beat()
+    installation.submit(name)
+    servers.wait_for("the deployment", lambda: has(installation, name))
+    installation.becomes(name)
+    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, Kind.SUBMIT) is State.SUCCEEDED)
+    job = installation.job(name)
+    assert job is not None
+    assert (job.phase, job.flink_job_id) == (Phase.RUNNING, "f" * 32)
+    node.assert_log_exists(f"job={name}")
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("flink.submit", {"job_id": "x", "job_config": {"script": SCRIPT, "paralelism": 2}}, "paralelism"),
+    ("flink.submit", {"job_id": "x", "job_config": "text"}, "job_config"),
+    ("flink.submit", {"job_id": "x", "job_config": {"script": SCRIPT}, "nonsense": 1}, "nonsense"),
+    ("flink.submit", {"job_id": "../x", "job_config": {"script": SCRIPT}}, "job_id"),
+    ("flink.submit", {"template_id": "none-such"}, "none-such"),
+    ("flink.submit", {"job_id": "x", "tenant": "other", "job_config": {"script": SCRIPT}}, "tenant"),
+    ("flink.submit", {"job_id": 7, "job_config": {"script": SCRIPT}}, "job_id"),
+    ("flink.submit", {"job_id": "x", "job_config": {"script": SCRIPT}, "start_from": 7}, "start_from"),
+    ("flink.stop", {"job_id": "none-such"}, "none-such"),
+    ("flink.stop", {"job_id": ["none-such"]}, "job_id"),
+    ("flink.scale", {"job_id": "none-such", "parallelism": "two"}, "parallelism"),
+    ("flink.scale", {}, "parallelism"),
+]
+
+
+@on_the_small_api
+def test_a_wrong_task_is_one_line_that_names_the_field(installation: Installation) -> None:
+    node = installation.worker("flink.operations")
+    ids = [str(uuid.uuid4()) for _ in WRONG]
+    for task_id, (task, arguments, _) in zip(ids, WRONG, strict=True):
+        installation.send(task, task_id, **arguments)
+
+    def refusals(task_id: str) -> list[str]:
+        return [each for each in node.logs().splitlines() if f"task={task_id}" in each and "was refused" in each]
+
+    servers.wait_for("all to be handled", lambda: node.logs().count("succeeded in") >= len(WRONG))
+    said = [(word, refusals(task_id)) for task_id, (_, _, word) in zip(ids, WRONG, strict=True)]
+    assert [each for each in said if len(each[1]) != 1 or each[0] not in each[1][0]] == []
+    assert "Traceback" not in node.logs()
+    assert installation.services.store.open_operations() == []
+
+
+@on_the_small_api
+def test_the_same_message_ten_times_from_four_producers_is_one_operation(installation: Installation, name: str) -> None:
+    since = version(installation.cluster)
+    for _ in range(2):
+        installation.worker()
+    installation.beat()
+    barrier, task_id = threading.Barrier(4), str(uuid.uuid4())
+    broker = installation.env["HEADRACE_REDIS_URL"]
+
+    def produce(count: int) -> None:
+        with Celery(broker=broker, set_as_current=False) as app:
+            barrier.wait(30)
+            for _ in range(count):
+                fields = {"job_id": name, "job_config": {"script": SCRIPT}}
+                app.send_task("flink.submit", kwargs=fields, queue="flink.operations", task_id=task_id)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(produce, (3, 3, 2, 2)))
+    servers.wait_for("the deployment", lambda: has(installation, name))
+    installation.becomes(name)
+    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, Kind.SUBMIT) is State.SUCCEEDED)
+    servers.wait_for("every message to be handled", lambda: handled(installation, task_id) == 10)
+    assert len(installation.operations(name)) == 1
+    assert created(installation.cluster, name, since) == 1
+
+
+def handled(installation: Installation, task_id: str) -> int:
+    logs = "".join(log.read_text() for log in installation.folder.glob("worker-*.log"))
+    return logs.count(f"Task flink.submit[{task_id}] succeeded")
+
+
+@on_the_small_api
+def test_a_killed_worker_leaves_its_work_to_the_next(installation: Installation, name: str) -> None:
+    node = installation.worker()
+    installation.beat()
+    names = [f"{name}-{n}" for n in range(20)]
+    since = version(installation.cluster)
+    for each in names:
+        installation.submit(each)
+    servers.wait_for("the first deployment", lambda: any(has(installation, each) for each in names))
+    node.kill()
+    node.restart()
+    for each in names:  # a message that died with the worker comes again from its producer: Redis loses tasks
+        installation.submit(each) if installation.job(each) is None else None
+    servers.wait_for("every deployment", lambda: all(has(installation, each) for each in names), 180)
+    assert [created(installation.cluster, each, since) for each in names] == [1] * len(names)
+
+
+def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Installation, name: str) -> None:
+    for _ in range(2):
+        installation.worker()
+    installation.beat()
+    installation.submit(name)
+    servers.wait_for("the deployment", lambda: has(installation, name))
+    installation.becomes(name)
+    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, Kind.SUBMIT) is State.SUCCEEDED)
+    since = version(installation.cluster)
+    stopping, writes = threading.Event(), []
+
+    def operate() -> None:
+        """The operator: it writes the status at the present generation more than ten times a second."""
+        while not stopping.wait(0.05):
+            installation.becomes(name)
+            writes.append(time.monotonic())
+
+    writer = threading.Thread(target=operate)
+    writer.start()
+    try:
+        servers.wait_for("the status writer", lambda: len(writes) > 5)
+        for parallelism in (2, 3, 4):
+            installation.send("flink.scale", job_id=name, parallelism=parallelism)
+        servers.wait_for(
+            "the SCALEs to end",
+            lambda: (
+                len(installation.operations(name)) == 4 and not any(o.is_open for o in installation.operations(name))
+            ),
+        )
+    finally:
+        stopping.set()
+        writer.join(30)
+    assert len(writes) / (writes[-1] - writes[0]) > 10
+    events = installation.cluster.runtime.watch("default", since, 1)
+    seen = [sequence_of(e.deployment) for e in events if e.deployment.metadata.name == name and e.kind == "MODIFIED"]
+    assert seen == sorted(seen)
+    scales = installation.operations(name)[1:]
+    assert scales[-1].state is State.SUCCEEDED
+    assert {each.state for each in scales} <= {State.SUCCEEDED, State.SUPERSEDED}
+    whole = installation.cluster.runtime.get_whole("default", name)
+    assert whole is not None
+    assert whole["spec"]["job"]["parallelism"] == scales[-1].arguments["parallelism"]
+    assert sequence_of(installation.cluster.runtime.get("default", name)) == scales[-1].sequence  # type: ignore[arg-type]
+
+
+# request bodies
+
+
+def bodies(installation: Installation, name: str, folder: Path) -> list[Passed]:
+    """What one worker asks of this API for a SUBMIT, a SCALE and a STOP; what the server drew itself is blanked.
+
+    A request may come twice (a wake-up beside the task itself): it counts where it came first.
+    """
+    assert installation.cluster.kubeconfig is not None
+    with recording_proxy(installation.cluster.kubeconfig, folder) as (kubeconfig, passed):
+        node = installation.worker("flink.operations", HEADRACE_KUBECONFIG=str(kubeconfig))
+        installation.worker("flink.sync")
+        installation.beat()
+        fields = {"job_id": name, "job_config": {"script": SCRIPT}}
+        installation.send("flink.submit", idempotency_key="submit", **fields)
+        servers.wait_for("the deployment", lambda: has(installation, name))
+        drawn = installation.cluster.runtime.get("default", name)
+        assert drawn is not None
+        installation.becomes(name)
+        servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, Kind.SUBMIT) is State.SUCCEEDED)
+        installation.send("flink.scale", job_id=name, parallelism=2, idempotency_key="scale")
+        servers.wait_for("the SCALE to be written", lambda: parallelism(installation, name) == 2)
+        installation.becomes(name)
+        servers.wait_for("the SCALE to end", lambda: ended(installation, name, Kind.SCALE) is State.SUCCEEDED)
+        installation.send("flink.stop", job_id=name, idempotency_key="stop")
+        servers.wait_for("the suspend to be written", lambda: state(installation, name) == "suspended")
+        kept = {"state": "FINISHED", "upgradeSavepointPath": "file:///s/savepoint-1"}
+        installation.becomes(name, lifecycleState="SUSPENDED", job=kept)
+        servers.wait_for("the STOP to end", lambda: ended(installation, name, Kind.STOP) is State.SUCCEEDED)
+        node.teardown()
+    asked: list[Passed] = []
+    for each in passed:
+        blanked = _blanked(each, drawn.metadata.uid)
+        asked += [blanked] if blanked not in asked else []
+    return asked
+
+
+def parallelism(installation: Installation, name: str) -> int:
+    whole = installation.cluster.runtime.get_whole("default", name)
+    return int(whole["spec"]["job"]["parallelism"]) if whole else 0
+
+
+def state(installation: Installation, name: str) -> str:
+    whole = installation.cluster.runtime.get_whole("default", name)
+    return str(whole["spec"]["job"].get("state")) if whole else ""
+
+
+def _blanked(passed: Passed, uid: str) -> Passed:
+    def blank(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: blank(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [blank(each) for each in value]
+        return "the uid" if value == uid else value
+
+    return Passed(passed.method, passed.path, passed.content_type, blank(passed.body))
+
+
+_asked: dict[str, list[Passed]] = {}
+
+
+def test_both_apis_are_asked_the_same(
+    installation: Installation, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The first of the two runs has nothing to compare with; a body of each kind must have passed in both."""
+    asked = bodies(installation, "same-everywhere", tmp_path)
+    methods = [each.method for each in asked]
+    assert methods == ["POST", "POST", "PUT", "PATCH", "PATCH", "DELETE"] or methods == [
+        "POST",
+        "POST",
+        "PATCH",
+        "PATCH",
+        "DELETE",
+    ]
+    assert DEPLOYMENTS in asked[0].path
+    _asked[request.node.callspec.params["installation"]] = asked
+    assert all(each == asked for each in _asked.values())
+
+
+# the fence against a worker that froze
+
+
+def test_a_worker_that_froze_before_its_create_brings_nothing_back(installation: Installation, name: str) -> None:
+    """SIGSTOP between the decision to create and the create; the job is stopped meanwhile; then SIGCONT."""
+    installation.services.accept.submit(
+        tenant="default",
+        job_id=name,
+        template_id=None,
+        job_config={"script": SCRIPT},
+        idempotency_key=None,
+        source=HERE,
+    )
+    frozen = installation.freezing_worker(name)
+    servers.wait_for("the worker to freeze", frozen.is_frozen)
+    assert not has(installation, name)
+    installation.services.accept.stop(tenant="default", job_id=name, idempotency_key=None, source=HERE)
+    installation.worker()
+    installation.beat()
+    servers.wait_for("the STOP to end", lambda: ended(installation, name, Kind.STOP) is State.SUCCEEDED)
+    since = version(installation.cluster)
+    frozen.go_on()
+    servers.wait_for("the frozen worker to go on", frozen.has_ended)
+    servers.wait_for("no deployment to remain", lambda: not has(installation, name))
+    events = [
+        e.kind for e in installation.cluster.runtime.watch("default", since, 2) if e.deployment.metadata.name == name
+    ]
+    assert events.count("ADDED") == events.count("DELETED")
+    job = installation.job(name)
+    assert job is not None
+    assert job.phase is Phase.CANCELLED
+    states = {o.kind: o.state for o in installation.operations(name)}
+    assert states == {Kind.SUBMIT: State.SUPERSEDED, Kind.STOP: State.SUCCEEDED}
