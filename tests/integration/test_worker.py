@@ -164,8 +164,9 @@ def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Ins
             installation.becomes(name)
             writes.append(time.monotonic())
 
-    writer = threading.Thread(target=operate)
-    writer.start()
+    writers = [threading.Thread(target=operate) for _ in range(3)]
+    for writer in writers:
+        writer.start()
     try:
         servers.wait_for("the status writer", lambda: len(writes) > 5)
         for parallelism in (2, 3, 4):
@@ -178,7 +179,8 @@ def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Ins
         )
     finally:
         stopping.set()
-        writer.join(30)
+        for writer in writers:
+            writer.join(30)
     assert len(writes) / (writes[-1] - writes[0]) > 10
     events = installation.cluster.runtime.watch("default", since, 1)
     seen = [sequence_of(e.deployment) for e in events if e.deployment.metadata.name == name and e.kind == "MODIFIED"]
