@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +68,7 @@ class Look(NamedTuple):
     reconciliation: str | None
     observed_generation: int | None
     error: Error | None
+    fields: frozenset[str]
 
 
 def looks_of(objects: Iterable[dict[str, Any]], optional: Iterable[str] = OPTIONAL) -> list[Look]:
@@ -82,10 +83,23 @@ def looks_of(objects: Iterable[dict[str, Any]], optional: Iterable[str] = OPTION
             (status.get("reconciliationStatus") or {}).get("state"),
             status.get("observedGeneration"),
             _error(status.get("error")),
+            frozenset(_fields(status)),
         )
         if look.job not in optional and (not found or found[-1] != look):
             found.append(look)
     return found
+
+
+def _fields(part: Any, path: str = "") -> Iterator[str]:
+    """Which fields there are, whatever their values; clusterInfo as one, since the local operator leaves out sizes."""
+    if isinstance(part, dict) and part and path != ".clusterInfo":
+        for key, value in part.items():
+            yield from _fields(value, f"{path}.{key}")
+    elif isinstance(part, list) and part:
+        for value in part:
+            yield from _fields(value, f"{path}[]")
+    else:
+        yield path
 
 
 def _error(text: str | None) -> Error | None:

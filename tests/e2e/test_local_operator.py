@@ -42,7 +42,7 @@ from tests.e2e.operator_alone import (
 from tests.e2e.recorded import OPTIONAL, Look, looks_of, recorded_snapshots, recorded_versions, shape_of_snapshot
 from tests.e2e.stack import DEPLOYMENTS, ROOT, processes_of, wait_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.randrange(2**32))
 COUNTING = (ROOT / "examples" / "counting_job.py").read_text()
