@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,15 +127,19 @@ class RecordedRuntime(InMemoryRuntime):
 class Replay:
     """One recording's life. `phases` has the phases that each moment brought, `says` the job's reason after it.
 
-    `outage` is what fails before every look: nothing, "all", or one call of the runtime.
+    `outage` is what fails before every look: nothing, "all", or one call of the runtime. The versions `missed` are
+    not observed, and no history tells of them. `until` ends it after a version.
     """
 
-    def __init__(self, recording: str, outage: str = "") -> None:
+    def __init__(
+        self, recording: str, outage: str = "", missed: Collection[str] = (), until: str | None = None
+    ) -> None:
         self.plan = plan_of(recording)
+        self.missed = missed
         self.phases: dict[str, list[Phase]] = {}
         self.says: dict[str, str] = {}
         self.followed: list[Followed] = []
-        self._events = events_of(recording, until=str(self.plan.get("until")))
+        self._events = events_of(recording, until=until or str(self.plan.get("until")))
         self._outage = outage
         self._transitions = 0
         self.world, self.runtime = _world()
@@ -155,7 +159,10 @@ class Replay:
             self._hold(previous)
             self._ask(event)
             self.runtime.shows(event)
-            self.look(event.version)
+            if event.version in self.missed:
+                self.runtime.forget_history()
+            else:
+                self.look(event.version)
             previous = event.version
         self._hold(previous)
         return self

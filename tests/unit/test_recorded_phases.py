@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.unit.replay import DATA, RECORDINGS, Followed, Replay
+from headrace.domain.deployments import PodTrouble
+from headrace.domain.jobs import Observation, Phase
+from tests.unit.replay import DATA, KEY, RECORDINGS, Followed, Replay, events_of, plan_of
 
 OUTAGES = ["", "all", "list", "watch", "pods"]
 
@@ -52,3 +56,36 @@ def test_an_operation_shows_no_settled_phase_before_its_end_and_none_twice(recor
     for followed in Replay(recording).run().followed:
         assert followed.settled_while_open == []
         assert len(followed.entered) == len(set(followed.entered))
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_events_that_are_missed_change_no_end(data: st.DataObject) -> None:
+    recording = data.draw(st.sampled_from(RECORDINGS))
+    plan = plan_of(recording)
+    needed = {str(asked["at"]) for asked in plan["operations"]}
+    needed |= {str(moment) for asked in plan["operations"] for moment in asked["ends"].values()}
+    versions = [e.version for e in events_of(recording) if e.resource == "flinkdeployments"]
+    missed = data.draw(st.sets(st.sampled_from([v for v in versions[1:-1] if v not in needed])))
+    replay = Replay(recording, missed=missed).run()
+    assert all(map(ends_as_planned, replay.followed, plan["operations"]))
+    assert all(followed.settled_while_open == [] for followed in replay.followed)
+    assert replay.world.job().phase == list(as_listed(replay.plan["phases"]).values())[-1][-1]
+
+
+@pytest.mark.parametrize("trouble", [None, PodTrouble("orders-jm", "CrashLoopBackOff", "back-off")])
+@pytest.mark.parametrize("version", ["5436", "5437", "5462"])
+def test_a_job_that_ran_is_restarting_however_long_its_jobmanager_is_away(
+    version: str, trouble: PodTrouble | None
+) -> None:
+    replay = Replay("jobmanager-unreachable", until=version).run()
+    replay.runtime.pod_trouble = lambda *_: trouble  # type: ignore[method-assign]
+    last = [e for e in events_of("jobmanager-unreachable", until=version) if e.resource == "flinkdeployments"][-1]
+    for hours in (1, 24, 24 * 365):
+        replay.world.clock.advance(hours * 3600)
+        replay.runtime.shows(last)
+        replay.runtime.forget_history()
+        replay.look("later")
+        assert replay.world.job().phase is Phase.RESTARTING
+        assert replay.world.job().observation is Observation.FRESH
+    assert replay.world.store.open_operations_of(KEY) == []

@@ -1,0 +1,193 @@
+"""What `observe` keeps to whatever it is shown: recorded statuses with fields missing, and strings nobody knows."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from headrace.domain.deployments import SEQUENCE_ANNOTATION, Deployment, Gone, PodTrouble, Seen, sequence_of
+from headrace.domain.jobs import SETTLED, Desired, Job, Phase
+from headrace.domain.operations import Kind, Operation, Source, State, Step
+from headrace.domain.status import observe
+from tests.unit.replay import RECORDINGS, events_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+GRACE_SECONDS = 60.0
+JOB = Job(tenant="t", job_id="j", cluster="c", namespace="n", deployment_name="j", created_at=NOW, updated_at=NOW)
+OPERATION = Operation(
+    id="o",
+    tenant="t",
+    job_id="j",
+    sequence=1,
+    kind=Kind.SUBMIT,
+    arguments={},
+    arguments_hash="",
+    idempotency_key="k",
+    source=Source(via="http"),
+    accepted_at=NOW,
+    updated_at=NOW,
+    deadline=NOW + timedelta(days=1000),
+    state=State.RUNNING,
+)
+STRINGS = (
+    "metadata.deletionTimestamp",
+    "spec.job.state",
+    "status.lifecycleState",
+    "status.error",
+    "status.jobManagerDeploymentStatus",
+    "status.jobStatus.state",
+    "status.jobStatus.jobId",
+    "status.jobStatus.startTime",
+    "status.jobStatus.upgradeSavepointPath",
+    "status.reconciliationStatus.state",
+    "status.reconciliationStatus.lastReconciledSpec",
+)
+PARTS = ("metadata.annotations", "spec", "spec.job", "status", "status.jobStatus", "status.reconciliationStatus")
+NUMBERS = ("metadata.generation", "spec.job.parallelism", "status.observedGeneration")
+json_text = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "message", "throwableList", "spec", "job", "state"]), inner)
+    ),
+    max_leaves=8,
+).map(json.dumps)
+words = st.text(max_size=20) | json_text | st.sampled_from(["RUNNING", "FAILED", "suspended", "UPGRADING", "CANCELED"])
+seconds = st.integers(0, 10**8).map(lambda n: NOW + timedelta(seconds=n))
+
+
+@cache
+def recorded() -> list[dict[str, Any]]:
+    """Every version of every recorded deployment, as far as it is read."""
+    events = [event for recording in RECORDINGS for event in events_of(recording)]
+    seen = [msgspec.convert(event.whole, Deployment) for event in events if event.resource == "flinkdeployments"]
+    return [msgspec.to_builtins(deployment) for deployment in seen]
+
+
+def put(whole: dict[str, Any], path: str, value: Any) -> None:
+    """Sets what is at `path`, or drops it where the value is None; where its parent is missing nothing happens."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        whole = whole.get(parent) or {}
+    whole.pop(name, None)
+    if value is not None:
+        whole[name] = value
+
+
+@st.composite
+def deployments(draw: st.DrawFn) -> Deployment:
+    whole = copy.deepcopy(draw(st.sampled_from(recorded())))
+    for path in draw(st.lists(st.sampled_from(PARTS + STRINGS + NUMBERS), max_size=3)):
+        put(whole, path, None)
+    for path in draw(st.lists(st.sampled_from(STRINGS), max_size=3)):
+        put(whole, path, draw(words))
+    for path in draw(st.lists(st.sampled_from(NUMBERS), max_size=2)):
+        put(whole, path, draw(st.integers(0, 20)))
+    if draw(st.booleans()):
+        whole["metadata"]["annotations"] = {SEQUENCE_ANNOTATION: draw(words | st.integers().map(str))}
+    return msgspec.convert(whole, Deployment)
+
+
+troubles = st.none() | st.builds(PodTrouble, st.just("pod-1"), st.text(max_size=5), st.text(max_size=5))
+sights = st.builds(
+    Seen, deployments() | st.builds(Gone, st.booleans(), st.integers(0, 3)), seconds, troubles, st.just(timedelta())
+)
+jobs = st.builds(
+    replace,
+    st.just(JOB),
+    desired=st.sampled_from(Desired),
+    phase=st.sampled_from(Phase),
+    deployment_uid=st.sampled_from([None, "uid-1"]),
+    was_running=st.booleans(),
+    failure_kept=st.booleans(),
+    trouble_since=st.none() | seconds,
+    not_found_count=st.integers(0, 3),
+)
+operations = st.builds(
+    replace,
+    st.just(OPERATION),
+    kind=st.sampled_from(Kind),
+    step=st.sampled_from(Step),
+    sequence=st.integers(1, 3),
+    generation=st.none() | st.integers(1, 12),
+    trouble_since=st.none() | seconds,
+    savepoint_path=st.sampled_from([None, "file:/state/chk-1"]),
+    deadline=seconds,
+)
+
+
+@settings(max_examples=300)
+@given(sights, jobs, st.none() | operations)
+def test_anything_that_is_seen_gives_one_phase_and_the_same_one_again(
+    seen: Seen, job: Job, operation: Operation | None
+) -> None:
+    observed = observe(seen, job, operation, grace_seconds=GRACE_SECONDS)
+    assert observed == observe(seen, job, operation, grace_seconds=GRACE_SECONDS)
+    assert (observed.transition is None) == (observed.job.phase is job.phase)
+    assert (observed.operation is None) == (operation is None)
+    ended = observed.operation is not None and not observed.operation.is_open
+    assert not ended or observed.operation.reason
+
+
+@given(deployments(), jobs, operations)
+def test_a_stop_shows_cancelling_until_it_ends_or_is_taken_back(
+    what: Deployment, job: Job, operation: Operation
+) -> None:
+    stop = replace(operation, kind=Kind.STOP)
+    observed = observe(Seen(what, NOW), job, stop, grace_seconds=GRACE_SECONDS)
+    assert observed.operation is not None
+    going_on = observed.operation.is_open and observed.operation.step is not Step.WITHDRAW
+    assert not going_on or observed.job.phase is Phase.CANCELLING
+
+
+@settings(max_examples=300)
+@given(deployments(), jobs, operations, troubles)
+def test_no_settled_phase_shows_while_an_operation_waits_for_running(
+    what: Deployment, job: Job, operation: Operation, trouble: PodTrouble | None
+) -> None:
+    generation = min(operation.generation or 1, what.metadata.generation or 1)
+    first = what.status is None or not what.status.observed_generation
+    kind = Kind.SUBMIT if first or operation.kind is Kind.STOP else operation.kind
+    written = replace(operation, kind=kind, generation=generation, step=Step.AWAIT_RUNNING)
+    job = replace(job, phase=Phase.STARTING, failure_kept=False)
+    observed = observe(Seen(what, NOW, trouble), job, written, grace_seconds=GRACE_SECONDS)
+    assert observed.operation is not None
+    going_on = observed.operation.is_open and observed.operation.step is Step.AWAIT_RUNNING
+    assert not going_on or observed.job.phase not in SETTLED
+
+
+@given(sights, jobs, st.none() | operations, st.integers(0, 10**8))
+def test_a_job_that_ran_never_fails_by_time(seen: Seen, job: Job, operation: Operation | None, later: int) -> None:
+    job = replace(job, phase=Phase.RUNNING, was_running=True, failure_kept=False)
+    status = seen.what.status if isinstance(seen.what, Deployment) else None
+    flink_state = status.job_status.state if status is not None and status.job_status is not None else None
+    assume(status is None or "FAILED" not in (status.lifecycle_state, flink_state))
+    late = replace(seen, at=seen.at + timedelta(seconds=later))
+    assert observe(late, job, operation, grace_seconds=GRACE_SECONDS).job.phase is not Phase.FAILED
+
+
+@pytest.mark.parametrize(
+    "error", ["[" * 100_000, '{"throwableList": 5}', '{"throwableList": {"a": 1}}', "{", "5", "\0"]
+)
+def test_an_error_that_is_no_report_is_words(error: str) -> None:
+    whole = copy.deepcopy(recorded()[10])
+    put(whole, "status.error", error)
+    put(whole, "status.reconciliationStatus.lastReconciledSpec", error)
+    put(whole, "spec.job.state", "suspended")
+    assert observe(Seen(msgspec.convert(whole, Deployment), NOW), JOB, None, grace_seconds=GRACE_SECONDS).job.phase
+
+
+@pytest.mark.parametrize("text", ["²", "9" * 5000, "", "-1", "1.0", "٣"])
+def test_a_sequence_that_is_no_number_is_none(text: str) -> None:
+    whole = copy.deepcopy(recorded()[10])
+    whole["metadata"]["annotations"] = {SEQUENCE_ANNOTATION: text}
+    assert sequence_of(msgspec.convert(whole, Deployment)) == 0
