@@ -1,37 +1,39 @@
-"""The consumer on a Kafka-wire broker: what it makes of records, good and poisonous, and what it never skips."""
+"""The consumer on the laptop's Kafka-wire broker and on Apache Kafka: records, poison, crashes, a topic made anew."""
 
 from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer
+from confluent_kafka.admin import AdminClient
 
 from consumer.loop import Loop
-from headrace.adapters.kafka import DeadLetters, RecordConsumer, Topics
-from headrace.bootstrap import wired
+from headrace.adapters.kafka import DeadLetters, Record, RecordConsumer, Topics
+from headrace.bootstrap import Services, wired
 from headrace.domain.jobs import JobKey
 from headrace.errors import Unavailable
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
-from local import servers
-from local.process import LocalProcess, free_port
+from tests import servers
 
 pytestmark = pytest.mark.timeout(240)
 
 TOPIC, LETTERS = "headrace.operations", "headrace.operations.dead-letters"
 SCRIPT = {"name": "job.py", "content": "print(1)\n", "sha256": "0" * 64}
 POISON = b'{"operation": "EXPLODE"}'
+BOUND_SECONDS = 10.0
 
 
 class OutageStore(InMemoryStore):
-    """A store that does not answer its first reads."""
+    """A store that does not answer its first reads, as often as `outages` says."""
 
-    outages = 2
+    outages = 0
 
     def operation_by_key(self, tenant: str, idempotency_key: str):  # type: ignore[no-untyped-def]
         if self.outages:
@@ -40,77 +42,134 @@ class OutageStore(InMemoryStore):
         return super().operation_by_key(tenant, idempotency_key)
 
 
-def wait_for(is_there: Callable[[], bool], seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
-    while not is_there():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.1)
+class Crash(BaseException):
+    """The end of a process, as far as a thread can play it."""
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[str]:
-    command = servers.kafka(free_port())
-    process = LocalProcess(command, tmp_path / "kafka.log", tmp_path)
-    process.start()
-    try:
-        wait_for(command.is_ready, 30)
-        yield command.address
-    finally:
-        process.stop()
+class DiesBeforeItsCommit(RecordConsumer):
+    """A consumer whose process ends between the handling of a record and its commit."""
+
+    def commit(self, record: Record) -> None:
+        raise Crash
 
 
-def test_good_records_are_done_once_and_poison_is_put_aside(broker: str) -> None:
-    Topics(broker, 10).ensure([TOPIC, LETTERS])
-    produce(broker, [submit("first"), POISON, b"[" * 200_000, submit("second")])
-    store = OutageStore()
-    services = wired(
-        Settings(_env_file=None),
-        store=store,
-        queue=InMemoryQueue(),
-        runtime=InMemoryRuntime(),
-        job_manager=InMemoryJobManager(),
-        clock=FixedClock(),
-    )
-    consumer, stopping = RecordConsumer(broker, TOPIC, "headrace", 10), threading.Event()
-    loop = Loop(consumer, DeadLetters(broker, LETTERS, 10), services.handle_event)
-    thread = threading.Thread(target=loop.run, args=[stopping.is_set])
-    thread.start()
-    try:
-        wait_for(lambda: store.job(JobKey("default", "second")) is not None)
-    finally:
-        stopping.set()
-        thread.join(60)
-        consumer.close()
-    for name in ("first", "second"):
-        assert len(store.operations_of(JobKey("default", name))) == 1
-    letters = read(broker, LETTERS, 2)
-    assert [letter.value() for letter in letters] == [POISON, b"[" * 200_000]
-    headers = dict(letters[0].headers())
-    assert b"SUBMIT, STOP, SCALE" in headers["headrace-reason"]
-    assert (headers["headrace-topic"], headers["headrace-offset"]) == (TOPIC.encode(), b"1")
+@dataclass
+class Consuming:
+    """A consumer's use case over a store in memory, on a broker."""
+
+    broker: str
+    store: OutageStore = field(default_factory=OutageStore)
+
+    def __post_init__(self) -> None:
+        Topics(self.broker, BOUND_SECONDS).ensure([TOPIC, LETTERS])
+
+    @property
+    def services(self) -> Services:
+        return wired(
+            Settings(_env_file=None),
+            store=self.store,
+            queue=InMemoryQueue(),
+            runtime=InMemoryRuntime(),
+            job_manager=InMemoryJobManager(),
+            clock=FixedClock(),
+        )
+
+    def loop(self, consumer: RecordConsumer) -> Loop:
+        return Loop(consumer, DeadLetters(self.broker, LETTERS, BOUND_SECONDS), self.services.handle_event)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A consumer that reads, until the end."""
+        consumer, stopping = RecordConsumer(self.broker, TOPIC, "headrace", BOUND_SECONDS), threading.Event()
+        thread = threading.Thread(target=self.loop(consumer).run, args=[stopping.is_set])
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join(60)
+            consumer.close()
+
+    def produce(self, *values: bytes) -> None:
+        producer = Producer({"bootstrap.servers": self.broker})
+        for value in values:
+            producer.produce(TOPIC, value=value)
+        assert producer.flush(30) == 0
+
+    def await_job(self, name: str) -> None:
+        servers.wait_for(f"{name} to be accepted", lambda: self.store.job(JobKey("default", name)), 90)
+
+    def count(self, name: str) -> int:
+        return len(self.store.operations_of(JobKey("default", name)))
+
+    def letters(self, count: int) -> list[Message]:
+        """The dead letters, once there are so many."""
+        reader = Consumer({"bootstrap.servers": self.broker, "group.id": "reader", "auto.offset.reset": "earliest"})
+        reader.subscribe([LETTERS])
+        found: list[Message] = []
+
+        def is_there() -> bool:
+            message = reader.poll(1)
+            if message is not None and not message.error():
+                found.append(message)
+            return len(found) >= count
+
+        try:
+            servers.wait_for(f"{count} dead letters", is_there)
+        finally:
+            reader.close()
+        return found
+
+
+@pytest.fixture(params=["laptop", "real"])
+def consuming(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Consuming]:
+    command = servers.real_kafka(tmp_path) if request.param == "real" else servers.laptop_kafka(tmp_path)
+    with servers.running(command, tmp_path):
+        yield Consuming(command.address)
 
 
 def submit(job_id: str) -> bytes:
     return json.dumps({"operation": "SUBMIT", "job_id": job_id, "job_config": {"script": SCRIPT}}).encode()
 
 
-def produce(broker: str, values: list[bytes]) -> None:
-    producer = Producer({"bootstrap.servers": broker})
-    for value in values:
-        producer.produce(TOPIC, value=value)
-    assert producer.flush(30) == 0
+def test_good_records_are_done_once_and_poison_is_put_aside(consuming: Consuming) -> None:
+    consuming.produce(submit("first"), POISON, b"[" * 200_000, submit("second"))
+    consuming.store.outages = 2
+    with consuming.running():
+        consuming.await_job("second")
+    assert [consuming.count(name) for name in ("first", "second")] == [1, 1]
+    letters = consuming.letters(2)
+    assert [letter.value() for letter in letters] == [POISON, b"[" * 200_000]
+    headers = dict(letters[0].headers() or [])
+    assert b"SUBMIT, STOP, SCALE" in headers["headrace-reason"]
+    assert (headers["headrace-topic"], headers["headrace-offset"]) == (TOPIC.encode(), b"1")
 
 
-def read(broker: str, topic: str, count: int):  # type: ignore[no-untyped-def]
-    consumer = Consumer({"bootstrap.servers": broker, "group.id": "reader", "auto.offset.reset": "earliest"})
-    consumer.subscribe([topic])
-    found: list = []
+def test_a_crash_between_handling_and_commit_changes_nothing(consuming: Consuming) -> None:
+    consuming.produce(submit("first"), submit("second"))
+    dying = DiesBeforeItsCommit(consuming.broker, TOPIC, "headrace", BOUND_SECONDS)
     try:
-        until = time.monotonic() + 60
-        while len(found) < count and time.monotonic() < until:
-            message = consumer.poll(1)
-            if message is not None and not message.error():
-                found.append(message)
+        with pytest.raises(Crash):
+            consuming.loop(dying).run(lambda: False)
     finally:
-        consumer.close()
-    return found
+        dying.close()
+    assert [consuming.count(name) for name in ("first", "second")] == [1, 0]
+    with consuming.running():
+        consuming.await_job("second")
+    assert [consuming.count(name) for name in ("first", "second")] == [1, 1]
+
+
+@pytest.mark.parametrize("consuming", ["real"], indirect=True)
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(consuming: Consuming) -> None:
+    """Offsets begin at 0 again: by the topic's id the new record is told from the old one."""
+    with consuming.running():
+        consuming.produce(submit("before"))
+        consuming.await_job("before")
+        admin = AdminClient({"bootstrap.servers": consuming.broker})
+        admin.delete_topics([TOPIC])[TOPIC].result(30)
+        servers.wait_for("it to be gone", lambda: TOPIC not in admin.list_topics(timeout=10).topics)
+        Topics(consuming.broker, BOUND_SECONDS).ensure([TOPIC])
+        consuming.produce(submit("after"), submit("and-after"))
+        consuming.await_job("and-after")
+        consuming.await_job("after")
+    assert [consuming.count(name) for name in ("before", "after", "and-after")] == [1, 1, 1]

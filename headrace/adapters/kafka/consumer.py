@@ -1,13 +1,14 @@
 """Reads records one by one and commits an offset only when told to. Knows no use case.
 
 Auto-commit is off, and a record that cannot be handled now is read again: the partition is sought back to it.
+A topic that was deleted and made again has another id: it is read from its beginning, whatever the group committed.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from headrace.adapters.kafka.records import Record, Topics
 from headrace.errors import Unavailable
@@ -21,6 +22,7 @@ class RecordConsumer:
         self._topic = topic
         self._topics = Topics(bootstrap_servers, timeout_seconds)
         self._topic_id: str | None = None
+        self._from_beginning = False
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -33,7 +35,7 @@ class RecordConsumer:
                 "log_level": 3,
             }
         )
-        self._consumer.subscribe([topic])
+        self._consumer.subscribe([topic], on_assign=self._assign)
 
     def poll(self, timeout_seconds: float) -> Record | None:
         """The next record, or None. Raises Unavailable where the broker is not to be had; nothing is skipped then."""
@@ -41,7 +43,6 @@ class RecordConsumer:
         if message is None:
             return None
         if message.error():
-            self._topic_id = None
             raise self._unavailable(message.error())
         record = Record(
             topic=message.topic() or self._topic,
@@ -53,10 +54,15 @@ class RecordConsumer:
             headers=_headers(message.headers()),
         )
         try:
-            return replace(record, topic_id=self._id())
+            topic_id = self._topics.topic_id(self._topic)  # for each record: an offset means nothing without it
         except Unavailable:
             self.seek_back(record)
             raise
+        known, self._topic_id = self._topic_id, topic_id
+        if known not in (None, topic_id):
+            self._read_anew()
+            return None
+        return replace(record, topic_id=topic_id)
 
     def rest(self, seconds: float) -> None:
         """Waits without reading on, and goes on polling, so that the group keeps its member."""
@@ -81,17 +87,27 @@ class RecordConsumer:
             self._consumer.seek(TopicPartition(record.topic, record.partition, record.offset))
         except KafkaException:
             # The partition is no longer ours, or cannot be sought now: the group's committed offset is read again.
-            self._consumer.unsubscribe()
-            self._consumer.subscribe([self._topic])
+            self._subscribe_again()
 
     def close(self) -> None:
         """Leaves the group."""
         self._consumer.close()
 
-    def _id(self) -> str:
-        if self._topic_id is None:
-            self._topic_id = self._topics.topic_id(self._topic)
-        return self._topic_id
+    def _read_anew(self) -> None:
+        """The topic is another than before: its records are new ones, whatever their offsets."""
+        self._from_beginning = True
+        self._subscribe_again()
+
+    def _subscribe_again(self) -> None:
+        self._consumer.unsubscribe()
+        self._consumer.subscribe([self._topic], on_assign=self._assign)
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._from_beginning:
+            for partition in partitions:
+                partition.offset = OFFSET_BEGINNING
+            self._from_beginning = False
+        consumer.assign(partitions)
 
     def _unavailable(self, error: object) -> Unavailable:
         return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")
