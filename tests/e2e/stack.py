@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import yaml
+from pymongo import MongoClient
 
 from local.process import free_port
 from local.stack import is_alive, read_stack_file
@@ -129,9 +130,18 @@ class RunningStack:
         found: dict[str, Any] = pods["items"][0]
         return found
 
+    def recorded_at(self, job_id: str, path: str) -> str:
+        """When MongoDB was told of this savepoint or checkpoint, as Kubernetes writes times."""
+        with MongoClient(self.file["mongodb_url"], tz_aware=True, timeoutMS=10_000) as client:
+            found = client["headrace"].savepoints.find_one({"path": path, "job_id": job_id})
+        assert found is not None, f"{path} is not on record"
+        return str(found["at"].strftime("%Y-%m-%dT%H:%M:%SZ"))
+
     def checkpoints(self, job_id: str) -> dict[str, Any]:
         service = self.kube(f"/api/v1/namespaces/default/services/{job_id}-rest")
-        url = service["metadata"]["annotations"]["local.headrace.io/rest-url"]
+        url = service["metadata"].get("annotations", {}).get("local.headrace.io/rest-url")
+        if url is None:
+            return {}  # its JobManager is not up yet
         flink_job_id = self.job(job_id)["flink_job_id"]
         try:
             content = httpx.get(f"{url}/jobs/{flink_job_id}/checkpoints", timeout=5, trust_env=False).json()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.recorded import recorded, states_of
-from tests.e2e.stack import RunningStack, processes_of, running_stack, start, wait_for
+from tests.e2e.stack import ROOT, RunningStack, processes_of, running_stack, start, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -122,6 +122,50 @@ def test_an_unwritable_savepoint_directory_fails_the_stop_and_nothing_else(stack
     assert deployment["spec"]["job"]["state"] == "running"
     folder.unlink()
     stack.await_operation(stack.call("POST", "/jobs/locked/stop", {}).json()["operation"]["id"])
+
+
+def test_a_stop_of_a_job_that_crash_loops_keeps_its_last_checkpoint(stack: RunningStack) -> None:
+    """Its state is on record before anything is deleted; beside it a job that fails before its first checkpoint."""
+    looping = {"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": "100000"}
+    looping |= {"restart-strategy.fixed-delay.delay": "2s", "python.execution-mode": "thread"}
+    stack.submit("loops", script=_failing_after(60), flink_configuration={**looping, **_checkpoints("2s")})
+    stack.submit("stateless", script=_failing_after(0), flink_configuration={**looping, **_checkpoints("10min")})
+    wait_for("a checkpoint", lambda: stack.checkpoints("loops").get("completed"))
+    for name in ("loops", "stateless"):
+        wait_for(f"{name} to crash", lambda name=name: "RESTARTING" in stack.phases(name))
+    stops = {name: stack.call("POST", f"/jobs/{name}/stop", {}).json()["operation"] for name in ("loops", "stateless")}
+    ended = {name: stack.await_operation(operation["id"]) for name, operation in stops.items()}
+    assert {name: operation["state"] for name, operation in ended.items()} == dict.fromkeys(ended, "SUCCEEDED")
+    assert stack.job("stateless")["savepoint_path"] is None
+    kept = str(stack.job("loops")["savepoint_path"])
+    assert (Path(re.sub("^file:/*", "/", kept)) / "_metadata").is_file()
+    deleted = next(seen for seen in stack.history("loops")[-1] if "deletionTimestamp" in seen["metadata"])
+    assert stack.recorded_at("loops", kept) < deleted["metadata"]["deletionTimestamp"] + "~"
+    _run_two_starts_from(stack, kept)
+
+
+def _run_two_starts_from(stack: RunningStack, kept: str) -> None:
+    config = {**_config(), "flink_configuration": _checkpoints("2s") | {"python.execution-mode": "thread"}}
+    stack.call("POST", "/jobs/submit", {"job_id": "loops", "start_from": "last", "job_config": config})
+    stack.await_phase("loops", "RUNNING")
+    restored = wait_for("it to be restored", lambda: stack.checkpoints("loops").get("restored"))
+    assert restored["external_path"] == kept
+    wait_for("the count to go beyond the crash", lambda: stack.count("loops") > 4 * 60)
+    stack.await_operation(stack.call("POST", "/jobs/loops/stop", {}).json()["operation"]["id"])
+
+
+def _failing_after(count: int) -> dict[str, str]:
+    """The counting job, with a line that fails once a key has been counted so often."""
+    script = ROOT / "examples" / "counting_job.py"
+    line = "        count = (self._count.value() or 0) + 1\n"
+    content = script.read_text()
+    assert line in content
+    failing = f"{line}        if count > {count}:\n            raise RuntimeError('a poisonous record')\n"
+    return {"name": script.name, "content": content.replace(line, failing), "sha256": "0" * 64}
+
+
+def _checkpoints(interval: str) -> dict[str, str]:
+    return {"execution.checkpointing.interval": interval}
 
 
 def test_everything_stopped_and_started_again_finds_its_job(tmp_path: Path) -> None:
