@@ -191,3 +191,47 @@ def test_a_sequence_that_is_no_number_is_none(text: str) -> None:
     whole = copy.deepcopy(recorded()[10])
     whole["metadata"]["annotations"] = {SEQUENCE_ANNOTATION: text}
     assert sequence_of(msgspec.convert(whole, Deployment)) == 0
+
+
+def shown(lifecycle: str, job_manager: str, flink: str | None, **more: Any) -> Seen:
+    """A deployment at generation 2, observed, a minute after NOW."""
+    status = {"observedGeneration": 2, "lifecycleState": lifecycle, "jobManagerDeploymentStatus": job_manager}
+    whole = {"metadata": {"generation": 2}, "spec": {"job": {"state": more.pop("state", "running")}}}
+    job_status = {"jobStatus": {"state": flink, **more}} if flink else {}
+    what = msgspec.convert({**whole, "status": status | job_status}, Deployment)
+    return Seen(what, NOW + timedelta(minutes=1))
+
+
+@pytest.mark.parametrize(
+    ("seen", "phase"),
+    [
+        (shown("DEPLOYED", "DEPLOYING", "RECONCILING"), Phase.FAILED),
+        (shown("DEPLOYED", "DEPLOYED_NOT_READY", "RECONCILING"), Phase.FAILED),
+        (shown("DEPLOYED", "READY", "CREATED"), Phase.STARTING),
+        (shown("STABLE", "READY", "RUNNING"), Phase.RUNNING),
+    ],
+)
+def test_a_failure_to_start_is_kept_until_the_jobmanager_is_ready(seen: Seen, phase: Phase) -> None:
+    failed = replace(JOB, phase=Phase.FAILED, failure_kept=True, trouble_since=NOW)
+    after = observe(seen, failed, None, grace_seconds=GRACE_SECONDS).job
+    assert after.phase is phase
+    assert after.failure_kept == (phase is Phase.FAILED)
+
+
+def test_a_scale_that_is_observed_is_not_yet_running() -> None:
+    scale = replace(OPERATION, kind=Kind.SCALE, step=Step.AWAIT_RUNNING, generation=2)
+    ran = replace(JOB, phase=Phase.SCALING, was_running=True)
+    early = observe(shown("DEPLOYED", "READY", "RUNNING"), ran, scale, grace_seconds=GRACE_SECONDS)
+    assert early.job.phase is Phase.SCALING
+    assert early.operation is not None
+    assert early.operation.is_open
+
+
+@pytest.mark.parametrize("path", [None, "file:/old", "KUBERNETES_OPERATOR_LAST_STATE", "file:/new"])
+def test_a_stop_takes_only_a_path_that_has_changed(path: str | None) -> None:
+    stop = replace(OPERATION, kind=Kind.STOP, step=Step.AWAIT_SUSPENDED, generation=2, savepoint_before="file:/old")
+    seen = shown("SUSPENDED", "READY", "FINISHED", state="suspended", upgradeSavepointPath=path)
+    after = observe(seen, replace(JOB, was_running=True), stop, grace_seconds=GRACE_SECONDS).operation
+    assert after is not None
+    assert (after.step is Step.DELETE, after.savepoint_path) == ((True, path) if path == "file:/new" else (False, None))
+    assert after.is_open or "nothing was deleted" in after.reason
