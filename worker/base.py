@@ -11,7 +11,9 @@ from loguru import logger
 from headrace import metrics
 from headrace.errors import PermanentError, TransientError
 
-MOST_RETRIES = 3
+LONGEST_COUNTDOWN_SECONDS = 60
+"""Below the broker's visibility timeout: a task that waits for its next try is not delivered a second time."""
+
 REDACTED = "…"
 SHOWN = ("tenant", "job_id", "parallelism", "force", "template_id", "idempotency_key")
 """Arguments that may be shown in Flower and logs; others may carry what a user typed."""
@@ -20,11 +22,12 @@ SHOWN = ("tenant", "job_id", "parallelism", "force", "template_id", "idempotency
 class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
     """A task that only calls a service.
 
-    A TransientError is tried again a few times with a growing pause, then left to redelivery; a PermanentError is
-    the sender's mistake: one log line, no traceback, no retry.
+    A TransientError is tried again with a growing pause, `max_retries` times (None: for as long as it takes), then
+    left to redelivery; a PermanentError is the sender's mistake: one log line, no traceback, no retry.
     """
 
     abstract = True
+    max_retries: int | None = 3
     typing = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -49,11 +52,13 @@ class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
         return super().apply_async(args, kwargs, argsrepr="()", kwargsrepr=shown(kwargs or {}), **options)
 
     def _try_again(self, error: TransientError) -> None:
-        if self.request.retries >= MOST_RETRIES:
+        tried = self.request.retries
+        if self.max_retries is not None and tried >= self.max_retries:
             logger.warning("{} is left to redelivery: {}", self.name, error)
             return
         logger.info("{} is tried again: {}", self.name, error)
-        raise self.retry(exc=error, countdown=2**self.request.retries, max_retries=MOST_RETRIES)
+        countdown = min(2 ** min(tried, 10), LONGEST_COUNTDOWN_SECONDS)
+        raise self.retry(exc=error, countdown=countdown)
 
     def _count(self, outcome: str, begun: float) -> None:
         metrics.TASKS.labels(self.name, outcome).inc()

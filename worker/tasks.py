@@ -10,7 +10,7 @@ from loguru import logger
 from headrace import task_names
 from headrace.domain.jobs import JobKey, Transition
 from headrace.domain.operations import Operation, Source
-from headrace.errors import InvalidRequest
+from headrace.errors import InvalidRequest, TransientError
 from headrace.services.accept import Accepted
 from worker.app import app, services, settings
 from worker.base import ServiceTask
@@ -18,13 +18,20 @@ from worker.base import ServiceTask
 Body = TypeVar("Body", bound=Callable[..., None])
 
 
-def task(name: str) -> Callable[[Body], Body]:
+UNTIL_ACCEPTED = None
+"""Retries of a task that accepts: before it has, nothing but its message knows of the request."""
+
+LEFT_TO_BEAT = 0
+"""Retries of a task that Beat sends again in its next period anyhow."""
+
+
+def task(name: str, *, max_retries: int | None = 3) -> Callable[[Body], Body]:
     """A task of ours under this name."""
-    registered: Callable[[Body], Body] = app.task(name=name, base=ServiceTask, bind=True)
+    registered: Callable[[Body], Body] = app.task(name=name, base=ServiceTask, bind=True, max_retries=max_retries)
     return registered
 
 
-@task(task_names.SUBMIT)
+@task(task_names.SUBMIT, max_retries=UNTIL_ACCEPTED)
 def submit(
     self: ServiceTask,
     *,
@@ -47,7 +54,7 @@ def submit(
     execute_now(accepted)
 
 
-@task(task_names.STOP)
+@task(task_names.STOP, max_retries=UNTIL_ACCEPTED)
 def stop(
     self: ServiceTask, *, job_id: str = "", force: bool = False, idempotency_key: str | None = None, **unknown: Any
 ) -> None:
@@ -58,7 +65,7 @@ def stop(
     )
 
 
-@task(task_names.SCALE)
+@task(task_names.SCALE, max_retries=UNTIL_ACCEPTED)
 def scale(
     self: ServiceTask, *, job_id: str = "", parallelism: Any = None, idempotency_key: str | None = None, **unknown: Any
 ) -> None:
@@ -74,13 +81,13 @@ def execute(self: ServiceTask, *, tenant: str, job_id: str) -> None:
     say_steps(services().execute.oldest_open_operation(JobKey(tenant, job_id)))
 
 
-@task(task_names.SYNC_STATUS)
+@task(task_names.SYNC_STATUS, max_retries=LEFT_TO_BEAT)
 def sync_status(self: ServiceTask) -> None:
     """Follows the watch for one period."""
     say_changes(services().sync.run(settings().sync_period_seconds))
 
 
-@task(task_names.REDELIVER)
+@task(task_names.REDELIVER, max_retries=LEFT_TO_BEAT)
 def redeliver(self: ServiceTask) -> None:
     """Wakes what is accepted and not done."""
     services().redeliver.run()
@@ -104,11 +111,14 @@ def key_of(task: ServiceTask, idempotency_key: str | None) -> str:
 
 
 def execute_now(accepted: Accepted) -> None:
-    """What was just accepted need not wait for its wake-up."""
+    """What was just accepted need not wait for its wake-up; what fails now is left to redelivery."""
     operation = accepted.operation
     with logger.contextualize(job_id=operation.job_id, operation_id=operation.id):
         logger.info("{} is accepted (new: {})", operation.kind, accepted.created)
-    say_steps(services().execute.oldest_open_operation(operation.key))
+        try:
+            say_steps(services().execute.oldest_open_operation(operation.key))
+        except TransientError as error:
+            logger.warning("it is left to redelivery: {}", error)
 
 
 def say_steps(steps: Sequence[Operation]) -> None:
