@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headrace.adapters.celery_queue import CeleryQueue
-from headrace.adapters.flink_rest import RestJobManager
+from headrace.adapters.flink_rest import IN_CLUSTER_URL, RestAnswer, RestGet, RestJobManager, direct
+from headrace.adapters.kubernetes import OperatorRuntime
 from headrace.adapters.kubernetes import connect as connect_kubernetes
 from headrace.adapters.mongo import connect as connect_mongodb
 from headrace.domain.manifest import Platform
@@ -60,7 +61,7 @@ def services(settings: Settings) -> Services:
         ),
         queue=CeleryQueue(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds),
         runtime=runtime,
-        job_manager=RestJobManager(runtime.rest_url, settings.flink_rest_timeout_seconds),
+        job_manager=RestJobManager(_rest_get(settings, runtime)),
         clock=SystemClock(),
     )
 
@@ -102,6 +103,18 @@ def platform_of(settings: Settings) -> Platform:
         allowed_hosts=tuple(host.strip().lower() for host in settings.flink_allowed_hosts.split(",") if host.strip()),
         max_artifact_bytes=settings.flink_max_artifact_bytes,
     )
+
+
+def _rest_get(settings: Settings, runtime: OperatorRuntime) -> RestGet:
+    """The way to JobManagers: the address that is set, else by DNS, else (outside of the cluster) the API server."""
+
+    def through_the_api_server(namespace: str, name: str, path: str) -> RestAnswer:
+        answer = runtime.get_from_job_manager(namespace, name, path)
+        return RestAnswer(answer.status, answer.body)
+
+    if settings.flink_rest_url or settings.kubeconfig is None:
+        return direct(settings.flink_rest_url or IN_CLUSTER_URL, settings.flink_rest_timeout_seconds)
+    return through_the_api_server
 
 
 def _place(settings: Settings) -> Place:

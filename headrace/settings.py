@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.errors import ConfigurationError
@@ -29,6 +29,11 @@ class Settings(BaseSettings):
 
     kubeconfig: Path | None = Field(None, description="Unset: the pod's service account, else ~/.kube/config.")
     kubernetes_timeout_seconds: float = 10.0
+    flink_rest_url: str = Field(
+        "",
+        description="Where JobManagers have their REST API, with {namespace} and {name} in it. Unset: the Service "
+        "`<name>-rest` by its DNS name; with a kubeconfig set, the API server's proxy to that Service.",
+    )
     flink_rest_timeout_seconds: float = 5.0
 
     mongodb_url: SecretStr = SecretStr("mongodb://127.0.0.1:27017")
@@ -75,6 +80,15 @@ class Settings(BaseSettings):
 
     log_level: str = "INFO"
     log_json: bool = False
+
+    @field_validator("flink_rest_url")
+    @classmethod
+    def _rest_url_is_a_template(cls, url: str) -> str:
+        try:
+            url.format(namespace="n", name="n")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError("may hold {namespace} and {name}, and no other braces") from error
+        return url
 
     def described(self) -> dict[str, str]:
         """What a process talks to, without credentials: for its start-up line."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from celery import Celery
 
 from local import kube_apiserver, servers
-from local.process import Command, LocalProcess, free_port, is_free
+from local.process import Command, LocalProcess, answers, free_port, is_free
 
 ROOT = Path(__file__).parent.parent
 PYTHON = sys.executable
@@ -132,7 +132,8 @@ class Stack:
         if options.kubeconfig is None:
             yield from self._kubernetes()
             self._settings["HEADRACE_KUBECONFIG"] = str(self._data / "kubeconfig")
-            yield self._operator()
+            yield self._operator(port := free_port())
+            self._settings["HEADRACE_FLINK_REST_URL"] = f"http://127.0.0.1:{port}/{{namespace}}/{{name}}"
         else:
             self._settings["HEADRACE_KUBECONFIG"] = str(options.kubeconfig.resolve())
 
@@ -153,10 +154,10 @@ class Stack:
         argv += ["--token-file", str(folder / "token")]
         yield Command("kubernetes", argv, lambda: servers.http_answers(f"{url}/readyz"), url)
 
-    def _operator(self) -> Command:
+    def _operator(self, rest_port: int) -> Command:
         argv = [PYTHON, "-m", "local.flink_operator", "--kubeconfig", str(self._data / "kubeconfig")]
-        argv += ["--namespace", "default", "--data-dir", str(self._data / "flink")]
-        return Command("flink-operator", argv, lambda: True, "namespace default", stop_timeout_seconds=30)
+        argv += ["--namespace", "default", "--data-dir", str(self._data / "flink"), "--rest-port", str(rest_port)]
+        return Command("flink-operator", argv, lambda: answers(rest_port), "namespace default", stop_timeout_seconds=30)
 
     def _migrate(self) -> None:
         done = subprocess.run(

@@ -142,6 +142,12 @@ def is_running(deployment: Deployment) -> bool:
     return status.job_status.state == "RUNNING" and status.job_manager_deployment_status == "READY"
 
 
+def has_ended(deployment: Deployment) -> bool:
+    """Whether Flink's job has come to an end of its own: it takes no checkpoint any more."""
+    job = deployment.status.job_status if deployment.status else None
+    return job is not None and job.state in ("FAILED", "FINISHED", "CANCELED")
+
+
 def never_started(deployment: Deployment, was_running: bool) -> bool:
     """Whether no JobManager of this run can have completed a checkpoint: none was ever READY."""
     status = deployment.status

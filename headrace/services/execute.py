@@ -20,6 +20,7 @@ from headrace.domain.deployments import (
     TENANT_ANNOTATION,
     Deployment,
     Seen,
+    has_ended,
     is_behind,
     is_running,
     never_started,
@@ -295,7 +296,10 @@ class Execute:
         path = path or job.start_from
         if path:
             self._store.add_savepoint(path, job.key, job.run, "checkpoint", self._clock.now())
-            return self._write(replace(operation, savepoint_path=path, state=State.RUNNING))
+            operation = self._write(replace(operation, savepoint_path=path, state=State.RUNNING))
+            if not (has_ended(live) or never_started(live, job.was_running)):
+                return operation
+            # Nothing is left to suspend: its state cannot change any more, or has not begun to.
         if running:
             return self._write(replace(operation, state=State.RUNNING))
         self._move(operation, Step.DELETE)

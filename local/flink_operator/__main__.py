@@ -12,6 +12,7 @@ from loguru import logger
 
 from local.flink_operator.kube import Kube, KubeError
 from local.flink_operator.reconciler import Reconciler
+from local.flink_operator.rest_gateway import RestGateway
 
 LIST_SECONDS = 1.0
 
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--namespace", default="default")
     parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--rest-port", type=int, help="serve every JobManager's REST at /{namespace}/{name} here")
     arguments = parser.parse_args()
     logger.remove()
     logger.add(
@@ -30,14 +32,34 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    operate(Kube(arguments.kubeconfig, arguments.namespace), arguments.data_dir.resolve(), stopping)
+    kube = Kube(arguments.kubeconfig, arguments.namespace)
+    operate(kube, arguments.data_dir.resolve(), stopping, arguments.rest_port)
     return 0
 
 
-def operate(kube: Kube, data: Path, stopping: threading.Event) -> None:
+def operate(kube: Kube, data: Path, stopping: threading.Event, rest_port: int | None = None) -> None:
     """Until told to stop; returns once every process that it started is gone."""
     data.mkdir(parents=True, exist_ok=True)
     running: dict[str, Reconciler] = {}
+    gateway = _gateway(rest_port, kube.namespace, running) if rest_port else None
+    try:
+        _look_after_all(kube, data, stopping, running)
+    finally:
+        if gateway is not None:
+            gateway.stop()
+
+
+def _gateway(port: int, served: str, running: dict[str, Reconciler]) -> RestGateway:
+    def port_of(namespace: str, name: str) -> int | None:
+        found = (thread.rest_port for thread in list(running.values()) if thread.deployment_name == name)
+        return next((port for port in found if port is not None), None) if namespace == served else None
+
+    gateway = RestGateway(port, port_of)
+    gateway.start()
+    return gateway
+
+
+def _look_after_all(kube: Kube, data: Path, stopping: threading.Event, running: dict[str, Reconciler]) -> None:
     while not stopping.is_set():
         try:
             for deployment in kube.deployments():
@@ -47,7 +69,8 @@ def operate(kube: Kube, data: Path, stopping: threading.Event) -> None:
                     running[uid].start()
         except KubeError as error:
             logger.warning("{}", error)
-        running = {uid: thread for uid, thread in running.items() if thread.is_alive()}
+        for uid in [uid for uid, thread in running.items() if not thread.is_alive()]:
+            del running[uid]
         stopping.wait(LIST_SECONDS)
     for thread in running.values():
         thread.join(60)

@@ -15,6 +15,7 @@ import pyflink
 CHECKOUT = Path(__file__).parent.parent.parent
 PYFLINK = Path(pyflink.__file__).parent
 MAIN_CONTAINER = "flink-main-container"
+MERGE_BY_NAME = "kubernetes.operator.pod-template.merge-arrays-by-name"
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,50 @@ def image_paths() -> dict[str, str]:
 
 def pod_view(spec: Mapping[str, Any], folder: Path) -> PodView:
     """The JobManager's pod of a FlinkDeployment's spec, with its volumes below `folder`."""
-    pods = [(spec.get("podTemplate") or {}).get("spec") or {}]
-    pods.append(((spec.get("jobManager") or {}).get("podTemplate") or {}).get("spec") or {})
-    volumes, config_maps = _volumes(pods, folder)
-    mains = [c for pod in pods for c in pod.get("containers") or [] if c["name"] == MAIN_CONTAINER]
-    inits = [c for pod in pods for c in pod.get("initContainers") or []]
+    pod = merged_pod_spec(spec)
+    volumes, config_maps = _volumes(pod, folder)
+    main = next((c for c in pod.get("containers") or [] if c["name"] == MAIN_CONTAINER), {})
     return PodView(
-        main=_container(MAIN_CONTAINER, mains, volumes, folder),
-        init=[_container(c["name"], [c], volumes, folder) for c in inits],
+        main=_container(MAIN_CONTAINER, main, volumes, folder),
+        init=[_container(c["name"], c, volumes, folder) for c in pod.get("initContainers") or []],
         config_maps=config_maps,
     )
 
 
-def _volumes(pods: Sequence[Mapping[str, Any]], folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def merged_pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The JobManager's pod spec of the two templates, merged as the operator merges them: lists by position, or by
+    name where the deployment's configuration asks for that (docs/content/docs/custom-resource/pod-template.md)."""
+    shared, own = (part.get("podTemplate") or {} for part in (spec, spec.get("jobManager") or {}))
+    by_name = (spec.get("flinkConfiguration") or {}).get(MERGE_BY_NAME) == "true"
+    merged: dict[str, Any] = _merged(shared.get("spec") or {}, own.get("spec") or {}, by_name)
+    return merged
+
+
+def _merged(to: Any, added: Any, by_name: bool) -> Any:
+    if isinstance(to, Mapping) and isinstance(added, Mapping):
+        return {**to, **{k: _merged(to[k], v, by_name) if k in to else v for k, v in added.items()}}
+    if isinstance(to, list) and isinstance(added, list):
+        return _merged_lists(to, added, by_name)
+    return added
+
+
+def _merged_lists(to: list[Any], added: list[Any], by_name: bool) -> list[Any]:
+    if by_name and all(isinstance(each, Mapping) and "name" in each for each in [*to, *added]):
+        named = {each["name"]: each for each in to}
+        return list((named | {a["name"]: _merged(named.get(a["name"], {}), a, by_name) for a in added}).values())
+    both = [_in_place(one, other, by_name) for one, other in zip(to, added, strict=False)]
+    return [*both, *to[len(both) :], *added[len(both) :]]
+
+
+def _in_place(one: Any, other: Any, by_name: bool) -> Any:
+    """Two elements at one position: the operator merges objects there, and leaves text as it was."""
+    return _merged(one, other, by_name) if isinstance(one, Mapping) else one
+
+
+def _volumes(pod: Mapping[str, Any], folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     volumes: dict[str, Path] = {}
     config_maps: dict[str, Path] = {}
-    for volume in (v for pod in pods for v in pod.get("volumes") or []):
+    for volume in pod.get("volumes") or []:
         name = volume["name"]
         volumes[name] = folder / "volumes" / name
         if "hostPath" in volume:
@@ -83,17 +112,16 @@ def _volumes(pods: Sequence[Mapping[str, Any]], folder: Path) -> tuple[dict[str,
     return volumes, config_maps
 
 
-def _container(name: str, parts: Sequence[Mapping[str, Any]], volumes: Mapping[str, Path], folder: Path) -> Container:
+def _container(name: str, part: Mapping[str, Any], volumes: Mapping[str, Path], folder: Path) -> Container:
     mounts = {
         mount["mountPath"].rstrip("/"): str(volumes[mount["name"]])
-        for part in parts
         for mount in part.get("volumeMounts") or []
         if mount["name"] in volumes
     }
     paths = {**image_paths(), **mounts, "/dev/termination-log": str(folder / f"termination-{name}")}
     bare = Container(name, (), {}, paths)
-    env = {e["name"]: bare.mapped(str(e.get("value", ""))) for part in parts for e in part.get("env") or []}
-    words = [word for part in parts for word in [*(part.get("command") or []), *(part.get("args") or [])]]
+    env = {e["name"]: bare.mapped(str(e.get("value", ""))) for e in part.get("env") or []}
+    words = [*(part.get("command") or []), *(part.get("args") or [])]
     return Container(name, [program(bare.mapped(word)) for word in words], env, paths)
 
 

@@ -42,17 +42,23 @@ class Reconciler(threading.Thread):
     """A thread for one deployment (its uid), from its first sight until it is gone."""
 
     def __init__(self, kube: Kube, deployment: dict[str, Any], data: Path, is_stopping: threading.Event) -> None:
-        self._deployment_name = deployment["metadata"]["name"]
+        self.deployment_name = deployment["metadata"]["name"]
         self._uid = deployment["metadata"]["uid"]
-        super().__init__(name=f"deployment-{self._deployment_name}", daemon=True)
+        super().__init__(name=f"deployment-{self.deployment_name}", daemon=True)
         self._kube = kube
-        self._folder = data / f"{self._deployment_name}-{self._uid[:8]}"
+        self._folder = data / f"{self.deployment_name}-{self._uid[:8]}"
         self._is_stopping = is_stopping
         self._cluster: Cluster | None = None
         self._status: Status = {}
         self._not_before = 0.0
         self._silent_since: float | None = None
         self._restore_from: str | None = None
+
+    @property
+    def rest_port(self) -> int | None:
+        """Where its JobManager has its REST API, while there is one."""
+        cluster = self._cluster
+        return cluster.rest_port if cluster is not None else None
 
     def run(self) -> None:
         """Looks again and again; what the API server does not take now is tried at the next look."""
@@ -62,24 +68,24 @@ class Reconciler(threading.Thread):
                     if not self._look():
                         return
                 except KubeError as error:
-                    logger.warning("{}: {}", self._deployment_name, error)
+                    logger.warning("{}: {}", self.deployment_name, error)
                 self._is_stopping.wait(LOOK_SECONDS)
         finally:
             self._stop_cluster()
 
     def _look(self) -> bool:
         """One look; False where the deployment is gone."""
-        live = self._kube.deployment(self._deployment_name)
+        live = self._kube.deployment(self.deployment_name)
         if live is None or live["metadata"]["uid"] != self._uid:
             self._clean_up()
             return False
         if live["metadata"].get("deletionTimestamp"):
             self._clean_up()
             others = [f for f in live["metadata"].get("finalizers") or [] if f != FINALIZER]
-            self._kube.set_finalizers(self._deployment_name, others)
+            self._kube.set_finalizers(self.deployment_name, others)
             return False
         if FINALIZER not in (live["metadata"].get("finalizers") or []):
-            self._kube.set_finalizers(self._deployment_name, [*(live["metadata"].get("finalizers") or []), FINALIZER])
+            self._kube.set_finalizers(self.deployment_name, [*(live["metadata"].get("finalizers") or []), FINALIZER])
         self._status = copy.deepcopy(live.get("status") or {})
         self._reconcile(live)
         return True
@@ -118,7 +124,7 @@ class Reconciler(threading.Thread):
         status = statuses.with_reconciled(statuses.new_status(), spec, "UPGRADING", "suspended", first=True)
         status["observedGeneration"] = live["metadata"]["generation"]
         status = statuses.with_job(status, None, upgradeSavepointPath=restore)
-        self._write(live, statuses.with_task_managers(status, self._deployment_name, 0))
+        self._write(live, statuses.with_task_managers(status, self.deployment_name, 0))
         if spec["job"].get("state") == "suspended":
             return
         self._deploy(live, restore, first=True)
@@ -132,7 +138,7 @@ class Reconciler(threading.Thread):
         status = {**status, "lifecycleState": "DEPLOYED", "jobManagerDeploymentStatus": "DEPLOYING"}
         status = statuses.with_job(status, "RECONCILING")
         status["observedGeneration"] = live["metadata"]["generation"]
-        status = statuses.with_task_managers(status, self._deployment_name, task_managers(spec))
+        status = statuses.with_task_managers(status, self.deployment_name, task_managers(spec))
         self._write(live, statuses.with_error(status, None))
 
     def _job_state(self) -> str | None:
@@ -148,11 +154,11 @@ class Reconciler(threading.Thread):
         if not self._fill_config_maps(view) or not self._init_containers_done(live, view):
             return
         application = self._application(spec, view)
-        cluster = Cluster(self._deployment_name, self._folder, application)
+        cluster = Cluster(self.deployment_name, self._folder, application)
         cluster.start()
         self._cluster = cluster
         pods.show(self._kube, live, cluster)
-        logger.info("{}: started, restoring from {}", self._deployment_name, application.restore)
+        logger.info("{}: started, restoring from {}", self.deployment_name, application.restore)
 
     def _fill_config_maps(self, view: PodView) -> bool:
         """Whether every ConfigMap is there; until then the pod waits, as a kubelet does."""
@@ -239,7 +245,7 @@ class Reconciler(threading.Thread):
             status["reconciliationStatus"] = {**reconciliation, "lastStableSpec": reconciliation["lastReconciledSpec"]}
         status["observedGeneration"] = live["metadata"]["generation"]
         status = statuses.with_job(status, "FINISHED", upgradeSavepointPath=path)
-        self._write(live, statuses.with_error(statuses.with_task_managers(status, self._deployment_name, 0), None))
+        self._write(live, statuses.with_error(statuses.with_task_managers(status, self.deployment_name, 0), None))
 
     def _upgrade(self, live: dict[str, Any]) -> None:
         taken, path = self._stop_job(live, live["spec"]["job"].get("upgradeMode", "stateless"))
@@ -248,7 +254,7 @@ class Reconciler(threading.Thread):
         status = statuses.with_reconciled(self._status, live["spec"], "UPGRADING", "suspended", first=False)
         status = {**status, "lifecycleState": "UPGRADING", "observedGeneration": live["metadata"]["generation"]}
         status = statuses.with_job(status, "FINISHED", upgradeSavepointPath=path)
-        status = statuses.with_error(statuses.with_task_managers(status, self._deployment_name, 0), None)
+        status = statuses.with_error(statuses.with_task_managers(status, self.deployment_name, 0), None)
         if self._cluster is not None:
             self._write(live, {**status, "jobManagerDeploymentStatus": "READY"})
             status = self._status
@@ -286,11 +292,11 @@ class Reconciler(threading.Thread):
             path = self._cluster.rest.stop_with_savepoint(job["jid"], folder)
         except SavepointFailed as failure:
             self._not_before = time.monotonic() + RETRY_SAVEPOINT_SECONDS
-            logger.warning("{}: no savepoint: {}", self._deployment_name, failure.root_cause)
+            logger.warning("{}: no savepoint: {}", self.deployment_name, failure.root_cause)
             self._write(live, statuses.with_error(self._status, statuses.savepoint_error(str(failure))))
             return False, None
         self._cluster.stop_task_managers()
-        pods.hide_task_managers(self._kube, self._deployment_name)
+        pods.hide_task_managers(self._kube, self.deployment_name)
         self._record_snapshot(path)
         return True, path
 
@@ -298,7 +304,7 @@ class Reconciler(threading.Thread):
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         labels = {
             "job-reference.kind": "FlinkDeployment",
-            "job-reference.name": self._deployment_name,
+            "job-reference.name": self.deployment_name,
             "snapshot.state": "COMPLETED",
             "snapshot.trigger-type": "UPGRADE",
             "snapshot.type": "SAVEPOINT",
@@ -308,12 +314,12 @@ class Reconciler(threading.Thread):
             "apiVersion": "flink.apache.org/v1beta1",
             "kind": "FlinkStateSnapshot",
             "metadata": {
-                "name": f"{self._deployment_name}-savepoint-upgrade-{int(time.time() * 1000)}",
+                "name": f"{self.deployment_name}-savepoint-upgrade-{int(time.time() * 1000)}",
                 "labels": labels,
             },
             "spec": {
                 "backoffLimit": 0,
-                "jobReference": {"kind": "FlinkDeployment", "name": self._deployment_name},
+                "jobReference": {"kind": "FlinkDeployment", "name": self.deployment_name},
                 "savepoint": savepoint,
             },
         }
@@ -392,7 +398,7 @@ class Reconciler(threading.Thread):
         causes = cluster.failure() if failed else []
         self._stop_cluster()
         if not failed:
-            logger.warning("{}: the JobManager ended with {}; it is started again", self._deployment_name, code)
+            logger.warning("{}: the JobManager ended with {}; it is started again", self.deployment_name, code)
             self._show_manager(live, "DEPLOYING")
             return
         self._show_answering(live)
@@ -412,7 +418,7 @@ class Reconciler(threading.Thread):
 
     def _clean_up(self) -> None:
         self._stop_cluster()
-        pods.hide(self._kube, self._deployment_name)
+        pods.hide(self._kube, self.deployment_name)
         shutil.rmtree(self._folder / "tmp", ignore_errors=True)
 
     def _write(self, live: dict[str, Any], status: Status) -> None:

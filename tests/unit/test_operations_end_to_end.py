@@ -205,6 +205,32 @@ def test_a_stop_of_a_job_that_never_had_state_deletes_it(world: World) -> None:
     assert world.job().phase is Phase.CANCELLED
 
 
+def test_a_stop_of_a_job_that_failed_for_good_keeps_its_last_checkpoint(world: World) -> None:
+    world.runs()
+    world.becomes(lifecycleState="FAILED", job={"state": "FAILED"})
+    world.settle()
+    world.job_manager.checkpoint = "s3://b/chk-7"
+    stop = world.stop()
+    world.settle()
+    world.settle()
+    assert world.operation(stop).state is State.SUCCEEDED
+    assert world.job().savepoint_path == "s3://b/chk-7"
+    assert world.store.savepoints["s3://b/chk-7"][2] == "checkpoint"
+
+
+def test_a_stop_before_the_start_keeps_what_the_run_was_to_start_from(world: World) -> None:
+    world.submit(start_from="s3://b/savepoint-1")
+    world.execute()
+    job = {"state": "RECONCILING", "startTime": None}
+    world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job=job)
+    world.sync()
+    stop = world.stop()
+    world.settle()
+    world.settle()
+    assert world.operation(stop).state is State.SUCCEEDED
+    assert world.job().savepoint_path == "s3://b/savepoint-1"
+
+
 def test_a_stop_that_can_keep_nothing_deletes_nothing(world: World) -> None:
     world.runs()
     world.becomes(job={"state": "RECONCILING"}, jobManagerDeploymentStatus="DEPLOYING")

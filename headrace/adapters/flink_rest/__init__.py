@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import orjson
 
 from headrace.errors import Unavailable
 
+IN_CLUSTER_URL = "http://{name}-rest.{namespace}:8081"
+"""The Service that the operator and Flink's own client make for a JobManager, by its DNS name."""
+
+
+@dataclass(frozen=True)
+class RestAnswer:
+    """What a JobManager answered to a GET."""
+
+    status: int
+    body: bytes
+
+
+RestGet = Callable[[str, str, str], RestAnswer]
+"""A bounded GET of a deployment's JobManager, by namespace, name and path. Raises Unavailable where none came."""
+
+
+def direct(url_template: str, timeout_seconds: float) -> RestGet:
+    """GETs straight to a JobManager, at an address made of `{namespace}` and `{name}`."""
+
+    def get(namespace: str, name: str, path: str) -> RestAnswer:
+        url = url_template.format(namespace=namespace, name=name)
+        try:
+            answer = httpx.get(url + path, timeout=timeout_seconds, trust_env=False)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(
+                f"the JobManager of {namespace}/{name} at {url} did not answer (HEADRACE_FLINK_REST_URL): {error!r}"
+            ) from error
+        return RestAnswer(answer.status_code, answer.content)
+
+    return get
+
 
 class RestJobManager:
-    """See ports.JobManager. `find_url` gives the REST address of a deployment from its namespace and name."""
+    """See ports.JobManager."""
 
-    def __init__(self, find_url: Callable[[str, str], str], timeout_seconds: float) -> None:
-        self._find_url = find_url
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, get: RestGet) -> None:
+        self._rest_get = get
 
     def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
         """See ports.JobManager."""
@@ -36,13 +68,12 @@ class RestJobManager:
 
     def _get(self, namespace: str, name: str, path: str) -> dict[str, Any]:
         """The answer's JSON. A 404 says nothing: a JobManager that has just come back does not know its job yet."""
-        url = self._find_url(namespace, name)
-        whose = f"the JobManager of {namespace}/{name} at {url}"
+        answer = self._rest_get(namespace, name, path)
+        whose = f"the JobManager of {namespace}/{name}"
+        if answer.status != 200:
+            raise Unavailable(f"{whose} answered {answer.status} to GET {path}")
         try:
-            answer = httpx.get(url + path, timeout=self._timeout_seconds, trust_env=False)
-            content: dict[str, Any] = answer.json() if answer.is_success else {}
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise Unavailable(f"{whose} did not answer: {error!r}") from error
-        if not answer.is_success:
-            raise Unavailable(f"{whose} answered {answer.status_code} to GET {path}")
+            content: dict[str, Any] = orjson.loads(answer.body)
+        except orjson.JSONDecodeError as error:
+            raise Unavailable(f"{whose} answered GET {path} with something that is not JSON") from error
         return content

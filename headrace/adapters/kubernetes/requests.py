@@ -68,10 +68,23 @@ class Requests:
     ) -> Answer:
         """One request within the bound. Raises Unavailable where no answer came, or one of 429 or 5xx; `doing`
         says in the error what was tried."""
+        answer = self.send_unread(method, path, doing=doing, query=query, body=body, content_type=content_type)
+        return self._usable(answer, doing)
+
+    def send_unread(
+        self,
+        method: str,
+        path: str,
+        *,
+        doing: str,
+        query: Mapping[str, str | int] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Answer:
+        """`send` without a look at the answer's status: it may be that of a server behind the API server."""
         with self._translated(doing):
             response = self._request(method, path, query, body, content_type, stream=False, bound=self._timeout_seconds)
-            answer = Answer(response.status, response.data)
-        return self._usable(answer, doing)
+            return Answer(response.status, response.data)
 
     def stream(
         self, path: str, *, doing: str, query: Mapping[str, str | int], bound_seconds: float

@@ -27,7 +27,6 @@ from headrace.ports import Change, Fence, HistoryGone, Page, WatchEvent
 
 GROUP = "/apis/flink.apache.org/v1beta1"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/flinkdeployments.flink.apache.org"
-REST_URL_ANNOTATION = "local.headrace.io/rest-url"
 WRITE = {"fieldManager": "headrace", "fieldValidation": "Strict"}
 OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 VERSIONS_KEPT_SECONDS = 300.0
@@ -238,16 +237,11 @@ class OperatorRuntime:
         self._versions = (time.monotonic(), found)
         return found
 
-    def rest_url(self, namespace: str, name: str) -> str:
-        """Where a deployment's JobManager has its REST API: the Service that the operator makes for it."""
-        doing = f"reading Service {namespace}/{name}-rest"
-        path = f"/api/v1/namespaces/{namespace}/services/{name}-rest"
-        answer = self._requests.send("GET", path, doing=doing)
-        if answer.status == 200:
-            annotations = orjson.loads(answer.body)["metadata"].get("annotations") or {}
-            if REST_URL_ANNOTATION in annotations:
-                return str(annotations[REST_URL_ANNOTATION])
-        return f"http://{name}-rest.{namespace}:8081"
+    def get_from_job_manager(self, namespace: str, name: str, path: str) -> Answer:
+        """A GET of a JobManager's REST API through the API server's proxy, for who is outside of the cluster: whatever
+        status came. Needs `get` on services/proxy. Raises Unavailable."""
+        service = f"/api/v1/namespaces/{namespace}/services/{name}-rest:rest/proxy"
+        return self._requests.send_unread("GET", service + path, doing=f"asking the JobManager of {namespace}/{name}")
 
 
 def _deployments(namespace: str) -> str:

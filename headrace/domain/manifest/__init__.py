@@ -11,7 +11,7 @@ from typing import Any
 from headrace.domain import deployments as wire
 from headrace.domain.jobs import Job
 from headrace.domain.manifest import python_script
-from headrace.domain.manifest.parts import Platform, configuration, labels_of, merged_pod, metadata_labels, state_pod
+from headrace.domain.manifest.parts import Platform, configuration, extending, labels_of, metadata_labels, state_pod
 from headrace.domain.templates import JobRequest
 
 __all__ = ["Platform", "Stamp", "render", "with_parallelism", "with_state"]
@@ -36,17 +36,18 @@ def render(job: Job, request: JobRequest, platform: Platform, stamp: Stamp) -> M
     """
     program = python_script.program(job, request, platform)
     resources = request.resources
+    shared = state_pod(job, request, platform)
     spec: Manifest = {
         "image": request.image or platform.image,
         "flinkVersion": request.flink_version or platform.flink_version,
         "mode": "native",
         "serviceAccount": request.service_account or platform.service_account,
         "flinkConfiguration": configuration(job, request, platform),
-        "podTemplate": state_pod(job, request, platform),
+        "podTemplate": shared,
         "jobManager": {
             "replicas": 1,
             "resource": {"memory": resources.job_manager.memory, "cpu": resources.job_manager.cpu},
-            "podTemplate": merged_pod(program.pod),
+            "podTemplate": extending(shared, program.pod),
         },
         "taskManager": {
             "resource": {"memory": resources.task_manager.memory, "cpu": resources.task_manager.cpu},

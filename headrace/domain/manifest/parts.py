@@ -121,6 +121,18 @@ def state_volume(platform: Platform) -> dict[str, Any] | None:
     return None
 
 
-def merged_pod(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A pod template around `spec`; the operator merges it with the shared one."""
-    return {"apiVersion": "v1", "kind": "Pod", "spec": dict(spec)}
+def extending(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A pod template that adds `own` to the `shared` one.
+
+    The operator merges two templates' lists by position, unless kubernetes.operator.pod-template.merge-arrays-by-name
+    is set: so each list here begins with the shared one's, and both ways give the same pod.
+    """
+    base = shared["spec"]
+    main, added = base["containers"][0], own["containers"][0]
+    mounts = [*main.get("volumeMounts", []), *added.get("volumeMounts", [])]
+    spec = {
+        **own,
+        "containers": [{"name": MAIN_CONTAINER, "volumeMounts": mounts}],
+        "volumes": [*base.get("volumes", []), *own.get("volumes", [])],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "spec": spec}

@@ -1,0 +1,113 @@
+"""A JobManager's REST, on each way that leads to it: straight, by laptop mode's gateway, by the API server's proxy."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import bootstrap
+from headrace.errors import Unavailable
+from headrace.ports import JobManager
+from headrace.settings import Settings
+from local.flink_operator.rest_gateway import RestGateway
+from local.kube_apiserver import write_kubeconfig
+from local.process import free_port
+
+JOB = "f" * 32
+CHECKPOINTS = f"/jobs/{JOB}/checkpoints"
+
+
+@contextmanager
+def serving(answers: dict[str, Any]) -> Iterator[int]:
+    """A server that answers these paths with JSON or bytes, and any other with Flink's own 404; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = answers.get(self.path)
+            body = found if isinstance(found, bytes) else json.dumps(found or {"errors": ["not found"]}).encode()
+            self.send_response(404 if found is None else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def job_manager(folder: Path, **settings: Any) -> JobManager:
+    settings = {"mongodb_timeout_seconds": 1, "kubernetes_timeout_seconds": 2, "flink_rest_timeout_seconds": 2} | settings
+    return bootstrap.services(Settings(**settings)).job_manager
+
+
+@contextmanager
+def by_way(way: str, folder: Path, answers: dict[str, Any]) -> Iterator[JobManager]:
+    proxy = "/api/v1/namespaces/prod/services/orders-rest:rest/proxy" if way == "proxy" else ""
+    with serving({proxy + path: answer for path, answer in answers.items()}) as port:
+        if way == "proxy":
+            write_kubeconfig(folder / "kubeconfig", f"http://127.0.0.1:{port}", "token")
+            yield job_manager(folder, kubeconfig=folder / "kubeconfig")
+        elif way == "direct":
+            yield job_manager(folder, flink_rest_url=f"http://127.0.0.1:{port}")
+        else:
+            entry = free_port()
+            gateway = RestGateway(entry, lambda *named: port if named == ("prod", "orders") else None)
+            gateway.start()
+            yield job_manager(folder, flink_rest_url=f"http://127.0.0.1:{entry}/{{namespace}}/{{name}}")
+            gateway.stop()
+
+
+every_way = pytest.mark.parametrize("way", ["direct", "gateway", "proxy"])
+
+
+@every_way
+def test_the_newest_of_checkpoints_and_savepoints_is_found(way: str, tmp_path: Path) -> None:
+    latest = {
+        "completed": {"id": 7, "external_path": "s3://b/chk-7"},
+        "savepoint": {"id": 8, "external_path": "s3://b/savepoint-8"},
+        "restored": {"id": 3, "external_path": "s3://b/chk-3"},
+    }
+    with by_way(way, tmp_path, {CHECKPOINTS: {"latest": latest}}) as manager:
+        assert manager.last_checkpoint("prod", "orders", JOB) == "s3://b/savepoint-8"
+
+
+@every_way
+def test_a_job_that_completed_none_goes_by_what_it_was_restored_from(way: str, tmp_path: Path) -> None:
+    restored = {"completed": None, "savepoint": None, "restored": {"id": 3, "external_path": "s3://b/chk-3"}}
+    with by_way(way, tmp_path, {CHECKPOINTS: {"latest": restored}}) as manager:
+        assert manager.last_checkpoint("prod", "orders", JOB) == "s3://b/chk-3"
+    with by_way(way, tmp_path, {CHECKPOINTS: {"latest": {"completed": None}}}) as manager:
+        assert manager.last_checkpoint("prod", "orders", JOB) is None
+
+
+@every_way
+@pytest.mark.parametrize("answer", [None, b"<html>"], ids=["404", "not JSON"])
+def test_an_answer_that_says_nothing_is_no_proof_of_no_state(way: str, answer: Any, tmp_path: Path) -> None:
+    with by_way(way, tmp_path, {CHECKPOINTS: answer}) as manager, pytest.raises(Unavailable, match="prod/orders"):
+        manager.last_checkpoint("prod", "orders", JOB)
+
+
+@every_way
+def test_nobody_there_is_unavailable_and_names_the_setting(way: str, tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    write_kubeconfig(tmp_path / "kubeconfig", nobody, "token")
+    setting, name = ("kubeconfig", "KUBECONFIG") if way == "proxy" else ("flink_rest_url", "FLINK_REST_URL")
+    manager = job_manager(tmp_path, **{setting: tmp_path / "kubeconfig" if way == "proxy" else nobody})
+    with pytest.raises(Unavailable, match=f"HEADRACE_{name}"):
+        manager.last_checkpoint("prod", "orders", JOB)
+
+
+def test_a_rest_address_with_other_braces_is_refused_at_the_start() -> None:
+    with pytest.raises(ValueError, match="no other braces"):
+        Settings(flink_rest_url="http://{host}/")
