@@ -21,7 +21,6 @@ from headrace import metrics
 from headrace.bootstrap import Services
 from headrace.domain.jobs import Job, JobKey, Phase
 from headrace.domain.operations import Operation, Source
-from headrace.domain.templates import parse_template
 from headrace.errors import InvalidRequest, NotFound
 from headrace.ports import JobFilter
 from headrace.services.accept import Accepted
@@ -47,6 +46,8 @@ class SubmitBody(_Request):
     job_config: dict[str, Any] = Field(default_factory=dict)
     job_id: str | None = None
     start_from: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    template_version: int | None = Field(None, ge=1)
 
 
 class StopBody(_Request):
@@ -221,8 +222,7 @@ def _templates(app: FastAPI, services: Services, tenant: str) -> None:
 
     @app.post(f"{BASE}/templates", status_code=201)
     async def put(request: Request) -> JSONResponse:
-        template = parse_template(_parsed(await request.body()))
-        stored = await run_in_threadpool(store.put_template, template, tenant)
+        stored = await run_in_threadpool(services.register.template, _parsed(await request.body()), tenant)
         location = f"{BASE}/templates/{stored.template_id}?version={stored.version}"
         return _json(views.template_view(stored), 201, {"Location": location})
 

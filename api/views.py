@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.domain.environment import looks_secret
 from headrace.domain.jobs import Job, Observation, Transition
 from headrace.domain.operations import Operation
-from headrace.domain.templates import Template, looks_secret, template_body
+from headrace.domain.templates import Template, template_body
 
 REDACTED = "…"
 
@@ -95,5 +96,12 @@ def redacted_request(request: Mapping[str, Any]) -> dict[str, Any]:
     env = request.get("env")
     shown = dict(request)
     if isinstance(env, Mapping):
-        shown["env"] = {name: REDACTED if looks_secret(name) else value for name, value in env.items()}
+        shown["env"] = {name: _shown(name, value) for name, value in env.items()}
     return shown
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A reference to a Secret says where the value is, and not the value."""
+    if isinstance(value, Mapping):
+        return REDACTED if "sealed" in value else value
+    return REDACTED if looks_secret(name) and "${" not in value else value

@@ -13,14 +13,18 @@ from headrace.adapters.flink_rest import IN_CLUSTER_URL, RestAnswer, RestGet, Re
 from headrace.adapters.kubernetes import OperatorRuntime
 from headrace.adapters.kubernetes import connect as connect_kubernetes
 from headrace.adapters.mongo import connect as connect_mongodb
+from headrace.adapters.profiles import read_profiles
+from headrace.adapters.sealing import read_sealer
 from headrace.domain.manifest import Platform
 from headrace.domain.operations import Kind
-from headrace.ports import Clock, FlinkRuntime, JobManager, Store, TaskQueue
+from headrace.ports import Clock, FlinkRuntime, JobManager, Sealer, Store, TaskQueue
 from headrace.services.accept import Accept, Place
 from headrace.services.deadlines import Deadlines
 from headrace.services.execute import Execute
 from headrace.services.handle_event import HandleEvent
 from headrace.services.redeliver import Redeliver
+from headrace.services.register import Register
+from headrace.services.sealing import Sealing
 from headrace.services.sync import Scope, Sync
 from headrace.settings import Settings
 
@@ -39,6 +43,7 @@ class Services:
     """Every use case, ready to be called, and the ports that processes look at for their own health."""
 
     accept: Accept
+    register: Register
     execute: Execute
     sync: Sync
     redeliver: Redeliver
@@ -52,7 +57,8 @@ class Services:
 
 
 def services(settings: Settings) -> Services:
-    """Connects to what the settings name, lazily: no server is needed for this call to return."""
+    """Connects to what the settings name, lazily: no server is needed for this call to return. Raises
+    ConfigurationError."""
     runtime = connect_kubernetes(settings.kubeconfig, settings.kubernetes_timeout_seconds)
     return wired(
         settings,
@@ -63,22 +69,40 @@ def services(settings: Settings) -> Services:
         runtime=runtime,
         job_manager=RestJobManager(_rest_get(settings, runtime)),
         clock=SystemClock(),
+        sealer=read_sealer(settings.sealing_keys_file),
     )
 
 
 def wired(
-    settings: Settings, *, store: Store, queue: TaskQueue, runtime: FlinkRuntime, job_manager: JobManager, clock: Clock
+    settings: Settings,
+    *,
+    store: Store,
+    queue: TaskQueue,
+    runtime: FlinkRuntime,
+    job_manager: JobManager,
+    clock: Clock,
+    sealer: Sealer | None,
 ) -> Services:
     """The services over these ports: real ones in a process, in-memory ones in a test."""
     platform = platform_of(settings)
     holder = f"{socket.gethostname()}/{os.getpid()}/{threading.get_native_id()}"
-    accept = Accept(store, queue, runtime, clock, platform, _place(settings))
+    sealing = Sealing(sealer)
+    accept = Accept(store, queue, runtime, clock, platform, _place(settings), sealing)
     scope = Scope(settings.cluster, settings.namespace, settings.relist_period_seconds, settings.failure_grace_seconds)
     deadlines = Deadlines(store, clock, holder, settings.redeliver_period_seconds)
     return Services(
         accept=accept,
+        register=Register(store, sealing),
         execute=Execute(
-            store, runtime, job_manager, clock, platform, accept.derive_job, deadlines, settings.failure_grace_seconds
+            store,
+            runtime,
+            job_manager,
+            clock,
+            platform,
+            accept.derive_job,
+            deadlines,
+            sealing,
+            settings.failure_grace_seconds,
         ),
         sync=Sync(store, runtime, queue, clock, deadlines, scope, holder),
         redeliver=Redeliver(store, queue, clock, deadlines, holder),
@@ -102,6 +126,7 @@ def platform_of(settings: Settings) -> Platform:
         service_account=settings.flink_service_account,
         allowed_hosts=tuple(host.strip().lower() for host in settings.flink_allowed_hosts.split(",") if host.strip()),
         max_artifact_bytes=settings.flink_max_artifact_bytes,
+        profiles=read_profiles(settings.resource_profiles_file),
     )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "JobManager",
     "Lease",
     "Page",
+    "Sealer",
     "Store",
     "TaskQueue",
     "WatchEvent",
@@ -100,6 +101,12 @@ class FlinkRuntime(Protocol):
 
     def put_files(self, deployment: Deployment, name: str, files: Mapping[str, str], labels: Mapping[str, str]) -> None:
         """Makes the ConfigMap `name` with `files`, owned by `deployment`. Idempotent: content and owner are set."""
+        ...
+
+    def put_secret(
+        self, deployment: Deployment, name: str, values: Mapping[str, str], labels: Mapping[str, str]
+    ) -> None:
+        """Makes the Secret `name` with `values`, owned by `deployment`. Idempotent: content and owner are set."""
         ...
 
     def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
@@ -262,6 +269,18 @@ class Store(Protocol):
 
     def ping(self) -> None:
         """Raises Unavailable where the server does not answer."""
+        ...
+
+
+class Sealer(Protocol):
+    """Keeps secrets unreadable in records. The same name and text always give the same, so that a repeat is known."""
+
+    def seal(self, name: str, text: str) -> str:
+        """What may be stored of a secret; `name` is bound to it."""
+        ...
+
+    def open(self, name: str, sealed: str) -> str:
+        """The secret again. Raises Refused where it was sealed with another key, or under another name."""
         ...
 
 

@@ -61,11 +61,21 @@ class Settings(BaseSettings):
         "file:///opt/headrace/state", description="A URI below which checkpoints, savepoints, HA and output go."
     )
     flink_state_volume: str = Field(
-        "", description="hostPath:/dir or pvc:claim, mounted at flink_state_location's path; empty for object storage."
+        "pvc:headrace-state",
+        description="hostPath:/dir or pvc:claim, mounted at flink_state_location's path; empty for object storage.",
     )
     flink_service_account: str = "flink"
     flink_allowed_hosts: str = Field("", description="Where scripts may come from, with commas; host or host:port.")
     flink_max_artifact_bytes: int = 50 * 1024 * 1024
+
+    resource_profiles_file: Path | None = Field(
+        None, description="YAML: a profile's name -> resources as in a template. Unset: small, medium and large."
+    )
+    sealing_keys_file: Path | None = Field(
+        None,
+        description="Keys of 64 bytes in base64, one a line, the newest first: plain secrets are stored sealed. "
+        "Unset: a plain secret is refused. Needed by all that accepts, and by workers.",
+    )
 
     worker_threads: int = 8
     submit_deadline_seconds: float = 900.0

@@ -25,7 +25,7 @@ from headrace.domain.deployments import (
 from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template
-from headrace.errors import LostRace, Unavailable
+from headrace.errors import LostRace, Refused, Unavailable
 from headrace.ports import Change, Fence, HistoryGone, Inserted, JobFilter, Lease, Page, WatchEvent
 
 
@@ -53,6 +53,21 @@ class InMemoryQueue:
     def wake(self, key: JobKey) -> None:
         """See ports.TaskQueue."""
         self.woken.append(key)
+
+
+class ReversingSealer:
+    """ports.Sealer that a test can see through, and a search for the plain text cannot."""
+
+    def seal(self, name: str, text: str) -> str:
+        """See ports.Sealer."""
+        return f"{name}:{text[::-1]}"
+
+    def open(self, name: str, sealed: str) -> str:
+        """See ports.Sealer."""
+        bound, _, text = sealed.partition(":")
+        if bound != name:
+            raise Refused(f"the secret {name} cannot be opened")
+        return text[::-1]
 
 
 class InMemoryStore:
@@ -192,7 +207,7 @@ class InMemoryStore:
         """See ports.Store."""
         with self._lock:
             newest = self.template(tenant, template.template_id)
-            if newest is not None and newest.request == template.request:
+            if newest is not None and newest.is_like(template):
                 return newest
             stored = template.model_copy(update={"version": newest.version + 1 if newest else 1})
             self._templates[tenant, stored.template_id, stored.version] = stored
@@ -264,6 +279,7 @@ class InMemoryRuntime:
         self._version = 0
         self._kept_from = 0
         self._flink_versions = tuple(flink_versions)
+        self.secrets: dict[str, dict[str, Any]] = {}
         self.files: dict[str, dict[str, Any]] = {}
         self.outage = False
         self.created = 0
@@ -324,6 +340,14 @@ class InMemoryRuntime:
         with self._lock:
             self._reach()
             self.files[name] = {"owner": deployment.metadata.uid, "files": dict(files), "labels": dict(labels)}
+
+    def put_secret(
+        self, deployment: Deployment, name: str, values: Mapping[str, str], labels: Mapping[str, str]
+    ) -> None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            self.secrets[name] = {"owner": deployment.metadata.uid, "values": dict(values), "labels": dict(labels)}
 
     def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
         """See ports.FlinkRuntime."""

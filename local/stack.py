@@ -19,6 +19,7 @@ from pathlib import Path
 
 from celery import Celery
 
+from headrace.adapters.sealing import new_key
 from local import kube_apiserver, servers
 from local.process import Command, LocalProcess, answers, free_port, is_free
 
@@ -95,10 +96,11 @@ class Stack:
         for name, port in (("api", self._options.api_port), ("flower", self._options.flower_port)):
             if not is_free(port):
                 raise StackError(f"port {port} is taken: free it, or choose another with --{name}-port")
-        key_file = self._data / "api-keys"
-        if not key_file.exists():
-            key_file.write_text(f"{secrets.token_urlsafe(32)}\n")
-            key_file.chmod(0o600)
+        for name, make in (("api-keys", lambda: secrets.token_urlsafe(32)), ("sealing-keys", new_key)):
+            file = self._data / name
+            if not file.exists():
+                file.touch(mode=0o600)
+                file.write_text(f"{make()}\n")
 
     def _commands(self) -> Iterator[Command]:
         yield from self._servers()
@@ -107,6 +109,7 @@ class Stack:
         self._settings |= {
             "HEADRACE_API_PORT": str(self._options.api_port),
             "HEADRACE_API_KEYS_FILE": str(self._data / "api-keys"),
+            "HEADRACE_SEALING_KEYS_FILE": str(self._data / "sealing-keys"),
             "HEADRACE_FLOWER_PORT": str(self._options.flower_port),
             "HEADRACE_FLINK_STATE_LOCATION": f"file://{state}",
             "HEADRACE_FLINK_STATE_VOLUME": f"hostPath:{state}",

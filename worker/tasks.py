@@ -39,6 +39,8 @@ def submit(
     job_config: dict[str, Any] | None = None,
     job_id: str | None = None,
     start_from: str | None = None,
+    parameters: dict[str, Any] | None = None,
+    template_version: int | None = None,
     idempotency_key: str | None = None,
     **unknown: Any,
 ) -> None:
@@ -48,6 +50,8 @@ def submit(
         job_id=job_id,
         start_from=start_from,
         job_config=job_config if job_config is not None else {},
+        parameters=parameters,
+        template_version=template_version,
         idempotency_key=key_of(self, idempotency_key),
         **known(self, unknown),
     )

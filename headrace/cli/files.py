@@ -3,23 +3,74 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from headrace.errors import InvalidRequest
 
+MAIN = "main.py"
+SKIPPED = ("__pycache__", ".git", ".venv")
+MOST_FILES = 500
 
-def script_from(file: Path) -> dict[str, str]:
-    """A script as {name, content, sha256}. Raises InvalidRequest where it cannot be read as text."""
+
+def source_from(given: str, more: Sequence[Path] = (), main: str | None = None) -> dict[str, Any]:
+    """The fields of a request that run this: a URL, a Python or SQL file, or a folder. Raises InvalidRequest."""
+    if "://" in given:
+        return _from_url(given)
+    path = Path(given)
+    fields = _from_folder(path, main) if path.is_dir() else _from_file(path)
+    files = [*fields.get("files", []), *(file_from(each, each.name) for each in more)]
+    return fields | ({"files": files} if files else {})
+
+
+def _from_url(url: str) -> dict[str, Any]:
+    path = url.partition("?")[0]
+    if path.endswith(".jar"):
+        return {"type": "JAR", "jar": url}
+    return {"type": "SQL", "script": url} if path.endswith(".sql") else {"script": url}
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if path.suffix == ".jar":
+        words = "a jar is not sent along: give its https URL, or local:///… where the image has it"
+        raise InvalidRequest({"jar": f"{path}: {words}"})
+    found = file_from(path, path.name)
+    return {"type": "SQL", "sql": found["content"]} if path.suffix == ".sql" else {"script": found}
+
+
+def _from_folder(folder: Path, main: str | None) -> dict[str, Any]:
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_skipped(p.relative_to(folder)))
+    if len(paths) > MOST_FILES:
+        raise InvalidRequest({"script": f"{folder} holds {len(paths)} files, and {MOST_FILES} are taken at most"})
+    names = {str(path.relative_to(folder)): path for path in paths}
+    chosen = main or _main_of(folder, list(names))
+    if chosen not in names:
+        raise InvalidRequest({"script": f"{folder} has no {chosen}: name the file to run with --main"})
+    files = [file_from(path, name) for name, path in names.items() if name != chosen]
+    return {"script": file_from(names[chosen], chosen), "files": files}
+
+
+def _main_of(folder: Path, names: Sequence[str]) -> str:
+    scripts = [name for name in names if name.endswith(".py") and "/" not in name]
+    return scripts[0] if len(scripts) == 1 else MAIN
+
+
+def _is_skipped(path: Path) -> bool:
+    return any(part in SKIPPED or part.startswith(".") for part in path.parts)
+
+
+def file_from(path: Path, name: str) -> dict[str, str]:
+    """A file as {name, content, sha256}. Raises InvalidRequest where it cannot be read as text."""
     try:
-        content = file.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest({"script": f"{file} cannot be read: {error}"}) from error
-    return {"name": file.name, "content": content, "sha256": hashlib.sha256(content.encode()).hexdigest()}
+        raise InvalidRequest({"script": f"{path} cannot be read as text: {error}"}) from error
+    return {"name": name, "content": content, "sha256": hashlib.sha256(content.encode()).hexdigest()}
 
 
 def template_from(file: Path) -> dict[str, Any]:
-    """A template's YAML with a script beside it inlined. Raises InvalidRequest."""
+    """A template's YAML with the files beside it inlined. Raises InvalidRequest."""
     import yaml
 
     try:
@@ -28,9 +79,13 @@ def template_from(file: Path) -> dict[str, Any]:
         raise InvalidRequest({"template": f"{file} cannot be read: {error}"}) from error
     if not isinstance(content, dict):
         raise InvalidRequest({"template": f"{file} must hold a template's fields"})
-    script = content.get("script")
+    script, listed = content.get("script"), content.get("files")
+    if isinstance(listed, list):
+        content["files"] = [file_from(file.parent / f, f) if isinstance(f, str) else f for f in listed]
     if isinstance(script, str) and "://" not in script:
-        content["script"] = script_from(file.parent / script)
+        found = source_from(str(file.parent / script))
+        content.pop("script")
+        content |= found | {"files": [*found.get("files", []), *content.get("files", [])]}
     return content
 
 
@@ -55,3 +110,18 @@ def set_path(config: dict[str, Any], path: str, value: str) -> None:
     for parent in parents:
         at = at.setdefault(parent, {})
     at[last] = yaml.safe_load(value)
+
+
+def typed(text: str, kind: str) -> Any:
+    """Text from a command line as a parameter's type has it; the text itself where it is none."""
+    readers: dict[str, Callable[[str], Any]] = {"INTEGER": int, "NUMBER": float, "BOOLEAN": _boolean}
+    try:
+        return readers[kind](text) if kind in readers else text
+    except ValueError:
+        return text
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"

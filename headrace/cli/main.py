@@ -57,23 +57,47 @@ def choose(
     _Chosen.url, _Chosen.api_key_file = url, api_key_file
 
 
+Source = Annotated[
+    str | None, typer.Argument(help="A Python or SQL file or a folder from your disk, or the URL of a script or jar.")
+]
+TemplateId = Annotated[str | None, typer.Option("--template", help="A registered template's id.")]
+TemplateVersion = Annotated[int | None, typer.Option(help="A version of the template; the newest if not given.")]
+Name = Annotated[str | None, typer.Option("--name", help="The job's id; made from the template's if not given.")]
+Parallelism = Annotated[int | None, typer.Option(help="How many subtasks.")]
+Args = Annotated[list[str] | None, typer.Option("--arg", help="An argument of the program; repeatable.")]
+Env = Annotated[list[str] | None, typer.Option("--env", help="KEY=VALUE; repeatable.")]
+Params = Annotated[list[str] | None, typer.Option("--param", help="A template's parameter, NAME=VALUE; repeatable.")]
+Files = Annotated[list[Path] | None, typer.Option("--file", help="One more file beside the script; repeatable.")]
+Main = Annotated[str | None, typer.Option("--main", help="The file of a folder that is run; main.py if not given.")]
+MainClass = Annotated[str | None, typer.Option(help="The main class of a jar.")]
+JarFiles = Annotated[list[str] | None, typer.Option("--jar-file", help="A jar's URL for the class path; repeatable.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="path=value, any field; repeatable.")]
+
+
 @app.command()
 def submit(
-    script: Annotated[Path | None, typer.Argument(help="A Python file from your disk.")] = None,
-    template: Annotated[str | None, typer.Option(help="A registered template's id.")] = None,
-    name: Annotated[str | None, typer.Option(help="The job's id; made from the template's if not given.")] = None,
-    parallelism: Annotated[int | None, typer.Option()] = None,
-    arg: Annotated[list[str] | None, typer.Option(help="An argument of the script; repeatable.")] = None,
-    env: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; repeatable.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, any field; repeatable.")] = None,
+    source: Source = None,
+    template: TemplateId = None,
+    template_version: TemplateVersion = None,
+    name: Name = None,
+    parallelism: Parallelism = None,
+    arg: Args = None,
+    env: Env = None,
+    param: Params = None,
+    file: Files = None,
+    main: Main = None,
+    main_class: MainClass = None,
+    jar_file: JarFiles = None,
+    set_: Set = None,
     start_from: Annotated[str | None, typer.Option(help="`last`, or a savepoint's path.")] = None,
     wait: Wait = False,
     timeout: Timeout = 300,
     idempotency_key: Key = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Submits a job: a script from your disk, or a template."""
-    body = _submit_body(script, template, name, parallelism, arg, env, set_)
+    """Submits a job: a program from your disk or of a URL, or a template."""
+    config = _config(source, file, main, main_class, jar_file, parallelism, arg, env, set_)
+    body = _submit_body(source, template, template_version, name, param, config)
     if start_from:
         body["start_from"] = start_from
     _report(_client().submit(body, idempotency_key), wait, timeout, form)
@@ -81,16 +105,23 @@ def submit(
 
 @app.command()
 def render(
-    script: Annotated[Path | None, typer.Argument()] = None,
-    template: Annotated[str | None, typer.Option()] = None,
-    name: Annotated[str | None, typer.Option()] = None,
-    parallelism: Annotated[int | None, typer.Option()] = None,
-    arg: Annotated[list[str] | None, typer.Option()] = None,
-    env: Annotated[list[str] | None, typer.Option()] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set")] = None,
+    source: Source = None,
+    template: TemplateId = None,
+    template_version: TemplateVersion = None,
+    name: Name = None,
+    parallelism: Parallelism = None,
+    arg: Args = None,
+    env: Env = None,
+    param: Params = None,
+    file: Files = None,
+    main: Main = None,
+    main_class: MainClass = None,
+    jar_file: JarFiles = None,
+    set_: Set = None,
 ) -> None:
     """Prints the FlinkDeployment that a submit would create, as YAML, and creates nothing."""
-    output.show_yaml(_client().render(_submit_body(script, template, name, parallelism, arg, env, set_)))
+    config = _config(source, file, main, main_class, jar_file, parallelism, arg, env, set_)
+    output.show_yaml(_client().render(_submit_body(source, template, template_version, name, param, config)))
 
 
 @app.command("list")
@@ -225,28 +256,50 @@ def _client() -> Client:
     return connection.client(connection.find(_Chosen.url, _Chosen.api_key_file))
 
 
-def _submit_body(
-    script: Path | None,
-    template: str | None,
-    name: str | None,
+def _config(
+    source: str | None,
+    file: list[Path] | None,
+    main: str | None,
+    main_class: str | None,
+    jar_file: list[str] | None,
     parallelism: int | None,
     arg: list[str] | None,
     env: list[str] | None,
     set_: list[str] | None,
 ) -> dict[str, Any]:
-    if (script is None) == (template is None):
-        raise InvalidRequest({"submit": "give either a script from your disk or --template"})
-    config: dict[str, Any] = {"script": files.script_from(script)} if script else {}
+    """What the flags say, as job_config."""
+    config = files.source_from(source, file or (), main) if source else {}
     for text in set_ or ():
         files.set_path(config, *files.assignment(text))
     if env:
         config["env"] = {**config.get("env", {}), **dict(map(files.assignment, env))}
-    if arg:
-        config["args"] = list(arg)
-    if parallelism is not None:
-        config["parallelism"] = parallelism
+    given = {"args": arg, "main_class": main_class, "jar_files": jar_file, "parallelism": parallelism}
+    return config | {field: value for field, value in given.items() if value is not None}
+
+
+def _submit_body(
+    source: str | None,
+    template: str | None,
+    template_version: int | None,
+    name: str | None,
+    param: list[str] | None,
+    config: dict[str, Any],
+) -> dict[str, Any]:
+    if (source is None) == (template is None):
+        raise InvalidRequest({"submit": "give either a program (a file, a folder or a URL) or --template"})
     body: dict[str, Any] = {"template_id": template, "job_config": config}
+    if template_version is not None:
+        body["template_version"] = template_version
+    if param:
+        body["parameters"] = _typed(dict(map(files.assignment, param)), template)
     return {**body, "job_id": name} if name else body
+
+
+def _typed(given: dict[str, str], template: str | None) -> dict[str, Any]:
+    """The values in the types that the template declares; what cannot be read as its type goes as text, to be
+    refused with the declaration's words."""
+    declared = _client().template(template).get("parameters", {}) if template else {}
+    return {name: files.typed(value, declared.get(name, {}).get("type", "STRING")) for name, value in given.items()}
 
 
 def _report(answer: dict[str, Any], wait: bool, timeout_seconds: float, form: Format) -> None:

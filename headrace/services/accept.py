@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -17,9 +17,10 @@ from headrace.domain import lifecycle
 from headrace.domain.jobs import Desired, Job, JobKey, Phase, deployment_name
 from headrace.domain.manifest import Platform, Stamp, render
 from headrace.domain.operations import DESIRED_BY, Kind, Operation, Source, hash_of, operation_id
-from headrace.domain.templates import JobRequest, Template, parse_request, resolve
+from headrace.domain.templates import JobRequest, Resources, Template, merged, parse_resolved, resolve
 from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
 from headrace.ports import Clock, FlinkRuntime, Store, TaskQueue
+from headrace.services.sealing import Sealing
 
 JOB_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?")
 SAVEPOINT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^/\s]\S{0,2000}")
@@ -56,7 +57,9 @@ class Accept:
         clock: Clock,
         platform: Platform,
         place: Place,
+        sealing: Sealing,
     ) -> None:
+        self._sealing = sealing
         self._store = store
         self._queue = queue
         self._runtime = runtime
@@ -74,30 +77,34 @@ class Accept:
         idempotency_key: str | None,
         source: Source,
         start_from: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        template_version: int | None = None,
     ) -> Accepted:
         """Accepts a SUBMIT: run 1 of a new job, or run n+1 of a settled one.
 
         Without a job id the job is named after its template and the operation. `start_from` is `last`, or a
-        savepoint's path. Raises InvalidRequest, NotFound (template), Conflict (the job is not settled).
+        savepoint's path; `parameters` the values of those that the template declares. A plain secret is sealed before
+        anything is stored. Raises InvalidRequest, NotFound (template), Conflict (the job is not settled).
         """
         key = idempotency_key or str(uuid.uuid4())
         _check_text({"job_id": job_id, "template_id": template_id, "start_from": start_from})
-        asked = {
+        config, values = _plain("job_config", job_config), _plain("parameters", parameters or {})
+        asked = self._sealing.of_submit(config, values, source) | {
             "template_id": template_id,
-            "job_config": _plain(job_config),
+            "template_version": template_version,
             "start_from": start_from,
             "job_id": job_id,
         }
         repeated = self._repeat_of(tenant, key, hash_of(Kind.SUBMIT, job_id or "", asked))
         if repeated is not None:
             return repeated
-        template = self._template(tenant, template_id)
-        request = self._checked(resolve(template.request if template else None, job_config))
+        template = self._template(tenant, template_id, template_version)
+        request = self._request(template, config, values)
         named = job_id or _job_id_for(template, operation_id(tenant, key))
         _check_job_id(named)
         self._check_start(JobKey(tenant, named), start_from)
         arguments = {
-            "request": request.model_dump(mode="json", exclude_none=True),
+            "request": request.as_json(),
             "template_id": template.template_id if template else None,
             "template_version": template.version if template else None,
             "start_from": start_from,
@@ -123,14 +130,26 @@ class Accept:
         return self._about(tenant, job_id, Kind.SCALE, {"parallelism": parallelism}, idempotency_key, source)
 
     def render(
-        self, *, tenant: str, job_id: str | None, template_id: str | None, job_config: Mapping[str, Any]
+        self,
+        *,
+        tenant: str,
+        job_id: str | None,
+        template_id: str | None,
+        job_config: Mapping[str, Any],
+        parameters: Mapping[str, Any] | None = None,
+        template_version: int | None = None,
     ) -> dict[str, Any]:
         """The manifest that a submit would create, and nothing else. Raises as `submit` does."""
-        template = self._template(tenant, template_id)
-        request = self._checked(resolve(template.request if template else None, job_config))
+        template = self._template(tenant, template_id, template_version)
+        config, values = _plain("job_config", job_config), _plain("parameters", parameters or {})
+        request = self._request(template, config, values)
         named = job_id or _job_id_for(template, "00000000")
         _check_job_id(named)
         return render(self._new_job(JobKey(tenant, named)), request, self._platform, Stamp(1, "dry-run", 1))
+
+    def _request(self, template: Template | None, config: Mapping[str, Any], values: Mapping[str, Any]) -> JobRequest:
+        body = with_profile(resolve(template, config, values), config, self._platform.profiles)
+        return self._checked(parse_resolved(self._sealing.of_request(body, template)))
 
     def _about(
         self,
@@ -256,30 +275,50 @@ class Accept:
                 {"start_from": "must be `last`, or a savepoint's path as a URI: s3://bucket/…, file:///…"}
             )
 
-    def _template(self, tenant: str, template_id: str | None) -> Template | None:
+    def _template(self, tenant: str, template_id: str | None, version: int | None) -> Template | None:
         if template_id is None:
             return None
-        template = self._store.template(tenant, template_id)
-        if template is None:
-            known = ", ".join(known.template_id for known in self._store.templates(tenant)) or "none yet"
-            raise InvalidRequest({"template_id": f"there is no template {template_id!r}; known: {known}"})
-        return template
+        if isinstance(version, bool) or not (version is None or isinstance(version, int)):
+            raise InvalidRequest({"template_version": "must be a whole number"})
+        template = self._store.template(tenant, template_id, version)
+        if template is not None:
+            return template
+        newest = self._store.template(tenant, template_id) if version is not None else None
+        if newest is not None:
+            words = f"template {template_id!r} has no version {version}; its newest is {newest.version}"
+            raise InvalidRequest({"template_version": words})
+        known = ", ".join(known.template_id for known in self._store.templates(tenant)) or "none yet"
+        raise InvalidRequest({"template_id": f"there is no template {template_id!r}; known: {known}"})
 
     def _checked(self, request: JobRequest) -> JobRequest:
-        """What only the installation can check: hosts, namespace and the Flink versions that the live CRD has."""
-        problems: dict[str, str] = {}
-        if isinstance(request.script, str) and not _host_is_allowed(request.script, self._platform.allowed_hosts):
-            allowed = ", ".join(self._platform.allowed_hosts) or "none: set HEADRACE_FLINK_ALLOWED_HOSTS"
-            problems["job_config.script"] = f"its host is not allowed; allowed: {allowed}"
-        if request.namespace not in (None, self._place.namespace):
-            problems["job_config.namespace"] = f"must be {self._place.namespace}, this tenant's own"
-        version = request.flink_version or self._platform.flink_version
-        known = self._known_flink_versions()
-        if known and version not in known:
-            problems["job_config.flink_version"] = f"{version} is not in the cluster's CRD: {', '.join(known)}"
+        """What only the installation can check: hosts, namespace, state, and the Flink versions of the live CRD."""
+        problems = {f"job_config.{field}": words for field, words in self._problems_of(request)}
         if problems:
             raise InvalidRequest(problems)
-        return parse_request(request.model_dump(mode="json", exclude_none=True))
+        return request
+
+    def _problems_of(self, request: JobRequest) -> Iterator[tuple[str, str]]:
+        allowed = ", ".join(self._platform.allowed_hosts) or "none: set HEADRACE_FLINK_ALLOWED_HOSTS"
+        for field, url in _urls_of(request):
+            if not _host_is_allowed(url, self._platform.allowed_hosts):
+                yield field, f"its host is not allowed; allowed: {allowed}"
+        if request.namespace not in (None, self._place.namespace):
+            yield "namespace", f"must be {self._place.namespace}, this tenant's own; got {request.namespace!r}"
+        yield from self._state_problems(request)
+        version = request.flink_version or self._platform.flink_version
+        known = [each for each in self._known_flink_versions() if flink_release(each) >= OLDEST_FLINK]
+        if flink_release(version) < OLDEST_FLINK:
+            yield "flink_version", f"{version} is too old: v1_20 at least, whose options for state are used"
+        elif known and version not in known:
+            yield "flink_version", f"{version} is not in the cluster's CRD: {', '.join(known)}"
+
+    def _state_problems(self, request: JobRequest) -> Iterator[tuple[str, str]]:
+        if request.state is not None:
+            return
+        try:
+            self._platform.state()
+        except ValueError as error:
+            yield "state", f"HEADRACE_FLINK_STATE_LOCATION is {self._platform.state_location}: {error}"
 
     def _known_flink_versions(self) -> Sequence[str]:
         """The CRD's list; empty where Kubernetes cannot be asked now: an accept does not fail for that."""
@@ -287,6 +326,38 @@ class Accept:
             return self._runtime.flink_versions()
         except Unavailable:
             return ()
+
+
+OLDEST_FLINK = (1, 20)
+"""The oldest Flink whose options for checkpoints and high availability are those that we render."""
+
+
+def flink_release(version: str) -> tuple[int, ...]:
+    """v1_20 as (1, 20)."""
+    return tuple(int(part) for part in version.removeprefix("v").split("_"))
+
+
+def with_profile(
+    body: Mapping[str, Any], config: Mapping[str, Any], profiles: Mapping[str, Resources]
+) -> dict[str, Any]:
+    """The body with its profile's resources below its own. A profile that a submit names stands above the template's
+    resources. Raises InvalidRequest."""
+    name = body.get("profile")
+    if name is None:
+        return dict(body)
+    if name not in profiles:
+        known = ", ".join(sorted(profiles)) or "none: set HEADRACE_RESOURCE_PROFILES_FILE"
+        raise InvalidRequest({"job_config.profile": f"there is no profile {name!r}; known: {known}"})
+    own = config.get("resources") if "profile" in config else body.get("resources")
+    base = profiles[name].model_dump(mode="json", exclude_none=True)
+    return {**body, "resources": merged(base, own) if own else base}
+
+
+def _urls_of(request: JobRequest) -> Iterator[tuple[str, str]]:
+    """Every URL that is fetched from a host, with its field."""
+    named = [("script", request.script), ("jar", request.jar)]
+    named += [(f"jar_files.{place}.url", jar.url) for place, jar in enumerate(request.jar_files)]
+    return ((field, url) for field, url in named if isinstance(url, str) and not url.startswith("local:"))
 
 
 def _another_body(key: str, stored: Operation) -> IdempotencyConflict:
@@ -322,7 +393,7 @@ def _host_is_allowed(url: str, allowed: Sequence[str]) -> bool:
     return host in allowed or f"{host}:{parts.port}" in allowed
 
 
-def _plain(job_config: Any) -> Mapping[str, Any]:
-    if not isinstance(job_config, Mapping):
-        raise InvalidRequest({"job_config": "must be an object of overrides"})
-    return dict(job_config)
+def _plain(field: str, given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise InvalidRequest({field: "must be an object"})
+    return dict(given)

@@ -27,14 +27,16 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Phase, Transition
-from headrace.domain.manifest import Platform, Stamp, python_script, render, with_parallelism, with_state
-from headrace.domain.manifest.parts import metadata_labels
+from headrace.domain.manifest import Platform, Stamp, render, with_parallelism, with_state
+from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name
+from headrace.domain.manifest.programs import config_map_data, files_name
 from headrace.domain.operations import DUE, Kind, Operation, State, Step, supersedes
 from headrace.domain.status import observe
-from headrace.domain.templates import ScriptFile, parse_request
+from headrace.domain.templates import JobRequest, parse_request
 from headrace.errors import LostRace, Refused, Unavailable
 from headrace.ports import Change, Clock, Fence, FlinkRuntime, JobManager, Store
 from headrace.services.deadlines import Deadlines
+from headrace.services.sealing import Sealing
 
 STEPS_AT_ONCE = 8
 """An upper bound on the steps of one call; the next wake-up goes on from there."""
@@ -58,8 +60,10 @@ class Execute:
         platform: Platform,
         derive_job: Callable[[Operation, Job | None], Job],
         deadlines: Deadlines,
+        sealing: Sealing,
         grace_seconds: float,
     ) -> None:
+        self._sealing = sealing
         self._store = store
         self._runtime = runtime
         self._job_manager = job_manager
@@ -217,11 +221,17 @@ class Execute:
         if not self._still_wanted(operation):
             self._runtime.delete(job.namespace, job.deployment_name, created.metadata.uid)
             return
-        if isinstance(request.script, ScriptFile):
-            name = python_script.files_name(job, request.script)
-            files = {request.script.name: request.script.content}
-            self._runtime.put_files(created, name, files, metadata_labels(job, {}))
+        self._bring_files_and_secrets(job, request, created)
         self._created(job, operation, manifest, created)
+
+    def _bring_files_and_secrets(self, job: Job, request: JobRequest, created: Deployment) -> None:
+        """What the pods wait for, made after the deployment since that owns it."""
+        labels = metadata_labels(job, {})
+        if request.source_files():
+            self._runtime.put_files(created, files_name(job, request), config_map_data(request), labels)
+        sealed = sealed_of(request)
+        if sealed:
+            self._runtime.put_secret(created, secret_name(job, request), self._sealing.opened(sealed), labels)
 
     def _created(self, job: Job, operation: Operation, manifest: Mapping[str, Any], created: Deployment) -> None:
         uid = created.metadata.uid

@@ -1,6 +1,6 @@
 """A Kafka record that names an operation and its arguments becomes that operation. Knows no Kafka client.
 
-The record is JSON: {"operation": "SUBMIT", "template_id": …, "job_config": {…}, "job_id": …},
+The record is JSON: {"operation": "SUBMIT", "template_id": …, "parameters": {…}, "job_config": {…}, "job_id": …},
 {"operation": "STOP", "job_id": …, "force": false} or {"operation": "SCALE", "job_id": …, "parallelism": 2};
 `idempotency_key` may be set, else the topic's own id, the partition and the offset make one.
 """
@@ -17,7 +17,7 @@ from headrace.errors import InvalidRequest
 from headrace.services.accept import Accept, Accepted
 
 FIELDS: Mapping[Kind, frozenset[str]] = {
-    Kind.SUBMIT: frozenset({"template_id", "job_config", "job_id", "start_from"}),
+    Kind.SUBMIT: frozenset({"template_id", "template_version", "parameters", "job_config", "job_id", "start_from"}),
     Kind.STOP: frozenset({"job_id", "force"}),
     Kind.SCALE: frozenset({"job_id", "parallelism"}),
 }
@@ -67,6 +67,8 @@ class HandleEvent:
                 template_id=_text(event, "template_id"),
                 job_config=event.get("job_config") or {},
                 start_from=_text(event, "start_from"),
+                parameters=event.get("parameters") or {},
+                template_version=event.get("template_version"),
                 idempotency_key=key,
                 source=source,
             )

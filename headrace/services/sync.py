@@ -351,7 +351,7 @@ def _with_result(job: Job, operation: Operation) -> Job:
     """What a successful operation leaves in the job's record: the request that holds from now on."""
     if operation.kind is Kind.SCALE and job.request:
         scaled = with_parallelism(parse_request(job.request), operation.arguments["parallelism"])
-        return replace(job, request=scaled.model_dump(mode="json", exclude_none=True))
+        return replace(job, request=scaled.as_json())
     return job
 
 

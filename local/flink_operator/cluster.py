@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,10 +41,15 @@ NOT_LOCAL = re.compile(r"^(kubernetes\.|high-availability|job\.autoscaler\.)")
 
 @dataclass(frozen=True)
 class Application:
-    """What a cluster runs: the program and its arguments, Flink's settings, where its state is restored from."""
+    """What a cluster runs: the program and its arguments, Flink's settings, where its state is restored from.
+
+    `jar` holds the entry class (None: the class that the jar's manifest names); `jars` are on the class path beside it.
+    """
 
     job_id: str
-    entry_class: str
+    jar: Path
+    jars: Sequence[Path]
+    entry_class: str | None
     arguments: Sequence[str]
     configuration: Mapping[str, str]
     env: Mapping[str, str]
@@ -62,7 +68,7 @@ class Cluster:
         self.rest = Rest(self.rest_port)
         self._rpc_port = free_port()
         self._folder = folder
-        self._home = _home(folder)
+        self._home = _home(folder, [application.jar, *application.jars])
         self.job_manager = self._job_manager()
         self.task_managers: list[LocalProcess] = []
         self.was_seen = False
@@ -107,7 +113,8 @@ class Cluster:
             *self._java("jobmanager", JOB_MANAGER_HEAP),
             "org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint",
             *("--configDir", str(self._folder / "conf"), "--job-id", application.job_id),
-            *("--job-classname", application.entry_class, *restore),
+            *(("--job-classname", application.entry_class) if application.entry_class else ()),
+            *restore,
             *application.arguments,
         ]
         return self._process("jobmanager", argv)
@@ -208,16 +215,15 @@ def _stop_together(processes: Sequence[LocalProcess]) -> None:
         process.stop()
 
 
-def _home(folder: Path) -> Path:
-    """A FLINK_HOME of links, so that nothing in the installed package changes."""
+def _home(folder: Path, jars: Sequence[Path]) -> Path:
+    """A FLINK_HOME of links, so that nothing in the installed package changes; the program's jars are in its usrlib,
+    where the standalone entrypoint looks for them."""
     home = folder / "home"
-    (home / "usrlib").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "usrlib").mkdir(parents=True)
     for part in ("bin", "lib", "opt", "plugins"):
-        link = home / part
-        if not link.is_symlink():
-            link.symlink_to(PYFLINK / part)
-    jar = next((PYFLINK / "opt").glob("flink-python-*.jar"))
-    if not (home / "usrlib" / jar.name).is_symlink():
+        (home / part).symlink_to(PYFLINK / part)
+    for jar in dict.fromkeys(jars):
         (home / "usrlib" / jar.name).symlink_to(jar)
     return home
 

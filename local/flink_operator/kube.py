@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 from collections.abc import Mapping
@@ -65,10 +66,14 @@ class Kube:
         """Replaces the finalizers of a FlinkDeployment that may be gone by now."""
         self._merge(self._deployment(name), {"metadata": {"finalizers": finalizers}})
 
-    def config_map(self, name: str) -> Mapping[str, str] | None:
-        """A ConfigMap's data, or None."""
-        found = self._send("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{name}", absent=True)
-        return (found.get("data") or {}) if found is not None else None
+    def data_of(self, kind: str, name: str) -> Mapping[str, bytes] | None:
+        """A ConfigMap's or Secret's data, or None."""
+        found = self._send("GET", f"/api/v1/namespaces/{self.namespace}/{kind}/{name}", absent=True)
+        if found is None:
+            return None
+        plain = {key: text.encode() for key, text in (found.get("data") or {}).items()}
+        coded = {key: base64.b64decode(text) for key, text in (found.get("binaryData") or {}).items()}
+        return {**plain, **coded} if kind == "configmaps" else {k: base64.b64decode(text) for k, text in plain.items()}
 
     def put_core(self, kind: str, body: Resource, status: Mapping[str, Any] | None = None) -> None:
         """Makes a pod or a service, or brings its metadata and status to this."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ MERGE_BY_NAME = "kubernetes.operator.pod-template.merge-arrays-by-name"
 
 @dataclass(frozen=True)
 class Container:
-    """One container of a pod, its paths mapped to this machine."""
+    """One container of a pod, its paths mapped to this machine. `references` are variables whose values stand in a
+    Secret: name -> (Secret, key, optional); `env_from` whole Secrets and ConfigMaps as they are in the pod template."""
 
     name: str
     command: Sequence[str]
     env: Mapping[str, str]
     paths: Mapping[str, str]
+    references: Mapping[str, tuple[str, str, bool]] = field(default_factory=dict)
+    env_from: Sequence[Mapping[str, Any]] = ()
 
     def mapped(self, text: str) -> str:
         """The text with the longest path of the pod that begins a word of it replaced."""
@@ -37,12 +40,23 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """A volume that is filled from a ConfigMap or Secret before the pod starts; `items` are its keys' paths."""
+
+    kind: str
+    name: str
+    folder: Path
+    items: Mapping[str, str]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
 class PodView:
-    """What the JobManager's pod would hold. `config_maps` are the volumes that have to be filled before it starts."""
+    """What the JobManager's pod would hold."""
 
     main: Container
     init: Sequence[Container]
-    config_maps: Mapping[str, Path]
+    filled: Sequence[Filled]
 
 
 def image_paths() -> dict[str, str]:
@@ -50,19 +64,25 @@ def image_paths() -> dict[str, str]:
     jar = next((PYFLINK / "opt").glob("flink-python-*.jar"))
     return {
         "/opt/headrace/entrypoint.py": str(CHECKOUT / "flink_app" / "entrypoint.py"),
+        "/opt/headrace/sql_runner.py": str(CHECKOUT / "flink_app" / "sql_runner.py"),
         "/opt/flink/opt/flink-python.jar": str(jar),
+        "/opt/flink/opt": str(PYFLINK / "opt"),
+        "/opt/flink/lib": str(PYFLINK / "lib"),
     }
 
 
 def pod_view(spec: Mapping[str, Any], folder: Path) -> PodView:
-    """The JobManager's pod of a FlinkDeployment's spec, with its volumes below `folder`."""
+    """The JobManager's pod of a FlinkDeployment's spec, with its volumes below `folder`.
+
+    TaskManagers run in the same folders: their init containers would fetch the same jars to the same place.
+    """
     pod = merged_pod_spec(spec)
-    volumes, config_maps = _volumes(pod, folder)
-    main = next((c for c in pod.get("containers") or [] if c["name"] == MAIN_CONTAINER), {})
+    volumes, filled = _volumes(pod, folder)
+    main: Mapping[str, Any] = next((c for c in pod.get("containers") or [] if c["name"] == MAIN_CONTAINER), {})
     return PodView(
         main=_container(MAIN_CONTAINER, main, volumes, folder),
         init=[_container(c["name"], c, volumes, folder) for c in pod.get("initContainers") or []],
-        config_maps=config_maps,
+        filled=filled,
     )
 
 
@@ -96,9 +116,9 @@ def _in_place(one: Any, other: Any, by_name: bool) -> Any:
     return _merged(one, other, by_name) if isinstance(one, Mapping) else one
 
 
-def _volumes(pod: Mapping[str, Any], folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def _volumes(pod: Mapping[str, Any], folder: Path) -> tuple[dict[str, Path], list[Filled]]:
     volumes: dict[str, Path] = {}
-    config_maps: dict[str, Path] = {}
+    filled: list[Filled] = []
     for volume in pod.get("volumes") or []:
         name = volume["name"]
         volumes[name] = folder / "volumes" / name
@@ -106,23 +126,35 @@ def _volumes(pod: Mapping[str, Any], folder: Path) -> tuple[dict[str, Path], dic
             volumes[name] = Path(volume["hostPath"]["path"])
         elif "persistentVolumeClaim" in volume:
             volumes[name] = folder.parent / "claims" / volume["persistentVolumeClaim"]["claimName"]
-        elif "configMap" in volume:
-            config_maps[volume["configMap"]["name"]] = volumes[name]
+        elif "configMap" in volume or "secret" in volume:
+            filled.append(_filled(volume, volumes[name]))
         volumes[name].mkdir(parents=True, exist_ok=True)
-    return volumes, config_maps
+    return volumes, filled
+
+
+def _filled(volume: Mapping[str, Any], folder: Path) -> Filled:
+    kind = "configmaps" if "configMap" in volume else "secrets"
+    source = volume.get("configMap") or volume["secret"]
+    items = {item["key"]: item["path"] for item in source.get("items") or []}
+    name = source.get("name") or source.get("secretName")
+    return Filled(kind, name, folder, items, bool(source.get("optional")))
 
 
 def _container(name: str, part: Mapping[str, Any], volumes: Mapping[str, Path], folder: Path) -> Container:
     mounts = {
-        mount["mountPath"].rstrip("/"): str(volumes[mount["name"]])
+        mount["mountPath"].rstrip("/"): str(volumes[mount["name"]] / mount.get("subPath", ""))
         for mount in part.get("volumeMounts") or []
         if mount["name"] in volumes
     }
     paths = {**image_paths(), **mounts, "/dev/termination-log": str(folder / f"termination-{name}")}
     bare = Container(name, (), {}, paths)
-    env = {e["name"]: bare.mapped(str(e.get("value", ""))) for e in part.get("env") or []}
+    listed = part.get("env") or []
+    env = {each["name"]: bare.mapped(str(each.get("value", ""))) for each in listed if "valueFrom" not in each}
+    keys = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in listed if "valueFrom" in each}
+    references = {name: (key["name"], key["key"], bool(key.get("optional"))) for name, key in keys.items()}
     words = [*(part.get("command") or []), *(part.get("args") or [])]
-    return Container(name, [program(bare.mapped(word)) for word in words], env, paths)
+    command = [program(bare.mapped(word)) for word in words]
+    return Container(name, command, env, paths, references, part.get("envFrom") or [])
 
 
 def program(word: str) -> str:

@@ -42,6 +42,16 @@ def show_init_failure(kube: Kube, deployment: dict[str, Any], container: str, me
     kube.put_core("pods", _pod(manager, name, "jobmanager", image, {}, None), status)
 
 
+def show_waiting(kube: Kube, deployment: dict[str, Any], container: str, reason: str, message: str) -> None:
+    """The JobManager's pod while its container cannot be started. Raises KubeError."""
+    name, image = deployment["metadata"]["name"], deployment["spec"].get("image", "flink")
+    manager = f"{name}-{zlib.crc32(deployment['metadata']['uid'].encode()):08x}-0"
+    state = {"name": container, "ready": False, "restartCount": 0, "image": image, "imageID": ""}
+    waiting = {**state, "state": {"waiting": {"reason": reason, "message": message}}}
+    status = {"phase": "Pending", "containerStatuses": [waiting]}
+    kube.put_core("pods", _pod(manager, name, "jobmanager", image, {}, None), status)
+
+
 def hide(kube: Kube, name: str) -> None:
     """Removes the pods and the service. Raises KubeError."""
     for pod in kube.pod_names(name):

@@ -19,6 +19,7 @@ from loguru import logger
 
 from local.flink_operator import pods, statuses
 from local.flink_operator.cluster import Application, Cluster, latest_checkpoint
+from local.flink_operator.environment import NotThere, fill, variables
 from local.flink_operator.kube import Kube, KubeError
 from local.flink_operator.mapping import PodView, pod_view, program
 from local.flink_operator.rest import SavepointFailed, effective_state
@@ -30,6 +31,7 @@ RETRY_SAVEPOINT_SECONDS = 15.0
 RETRY_INIT_SECONDS = 10.0
 INIT_TIMEOUT_SECONDS = 120.0
 UNREACHABLE_AFTER_SECONDS = 10.0
+USRLIB = "/opt/flink/usrlib"
 LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
 IGNORED_KEYS = ("upgradeMode", "allowNonRestoredState", "initialSavepointPath", "savepointTriggerNonce")
 
@@ -151,24 +153,30 @@ class Reconciler(threading.Thread):
             return
         spec = statuses.reconciled_spec(self._status) or live["spec"]
         view = pod_view(spec, self._folder)
-        if not self._fill_config_maps(view) or not self._init_containers_done(live, view):
+        if not all([fill(volume, self._kube.data_of) for volume in view.filled]):  # noqa: C419 - each is filled
             return
-        application = self._application(spec, view)
+        if not self._init_containers_done(live, view):
+            return
+        try:
+            env = variables(view.main, self._kube.data_of)
+        except NotThere as error:
+            self._cannot_configure(live, view.main.name, str(error))
+            return
+        application = self._application(spec, view, env)
         cluster = Cluster(self.deployment_name, self._folder, application)
         cluster.start()
         self._cluster = cluster
         pods.show(self._kube, live, cluster)
         logger.info("{}: started, restoring from {}", self.deployment_name, application.restore)
 
-    def _fill_config_maps(self, view: PodView) -> bool:
-        """Whether every ConfigMap is there; until then the pod waits, as a kubelet does."""
-        for name, folder in view.config_maps.items():
-            data = self._kube.config_map(name)
-            if data is None:
-                return False
-            for file, content in data.items():
-                (folder / file).write_text(content)
-        return True
+    def _cannot_configure(self, live: dict[str, Any], container: str, said: str) -> None:
+        """A Secret that is not there keeps the container from starting; the kubelet looks again now and then."""
+        self._not_before = time.monotonic() + RETRY_INIT_SECONDS
+        pods.show_waiting(self._kube, live, container, "CreateContainerConfigError", said)
+        kind, message = f"{EXCEPTIONS}.DeploymentFailedException", f"[{container}] {said}"
+        failed = statuses.error(kind, message, reason="CreateContainerConfigError")
+        status = {**self._status, "jobManagerDeploymentStatus": "ERROR"}
+        self._write(live, statuses.with_error(statuses.with_job(status, "RECONCILING"), failed))
 
     def _init_containers_done(self, live: dict[str, Any], view: PodView) -> bool:
         for container in view.init:
@@ -179,7 +187,7 @@ class Reconciler(threading.Thread):
             with log.open("ab") as output:
                 done = subprocess.run(
                     container.command,
-                    env=dict(container.env),
+                    env=variables(container, self._kube.data_of),
                     stdout=output,
                     stderr=output,
                     stdin=subprocess.DEVNULL,
@@ -199,17 +207,19 @@ class Reconciler(threading.Thread):
         status = {**self._status, "jobManagerDeploymentStatus": "ERROR"}
         self._write(live, statuses.with_error(statuses.with_job(status, "RECONCILING"), failed))
 
-    def _application(self, spec: dict[str, Any], view: PodView) -> Application:
+    def _application(self, spec: dict[str, Any], view: PodView, env: dict[str, str]) -> Application:
         job, main = spec["job"], view.main
         configuration = {k: main.mapped(str(v)) for k, v in (spec.get("flinkConfiguration") or {}).items()}
         job_id = self._status["jobStatus"]["jobId"]
         checkpoints = configuration.get("execution.checkpointing.dir", "")
         return Application(
             job_id=job_id,
-            entry_class=job["entryClass"],
+            jar=Path(main.mapped(job["jarURI"]).removeprefix("local://")),
+            jars=sorted(Path(main.paths.get(USRLIB, "/nowhere")).glob("*.jar")),
+            entry_class=job.get("entryClass"),
             arguments=[program(main.mapped(argument)) for argument in job.get("args") or []],
             configuration=configuration,
-            env=main.env,
+            env=env,
             parallelism=parallelism(spec),
             task_managers=task_managers(spec),
             restore=latest_checkpoint(checkpoints, job_id) or self._restore_from or self._restored_path(),

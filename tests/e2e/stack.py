@@ -87,7 +87,7 @@ class RunningStack:
 
     def submit(self, job_id: str, **config: Any) -> Any:
         script = ROOT / "examples" / "counting_job.py"
-        inlined = {"name": script.name, "content": script.read_text(), "sha256": "0" * 64}
+        inlined = {"name": script.name, "content": script.read_text()}
         settings = {"python.execution-mode": "thread", "execution.checkpointing.interval": "3s"}
         body = {"job_id": job_id, "job_config": {"script": inlined, "flink_configuration": settings, **config}}
         answer = self.call("POST", "/jobs/submit", body)

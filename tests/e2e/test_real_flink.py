@@ -91,12 +91,12 @@ def test_run_two_goes_on_from_the_savepoint(stack: RunningStack) -> None:
 def _config() -> dict[str, object]:
     script = Path(__file__).parent.parent.parent / "examples" / "counting_job.py"
     settings = {"python.execution-mode": "thread", "execution.checkpointing.interval": "3s"}
-    inlined = {"name": script.name, "content": script.read_text(), "sha256": "0" * 64}
+    inlined = {"name": script.name, "content": script.read_text()}
     return {"script": inlined, "flink_configuration": settings}
 
 
 def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack) -> None:
-    script = {"name": "broken.py", "content": "def x(:\n", "sha256": "0" * 64}
+    script = {"name": "broken.py", "content": "def x(:\n"}
     operation = stack.submit("broken", script=script)
     ended = stack.await_operation(operation["id"])
     assert ended["state"] == "FAILED"
@@ -161,7 +161,7 @@ def _failing_after(count: int) -> dict[str, str]:
     content = script.read_text()
     assert line in content
     failing = f"{line}        if count > {count}:\n            raise RuntimeError('a poisonous record')\n"
-    return {"name": script.name, "content": content.replace(line, failing), "sha256": "0" * 64}
+    return {"name": script.name, "content": content.replace(line, failing)}
 
 
 def _checkpoints(interval: str) -> dict[str, str]:

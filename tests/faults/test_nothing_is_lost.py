@@ -25,7 +25,7 @@ from tests.faults.conftest import TOKEN
 
 pytestmark = pytest.mark.timeout(900)
 
-SCRIPT = {"name": "job.py", "content": "print(1)\n", "sha256": "0" * 64}
+SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 BY_HTTP, BY_CELERY = 850, 150
 

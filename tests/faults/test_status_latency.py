@@ -15,7 +15,7 @@ from tests.faults.conftest import TOKEN
 pytestmark = pytest.mark.timeout(300)
 
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
-SCRIPT = {"name": "job.py", "content": "print(1)\n", "sha256": "0" * 64}
+SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 COUNT = 50
 
 

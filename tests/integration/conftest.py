@@ -27,7 +27,7 @@ from local.process import Command, LocalProcess
 from tests import servers, workers
 from tests.contract.kubernetes import Cluster, cluster
 
-SCRIPT = {"name": "job.py", "content": "print(1)\n", "sha256": "0" * 64}
+SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 HERE = Source(via="http")
 PERIODS = {
     "HEADRACE_SYNC_PERIOD_SECONDS": "1",

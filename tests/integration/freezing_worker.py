@@ -39,6 +39,7 @@ def main(job_id: str) -> None:
         runtime=FreezesBeforeItsCreate(real.runtime),  # type: ignore[arg-type]
         job_manager=real.job_manager,
         clock=real.clock,
+        sealer=None,
     )
     try:
         services.execute.oldest_open_operation(JobKey(loaded.tenant, job_id))

@@ -25,7 +25,7 @@ from tests import servers
 pytestmark = pytest.mark.timeout(240)
 
 TOPIC, LETTERS = "headrace.operations", "headrace.operations.dead-letters"
-SCRIPT = {"name": "job.py", "content": "print(1)\n", "sha256": "0" * 64}
+SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 POISON = b'{"operation": "EXPLODE"}'
 BOUND_SECONDS = 10.0
 
@@ -72,6 +72,7 @@ class Consuming:
             runtime=InMemoryRuntime(),
             job_manager=InMemoryJobManager(),
             clock=FixedClock(),
+            sealer=None,
         )
 
     def loop(self, consumer: RecordConsumer) -> Loop:

@@ -47,7 +47,11 @@ def serving(answers: dict[str, Any]) -> Iterator[int]:
 
 
 def job_manager(folder: Path, **settings: Any) -> JobManager:
-    settings = {"mongodb_timeout_seconds": 1, "kubernetes_timeout_seconds": 2, "flink_rest_timeout_seconds": 2} | settings
+    settings = {
+        "mongodb_timeout_seconds": 1,
+        "kubernetes_timeout_seconds": 2,
+        "flink_rest_timeout_seconds": 2,
+    } | settings
     return bootstrap.services(Settings(**settings)).job_manager
 
 

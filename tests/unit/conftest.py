@@ -12,9 +12,16 @@ from headrace.bootstrap import Services, wired
 from headrace.domain.jobs import Job, JobKey
 from headrace.domain.operations import Operation, Source
 from headrace.settings import Settings
-from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
+from headrace.testing import (
+    FixedClock,
+    InMemoryJobManager,
+    InMemoryQueue,
+    InMemoryRuntime,
+    InMemoryStore,
+    ReversingSealer,
+)
 
-SCRIPT = {"name": "job.py", "content": "print(1)\n", "sha256": "a" * 64}
+SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 HTTP = Source(via="http")
 UPGRADE_FAILURE = "org.apache.flink.kubernetes.operator.exception.UpgradeFailureException"
 
@@ -124,5 +131,13 @@ def world() -> World:
     store, runtime, queue = InMemoryStore(), InMemoryRuntime(), InMemoryQueue()
     job_manager, clock = InMemoryJobManager(), FixedClock()
     settings = Settings(flink_allowed_hosts="files.example.com", _env_file=None)
-    services = wired(settings, store=store, queue=queue, runtime=runtime, job_manager=job_manager, clock=clock)
+    services = wired(
+        settings,
+        store=store,
+        queue=queue,
+        runtime=runtime,
+        job_manager=job_manager,
+        clock=clock,
+        sealer=ReversingSealer(),
+    )
     return World(services, store, runtime, queue, job_manager, clock)

@@ -272,5 +272,7 @@ def _world() -> tuple[World, RecordedRuntime]:
     store, runtime, queue = InMemoryStore(), RecordedRuntime(), InMemoryQueue()
     job_manager, clock = InMemoryJobManager(), FixedClock()
     settings = Settings(flink_allowed_hosts="files.example.com", _env_file=None)
-    services = wired(settings, store=store, queue=queue, runtime=runtime, job_manager=job_manager, clock=clock)
+    services = wired(
+        settings, store=store, queue=queue, runtime=runtime, job_manager=job_manager, clock=clock, sealer=None
+    )
     return World(services, store, runtime, queue, job_manager, clock), runtime

@@ -72,6 +72,7 @@ def mortal_world() -> tuple[World, Life]:
         runtime=Mortal(runtime, life),  # type: ignore[arg-type]
         job_manager=job_manager,
         clock=clock,
+        sealer=None,
     )
     return World(services, store, runtime, queue, job_manager, clock), life
 

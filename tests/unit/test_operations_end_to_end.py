@@ -26,7 +26,9 @@ def test_a_submitted_job_runs(world: World) -> None:
     assert world.job().phase is Phase.RUNNING
     assert world.job().flink_job_id == "f" * 32
     assert world.job().run == 1
-    assert world.runtime.files["orders-files-aaaaaaaa"]["owner"] == world.job().deployment_uid
+    [files] = world.runtime.files.values()
+    assert files["owner"] == world.job().deployment_uid
+    assert files["files"] == {"job.py": "print(1)\n"}
 
 
 def test_the_same_key_and_body_is_the_same_operation(world: World) -> None:
@@ -69,7 +71,11 @@ def test_accepts_at_once_get_sequences_of_their_own(world: World) -> None:
             "job_config.flink_configuration",
             "may not be set",
         ),
-        ({"resources": {"task_manager": {"memory": "2048"}}}, "job_config.resources.task_manager.memory", "pattern"),
+        (
+            {"resources": {"task_manager": {"memory": "2048"}}},
+            "job_config.resources.task_manager.memory",
+            "2048m or 2Gi; got",
+        ),
     ],
 )
 def test_a_wrong_value_names_its_field_and_leaves_nothing(world: World, config: dict, field: str, words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -164,9 +165,20 @@ class OperatorRuntime:
 
     def put_files(self, deployment: Deployment, name: str, files: Mapping[str, str], labels: Mapping[str, str]) -> None:
         """See ports.FlinkRuntime."""
+        self._put_owned("ConfigMap", deployment, name, labels, {"data": dict(files)})
+
+    def put_secret(
+        self, deployment: Deployment, name: str, values: Mapping[str, str], labels: Mapping[str, str]
+    ) -> None:
+        """See ports.FlinkRuntime."""
+        self._put_owned("Secret", deployment, name, labels, {"type": "Opaque", "data": _base64(values)})
+
+    def _put_owned(
+        self, kind: str, deployment: Deployment, name: str, labels: Mapping[str, str], content: Mapping[str, Any]
+    ) -> None:
         namespace = deployment.metadata.namespace
-        body = _config_map(deployment, name, files, labels)
-        path, doing = f"/api/v1/namespaces/{namespace}/configmaps", f"writing ConfigMap {namespace}/{name}"
+        body = {"apiVersion": "v1", "kind": kind, "metadata": _owned(deployment, name, labels), **content}
+        path, doing = f"/api/v1/namespaces/{namespace}/{kind.lower()}s", f"writing {kind} {namespace}/{name}"
         answer = self._requests.send("POST", path, doing=doing, query=WRITE, body=body)
         if answer.status == 409:
             answer = self._requests.send("PUT", f"{path}/{name}", doing=doing, query=WRITE, body=body)
@@ -285,9 +297,8 @@ def _watch_event(line: bytes, doing: str) -> WatchEvent:
     return WatchEvent(event.type, _deployment.decode(event.object))
 
 
-def _config_map(
-    deployment: Deployment, name: str, files: Mapping[str, str], labels: Mapping[str, str]
-) -> dict[str, Any]:
+def _owned(deployment: Deployment, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of what goes when its deployment goes."""
     owner = {
         "apiVersion": "flink.apache.org/v1beta1",
         "kind": "FlinkDeployment",
@@ -296,13 +307,16 @@ def _config_map(
         "controller": False,
         "blockOwnerDeletion": False,
     }
-    metadata = {
+    return {
         "name": name,
         "namespace": deployment.metadata.namespace,
         "labels": dict(labels),
         "ownerReferences": [owner],
     }
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(files)}
+
+
+def _base64(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: base64.b64encode(value.encode()).decode() for name, value in values.items()}
 
 
 def _enum(definition: Mapping[str, Any]) -> Sequence[str]:

@@ -26,7 +26,7 @@ from headrace.adapters.mongo import migrations
 from headrace.adapters.mongo.documents import from_document, to_document
 from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
 from headrace.domain.operations import Operation
-from headrace.domain.templates import JobRequest, Template
+from headrace.domain.templates import Template
 from headrace.errors import ConfigurationError, LostRace, Refused, Unavailable
 from headrace.ports import Inserted, JobFilter, Lease
 
@@ -244,14 +244,15 @@ class MongoStore:
         """See ports.Store."""
         while True:
             newest = self.template(tenant, template.template_id)
-            if newest is not None and newest.request == template.request:
+            if newest is not None and newest.is_like(template):
                 return newest
             stored = template.model_copy(update={"version": newest.version + 1 if newest else 1})
             document = {
                 "tenant": tenant,
                 "template_id": stored.template_id,
                 "version": stored.version,
-                "request": stored.request.model_dump(mode="json", exclude_none=True),
+                "parameters": {name: p.model_dump(mode="json") for name, p in stored.parameters.items()},
+                "request": stored.body,
             }
             try:
                 with self._translated("storing a template"):
@@ -283,7 +284,8 @@ class MongoStore:
             Template(
                 template_id=document["template_id"],
                 version=document["version"],
-                request=JobRequest.model_validate(document["request"]),
+                parameters=document.get("parameters") or {},
+                body=document["request"],
             )
             for document in documents
         ]

@@ -5,18 +5,26 @@ Shared parts are here and in `parts`; each job type has a module of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.domain import deployments as wire
 from headrace.domain.jobs import Job
-from headrace.domain.manifest import python_script
-from headrace.domain.manifest.parts import Platform, configuration, extending, labels_of, metadata_labels, state_pod
-from headrace.domain.templates import JobRequest
+from headrace.domain.manifest import jar, python_script, sql
+from headrace.domain.manifest.parts import Platform, configuration, extending, metadata_labels, shared_pod
+from headrace.domain.manifest.programs import Program, job_manager_pod, task_manager_pod
+from headrace.domain.templates import JobRequest, JobType
 
 __all__ = ["Platform", "Stamp", "render", "with_parallelism", "with_state"]
 
 Manifest = dict[str, Any]
+
+PROGRAMS: Mapping[JobType, Callable[[JobRequest], Program]] = {
+    JobType.PYTHON_SCRIPT: python_script.program,
+    JobType.JAR: jar.program,
+    JobType.SQL: sql.program,
+}
 
 
 @dataclass(frozen=True)
@@ -34,11 +42,14 @@ def render(job: Job, request: JobRequest, platform: Platform, stamp: Stamp) -> M
     Follows the operator's v1beta1 CRD; `flinkConfiguration` is flat text (1.12 and older take nothing else), and
     either `job.parallelism` or `taskManager.replicas` is set, never both (the operator ignores the first then).
     """
-    program = python_script.program(job, request, platform)
+    program = PROGRAMS[request.type](request)
     resources = request.resources
-    shared = state_pod(job, request, platform)
+    shared = shared_pod(job, request, platform)
+    own = job_manager_pod(job, request, platform, program), task_manager_pod(request, platform)
+    pods = [{"podTemplate": extending(shared, pod)} if pod["volumes"] else {} for pod in own]
     spec: Manifest = {
         "image": request.image or platform.image,
+        **({"imagePullPolicy": request.pod.image_pull_policy} if request.pod.image_pull_policy else {}),
         "flinkVersion": request.flink_version or platform.flink_version,
         "mode": "native",
         "serviceAccount": request.service_account or platform.service_account,
@@ -47,10 +58,11 @@ def render(job: Job, request: JobRequest, platform: Platform, stamp: Stamp) -> M
         "jobManager": {
             "replicas": 1,
             "resource": {"memory": resources.job_manager.memory, "cpu": resources.job_manager.cpu},
-            "podTemplate": extending(shared, program.pod),
+            **pods[0],
         },
         "taskManager": {
             "resource": {"memory": resources.task_manager.memory, "cpu": resources.task_manager.cpu},
+            **pods[1],
         },
         "job": {**program.job, "state": "running", "upgradeMode": "savepoint"},
     }
@@ -66,7 +78,7 @@ def render(job: Job, request: JobRequest, platform: Platform, stamp: Stamp) -> M
         "metadata": {
             "name": job.deployment_name,
             "namespace": job.namespace,
-            "labels": metadata_labels(job, labels_of(request)),
+            "labels": metadata_labels(job, request.labels),
             "annotations": annotations_of(job, stamp),
         },
         "spec": spec,

@@ -1,17 +1,20 @@
-"""Parts of a manifest that every job type shares: configuration, labels, the state volume. Pure."""
+"""Parts of a manifest that every job type shares: configuration, labels, env, the state volume. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from headrace.domain import deployments as wire
+from headrace.domain.environment import Sealed, SecretReference
 from headrace.domain.jobs import Job
-from headrace.domain.templates import JobRequest
+from headrace.domain.templates import JobRequest, Resources, StateLocation, StateVolume
 
 MAIN_CONTAINER = "flink-main-container"
 """The container that the operator fills in; env and mounts given under this name reach it (`spec.env` is none)."""
@@ -27,6 +30,7 @@ class Platform:
     """What the installation gives every job: from settings, made in bootstrap.
 
     `state_location` is a URI; `state_volume` is `hostPath:/dir`, `pvc:claim` or empty, mounted at that URI's path.
+    `profiles` are resources by the name that a template may give.
     """
 
     image: str
@@ -36,11 +40,29 @@ class Platform:
     service_account: str
     allowed_hosts: tuple[str, ...]
     max_artifact_bytes: int
+    profiles: Mapping[str, Resources] = field(default_factory=dict)
+
+    def state(self) -> StateLocation:
+        """The installation's own location of state. Raises ValueError where pods would not share it."""
+        kind, _, name = self.state_volume.partition(":")
+        volumes = {
+            "hostPath": lambda: StateVolume(host_path=name),
+            "pvc": lambda: StateVolume(persistent_volume_claim=name),
+        }
+        try:
+            return StateLocation(location=self.state_location, volume=volumes[kind]() if kind in volumes else None)
+        except ValidationError as error:
+            raise ValueError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
 
 
-def job_location(job: Job, platform: Platform, what: str) -> str:
+def state_of(request: JobRequest, platform: Platform) -> StateLocation:
+    """Where a job's state goes: its own location, else the installation's."""
+    return request.state or platform.state()
+
+
+def job_location(job: Job, state: StateLocation, what: str) -> str:
     """Where a job keeps `what`: one folder a job below the state location, the same in every run."""
-    return f"{platform.state_location.rstrip('/')}/{job.tenant}/{job.deployment_name}/{what}"
+    return f"{state.location.rstrip('/')}/{job.tenant}/{job.deployment_name}/{what}"
 
 
 def configuration(job: Job, request: JobRequest, platform: Platform) -> dict[str, str]:
@@ -49,22 +71,18 @@ def configuration(job: Job, request: JobRequest, platform: Platform) -> dict[str
     Retained checkpoints and high availability are always on: a STOP of a job that cannot take a savepoint lives on
     them. Five are retained so that a path read just before a suspend is still there after it.
     """
+    state = state_of(request, platform)
     return {
         "execution.checkpointing.interval": "10s",
         "execution.checkpointing.num-retained": "5",
         **request.flink_configuration,
-        "execution.checkpointing.dir": job_location(job, platform, "checkpoints"),
-        "execution.checkpointing.savepoint-dir": job_location(job, platform, "savepoints"),
+        "execution.checkpointing.dir": job_location(job, state, "checkpoints"),
+        "execution.checkpointing.savepoint-dir": job_location(job, state, "savepoints"),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "high-availability.type": "kubernetes",
-        "high-availability.storageDir": job_location(job, platform, "ha"),
+        "high-availability.storageDir": job_location(job, state, "ha"),
         "taskmanager.numberOfTaskSlots": str(request.resources.task_manager.slots),
     }
-
-
-def labels_of(request: JobRequest) -> dict[str, str]:
-    """The user's own labels."""
-    return dict(request.labels)
 
 
 def label_value(text: str) -> str:
@@ -85,54 +103,79 @@ def metadata_labels(job: Job, own: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def output_location(job: Job, platform: Platform) -> str:
+def output_location(job: Job, request: JobRequest, platform: Platform) -> str:
     """Where a job may write what it makes: given to it as HEADRACE_OUTPUT."""
-    return f"{platform.state_location.rstrip('/')}/output/{job.job_id}"
+    return f"{state_of(request, platform).location.rstrip('/')}/output/{job.job_id}"
 
 
-def state_pod(job: Job, request: JobRequest, platform: Platform) -> dict[str, Any]:
-    """The pod template of JobManager and TaskManagers: env, labels and the shared state volume."""
-    env = {**request.env, "HEADRACE_OUTPUT": output_location(job, platform), "HEADRACE_JOB_ID": job.job_id}
-    container: dict[str, Any] = {
-        "name": MAIN_CONTAINER,
-        "env": [{"name": name, "value": value} for name, value in sorted(env.items())],
-    }
-    spec: dict[str, Any] = {"containers": [container]}
-    volume = state_volume(platform)
-    if volume:
-        container["volumeMounts"] = [{"name": STATE_VOLUME, "mountPath": urlsplit(platform.state_location).path}]
-        spec["volumes"] = [volume]
+def shared_pod(job: Job, request: JobRequest, platform: Platform) -> dict[str, Any]:
+    """The pod template of JobManager and TaskManagers: env, labels, the state volume, and the template's pod fields."""
+    container: dict[str, Any] = {"name": MAIN_CONTAINER, "env": _env(job, request, platform)}
+    if request.env_from:
+        container["envFrom"] = [source.resource() for source in request.env_from]
+    spec: dict[str, Any] = {"containers": [container], **request.pod.pod_spec()}
+    mounts = [volume.mount() for volume in request.pod.volumes]
+    volumes = [volume.volume() for volume in request.pod.volumes]
+    state = state_of(request, platform)
+    if state.volume is not None:
+        mounts.insert(0, {"name": STATE_VOLUME, "mountPath": urlsplit(state.location).path.rstrip("/")})
+        volumes.insert(0, {"name": STATE_VOLUME, **_source(state.volume)})
         spec["securityContext"] = {"fsGroup": FLINK_USER_ID}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"labels": metadata_labels(job, request.labels)},
-        "spec": spec,
-    }
+    if volumes:
+        container["volumeMounts"], spec["volumes"] = mounts, volumes
+    metadata: dict[str, Any] = {"labels": metadata_labels(job, request.labels)}
+    if request.pod.annotations:
+        metadata["annotations"] = dict(request.pod.annotations)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def state_volume(platform: Platform) -> dict[str, Any] | None:
-    """The volume that the setting names, or None for object storage."""
-    kind, _, name = platform.state_volume.partition(":")
-    if kind == "hostPath":
-        return {"name": STATE_VOLUME, "hostPath": {"path": name, "type": "DirectoryOrCreate"}}
-    if kind == "pvc":
-        return {"name": STATE_VOLUME, "persistentVolumeClaim": {"claimName": name}}
-    return None
+def _env(job: Job, request: JobRequest, platform: Platform) -> list[dict[str, Any]]:
+    own = {"HEADRACE_OUTPUT": output_location(job, request, platform), "HEADRACE_JOB_ID": job.job_id}
+    return [_variable(job, request, name, value) for name, value in sorted({**request.env, **own}.items())]
+
+
+def _variable(job: Job, request: JobRequest, name: str, value: str | SecretReference | Sealed) -> dict[str, Any]:
+    if isinstance(value, Sealed):
+        reference = {"name": secret_name(job, request), "key": name}
+        return {"name": name, "valueFrom": {"secretKeyRef": reference}}
+    return (
+        {"name": name, "valueFrom": value.resource()}
+        if isinstance(value, SecretReference)
+        else {
+            "name": name,
+            "value": value,
+        }
+    )
+
+
+def sealed_of(request: JobRequest) -> dict[str, str]:
+    """The sealed variables of a request: their names and what is stored of them."""
+    return {name: value.sealed for name, value in request.env.items() if isinstance(value, Sealed)}
+
+
+def secret_name(job: Job, request: JobRequest) -> str:
+    """The name of the Secret that carries what was sealed: it changes with the content."""
+    text = "\n".join(f"{name}={sealed}" for name, sealed in sorted(sealed_of(request).items()))
+    return f"{job.deployment_name}-env-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _source(volume: StateVolume) -> dict[str, Any]:
+    if volume.host_path is not None:
+        return {"hostPath": {"path": volume.host_path, "type": "DirectoryOrCreate"}}
+    return {"persistentVolumeClaim": {"claimName": volume.persistent_volume_claim}}
 
 
 def extending(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A pod template that adds `own` to the `shared` one.
 
     The operator merges two templates' lists by position, unless kubernetes.operator.pod-template.merge-arrays-by-name
-    is set: so each list here begins with the shared one's, and both ways give the same pod.
+    is set: so each list here begins with the shared one's, no name stands twice in one, and both ways give the same.
     """
     base = shared["spec"]
-    main, added = base["containers"][0], own["containers"][0]
-    mounts = [*main.get("volumeMounts", []), *added.get("volumeMounts", [])]
+    mounts = [*base["containers"][0].get("volumeMounts", []), *own["mounts"]]
     spec = {
-        **own,
         "containers": [{"name": MAIN_CONTAINER, "volumeMounts": mounts}],
-        "volumes": [*base.get("volumes", []), *own.get("volumes", [])],
+        "volumes": [*base.get("volumes", []), *own["volumes"]],
+        **({"initContainers": own["initContainers"]} if own["initContainers"] else {}),
     }
     return {"apiVersion": "v1", "kind": "Pod", "spec": spec}

@@ -1,83 +1,40 @@
-"""PYTHON_SCRIPT: what runs a Python file in a Flink application, and how the file gets there. Pure."""
+"""PYTHON_SCRIPT: a Python file, alone or in a folder, in a Flink application. Pure.
+
+Follows PythonDriver: Flink's own options come before `--`, and what is behind it reaches the script untouched.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any
-from urllib.parse import urlsplit
+from headrace.domain.manifest.programs import ENTRYPOINT, FILES, Program, Source, file_name, source_of
+from headrace.domain.templates import REQUIREMENTS, JobRequest, SourceFile
 
-from headrace.domain.jobs import Job
-from headrace.domain.manifest.parts import MAIN_CONTAINER, Platform
-from headrace.domain.templates import JobRequest, ScriptFile
-
-ENTRYPOINT = "/opt/headrace/entrypoint.py"
-ARTIFACTS = "/opt/headrace/artifacts"
-ARTIFACTS_VOLUME = "headrace-artifacts"
+PYTHON_JAR = "local:///opt/flink/opt/flink-python.jar"
+PYTHON_DRIVER = "org.apache.flink.client.python.PythonDriver"
+INTERPRETER = ("-pyclientexec", "python3", "-pyexec", "python3")
 
 
-@dataclass(frozen=True)
-class Program:
-    """What a job type adds to a manifest: `spec.job`'s program and the JobManager's pod."""
-
-    job: Mapping[str, Any]
-    pod: Mapping[str, Any]
-
-
-def program(job: Job, request: JobRequest, platform: Platform) -> Program:
-    """The PythonDriver with our entrypoint; Flink's options come before `--`, the user's arguments after the second."""
-    script = f"{ARTIFACTS}/{file_name(request)}"
-    image = request.image or platform.image
-    return Program(
-        job={
-            "jarURI": "local:///opt/flink/opt/flink-python.jar",
-            "entryClass": "org.apache.flink.client.python.PythonDriver",
-            "args": [
-                *("-pyclientexec", "python3", "-pyexec", "python3", "-py", ENTRYPOINT, "--"),
-                *("run", script, "--", *request.args),
-            ],
-        },
-        pod=_pod(job, request, platform, script, image),
-    )
+def program(request: JobRequest) -> Program:
+    """The PythonDriver with our entrypoint, which checks the script and runs it as `__main__`."""
+    source = _source(request)
+    requirements = f"{FILES}/{REQUIREMENTS}" if _has_requirements(request) else None
+    run = ["run", source.path, *(("--requirements", requirements) if requirements else ()), "--", *request.args]
+    arguments = [*INTERPRETER, *python_files(request), "-py", ENTRYPOINT, "--", *run]
+    return Program({"jarURI": PYTHON_JAR, "entryClass": PYTHON_DRIVER, "args": arguments}, source.fetched)
 
 
-def file_name(request: JobRequest) -> str:
-    """The script's file name in the pod: the user's where it is a plain .py name, else job.py."""
-    if isinstance(request.script, ScriptFile):
-        return request.script.name
-    name = PurePosixPath(urlsplit(request.script).path).name
-    return name if name.endswith(".py") and name.replace("_", "").replace("-", "")[:-3].isalnum() else "job.py"
+def python_files(request: JobRequest) -> list[str]:
+    """Flink's options for what TaskManagers import: the other modules of a folder, and its requirements."""
+    modules = any(file.name.endswith(".py") for file in request.files)
+    required = ["-pyreq", f"{FILES}/{REQUIREMENTS}"] if _has_requirements(request) else []
+    return [*(("-pyfs", FILES) if modules else ()), *required]
 
 
-def files_name(job: Job, script: ScriptFile) -> str:
-    """The ConfigMap's name: it changes with the content, so that a redeploy never sees half of another."""
-    return f"{job.deployment_name}-files-{script.sha256[:8]}"
+def _has_requirements(request: JobRequest) -> bool:
+    return any(file.name == REQUIREMENTS for file in request.files)
 
 
-def _pod(job: Job, request: JobRequest, platform: Platform, script: str, image: str) -> dict[str, Any]:
-    mount = {"name": ARTIFACTS_VOLUME, "mountPath": ARTIFACTS}
-    pod: dict[str, Any] = {"containers": [{"name": MAIN_CONTAINER, "volumeMounts": [mount]}]}
-    if isinstance(request.script, ScriptFile):
-        pod["volumes"] = [{"name": ARTIFACTS_VOLUME, "configMap": {"name": files_name(job, request.script)}}]
-        return pod
-    pod["volumes"] = [{"name": ARTIFACTS_VOLUME, "emptyDir": {}}]
-    pod["initContainers"] = [
-        {
-            "name": "fetch",
-            "image": image,
-            "command": ["python3", ENTRYPOINT, "fetch", *_fetch_arguments(request.script, request, platform, script)],
-            "volumeMounts": [mount],
-        }
-    ]
-    return pod
-
-
-def _fetch_arguments(url: str, request: JobRequest, platform: Platform, script: str) -> list[str]:
-    return [
-        *("--url", url, "--to", script),
-        *("--allowed-hosts", ",".join(platform.allowed_hosts)),
-        *("--max-bytes", str(platform.max_artifact_bytes)),
-        *(("--sha256", request.sha256) if request.sha256 else ()),
-        *("--termination-log", "/dev/termination-log"),
-    ]
+def _source(request: JobRequest) -> Source:
+    if isinstance(request.script, SourceFile):
+        return Source(f"{FILES}/{request.script.name}")
+    url = request.script or ""
+    return source_of("SCRIPT_URL", url, request.sha256, file_name(url, ".py", "job.py"))

@@ -1,0 +1,24 @@
+"""SQL: a file of statements, run through the Table API by sql_runner inside the Flink image. Pure."""
+
+from __future__ import annotations
+
+from headrace.domain.manifest.programs import FILES, Program, Source, file_name, source_of
+from headrace.domain.manifest.python_script import INTERPRETER, PYTHON_DRIVER, PYTHON_JAR, python_files
+from headrace.domain.templates import SQL_FILE, JobRequest, SourceFile
+
+SQL_RUNNER = "/opt/headrace/sql_runner.py"
+
+
+def program(request: JobRequest) -> Program:
+    """The PythonDriver with our runner of statements."""
+    source = _source(request)
+    arguments = [*INTERPRETER, *python_files(request), "-py", SQL_RUNNER, "--", source.path]
+    return Program({"jarURI": PYTHON_JAR, "entryClass": PYTHON_DRIVER, "args": arguments}, source.fetched)
+
+
+def _source(request: JobRequest) -> Source:
+    if isinstance(request.script, SourceFile):
+        return Source(f"{FILES}/{request.script.name}")
+    if request.script is None:
+        return Source(f"{FILES}/{SQL_FILE}")
+    return source_of("SCRIPT_URL", request.script, request.sha256, file_name(request.script, ".sql", SQL_FILE))

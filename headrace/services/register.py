@@ -1,0 +1,22 @@
+"""Registering a template: checked whole, its secrets sealed, then stored as a version. Knows no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.domain.templates import Template, parse_template
+from headrace.ports import Store
+from headrace.services.sealing import Sealing
+
+
+class Register:
+    """Takes templates in. The same content gives the version that has it."""
+
+    def __init__(self, store: Store, sealing: Sealing) -> None:
+        self._store = store
+        self._sealing = sealing
+
+    def template(self, body: Mapping[str, Any], tenant: str) -> Template:
+        """Stores the template's next version. Raises InvalidRequest that names each field."""
+        return self._store.put_template(parse_template(self._sealing.of_template(body)), tenant)

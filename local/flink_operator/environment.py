@@ -1,0 +1,52 @@
+"""What a kubelet does before a container starts: volumes are filled, and variables get their values from Secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from local.flink_operator.mapping import Container, Filled
+
+DataOf = Callable[[str, str], Mapping[str, bytes] | None]
+"""A ConfigMap's or Secret's data by kind (configmaps, secrets) and name, or None."""
+
+
+class NotThere(Exception):
+    """A container cannot be configured. The words are a kubelet's, as its pod's state has them."""
+
+
+def fill(filled: Filled, data_of: DataOf) -> bool:
+    """Writes the volume's files; False while its source is not there: the pod waits, as a kubelet does."""
+    data = data_of(filled.kind, filled.name)
+    if data is None:
+        return filled.optional
+    for key, content in data.items():
+        if filled.items and key not in filled.items:
+            continue
+        to = filled.folder / filled.items.get(key, key)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(content)
+    return True
+
+
+def variables(container: Container, data_of: DataOf) -> dict[str, str]:
+    """A container's environment. Raises NotThere."""
+    found: dict[str, str] = {}
+    for source in container.env_from:
+        found |= _all_of(source, data_of)
+    for name, (secret, key, optional) in container.references.items():
+        data = data_of("secrets", secret)
+        if data is not None and key in data:
+            found[name] = data[key].decode()
+        elif not optional:
+            missing = f'secret "{secret}" not found' if data is None else f"couldn't find key {key} in Secret {secret}"
+            raise NotThere(missing)
+    return found | dict(container.env)
+
+
+def _all_of(source: Mapping[str, Mapping[str, object]], data_of: DataOf) -> dict[str, str]:
+    kind, field = ("secrets", "secretRef") if "secretRef" in source else ("configmaps", "configMapRef")
+    reference = source[field]
+    data = data_of(kind, str(reference["name"]))
+    if data is None and not reference.get("optional"):
+        raise NotThere(f'{kind.removesuffix("s").replace("map", "Map")} "{reference["name"]}" not found')
+    return {f"{source.get('prefix') or ''}{key}": text.decode() for key, text in (data or {}).items()}

@@ -1,0 +1,244 @@
+"""What a template and a submit may say: each wrong value is refused with its field, its value and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.domain.parameters import Parameter, substituted
+from headrace.domain.templates import (
+    MOST_FILE_BYTES,
+    JobRequest,
+    Template,
+    parse_request,
+    parse_resolved,
+    parse_template,
+    resolve,
+    template_body,
+)
+from headrace.errors import InvalidRequest
+
+FILE = {"name": "job.py", "content": "print(1)\n"}
+URL = "https://files.example.com/job.py"
+JAR = "https://files.example.com/job.jar"
+
+
+def problems(body: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request(body)
+    return caught.value.problems
+
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "script", "is required"),
+    ({"script": URL, "typ": "JAR"}, "typ", "did you mean type?"),
+    ({"script": URL, "type": "JRA"}, "type", "'JAR' or 'SQL'; got 'JRA'"),
+    ({"script": URL, "resources": {"task_manager": {"slot": 2}}}, "resources.task_manager.slot", "did you mean slots?"),
+    ({"script": URL, "resources": {"task_manager": {"memory": "2048"}}}, "resources.task_manager.memory", "got '2048'"),
+    ({"script": URL, "parallelism": 0}, "parallelism", "greater than or equal to 1; got 0"),
+    ({"script": "ftp://x/y.py"}, "script", "http or https URL"),
+    ({"script": "local://x/y.py"}, "script", "local:///a/path"),
+    ({"script": "https://user:canary@files.example.com/x.py"}, "script", "no user name or password"),
+    ({"script": {"name": "../job.py", "content": ""}}, "script.name", "below the job's folder"),
+    ({"script": {**FILE, "sha256": "0" * 64}}, "script", "damaged"),
+    ({"script": {"name": "job.txt", "content": ""}}, "script.name", "must end with .py"),
+    ({"script": FILE, "sha256": "0" * 64}, "sha256", "fetched by its URL"),
+    ({"script": FILE, "files": [FILE]}, "files", "job.py is there twice"),
+    ({"script": {"name": "job.py", "content": "x" * (MOST_FILE_BYTES + 1)}}, "files", "a ConfigMap takes"),
+    ({"script": FILE, "jar": JAR}, "jar", "a PYTHON_SCRIPT job has none"),
+    ({"type": "JAR"}, "jar", "is required"),
+    ({"type": "JAR", "jar": JAR, "script": URL}, "script", "a JAR job has none"),
+    ({"type": "JAR", "jar": "https://files.example.com/job.zip"}, "jar", "must end with .jar"),
+    ({"type": "JAR", "jar": JAR, "main_class": "a b"}, "main_class", "com.example.Job"),
+    ({"type": "SQL"}, "sql", "exactly one of sql"),
+    ({"type": "SQL", "sql": "SELECT 1", "script": URL}, "sql", "exactly one of sql"),
+    ({"script": URL, "jar_files": "https://x/a.jar,https://x/b.txt"}, "jar_files.1.url", "must end with .jar"),
+    ({"script": URL, "env": {"1X": "a"}}, "env.1X", "no digit first"),
+    ({"script": URL, "env": {"HEADRACE_OUTPUT": "a"}}, "env", "HEADRACE_OUTPUT may not be set"),
+    ({"script": URL, "env": {"A": {"secretKeyRef": {"name": "db"}}}}, "env.A.secretKeyRef.key", "Field required"),
+    ({"script": URL, "env_from": [{}]}, "env_from.0", "exactly one of secret_ref, config_map_ref"),
+    ({"script": URL, "args": ["--db-password", "canary"]}, "args", "args.1 looks like a secret"),
+    ({"script": URL, "args": ["--db.token=canary"]}, "args", "args.0 looks like a secret"),
+    ({"script": URL, "flink_configuration": {"a": {"b": 1}}}, "flink_configuration", "must be flat: write a.<key>"),
+    ({"script": URL, "flink_configuration": {"a": "x\nb: y"}}, "flink_configuration", "no line break"),
+    ({"script": URL, "flink_configuration": {"kubernetes.cluster-id": "x"}}, "flink_configuration", "may not be set"),
+    ({"script": URL, "flink_configuration": {"s3.secret-key": "canary"}}, "flink_configuration", "secret_key_ref"),
+    ({"script": URL, "state": {"location": "file:///state"}}, "state", "needs a volume that all pods share"),
+    ({"script": URL, "state": {"location": "ftp://a/b"}}, "state", "must be a URI of one of s3"),
+    ({"script": URL, "state": {"location": "s3://k:canary@b/x"}}, "state", "no user name or password"),
+    (
+        {"script": URL, "state": {"location": "s3://b/x", "volume": {"host_path": "/x"}}},
+        "state",
+        "for file:// locations alone",
+    ),
+    ({"script": URL, "pod": {"hostNetwork": True}}, "pod.hostNetwork", "unknown field"),
+    ({"script": URL, "pod": {"node_selectr": {}}}, "pod.node_selectr", "did you mean node_selector?"),
+    ({"script": URL, "pod": {"containers": []}}, "pod.containers", "unknown field"),
+    ({"script": URL, "pod": {"volumes": [{"name": "a", "mount_path": "/a"}]}}, "pod.volumes.0", "exactly one of"),
+    (
+        {"script": URL, "pod": {"volumes": [{"name": "a", "mount_path": "/opt/flink/lib", "secret": "s"}]}},
+        "pod.volumes.0",
+        "is reserved",
+    ),
+    ({"script": URL, "pod": {"tolerations": [{"key": "a", "effect": "X"}]}}, "pod.tolerations.0.effect", "NoSchedule"),
+    ({"script": URL, "labels": {"a b": "c"}}, "labels.a b", "example.com/name"),
+    ({"script": URL, "image": "bad image"}, "image", "got 'bad image'"),
+]
+
+
+@pytest.mark.parametrize(("body", "field", "words"), WRONG, ids=[f"{w[1]}: {w[2]}" for w in WRONG])
+def test_a_wrong_value_names_its_field_and_what_is_allowed(body: dict[str, Any], field: str, words: str) -> None:
+    found = problems(body)
+    assert words in found.get(field, ""), found
+    assert "canary" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"script_path": URL},
+        {"env": {"SCRIPT_URL": URL}},
+        {"args": ["--script-url", URL]},
+        {"args": [f"--script-url={URL}"]},
+        {"script": URL, "env": {"SCRIPT_URL": URL}},
+    ],
+)
+def test_the_other_spellings_of_a_script_mean_the_same(body: dict[str, Any]) -> None:
+    request = parse_request(body)
+    assert request.script == URL
+    assert request.args == ()
+
+
+def test_two_different_scripts_are_refused() -> None:
+    assert "different scripts" in str(problems({"script": URL, "env": {"SCRIPT_URL": f"{URL}?2"}}))
+
+
+def test_what_follows_the_users_own_dashes_is_theirs() -> None:
+    args = ["--rate", "5", "--", "--script-url", URL, "--", "-p"]
+    assert parse_request({"script": URL, "args": args}).args == tuple(args)
+
+
+def test_jar_files_are_a_list_or_text_with_commas_or_in_the_environment() -> None:
+    one, two = "https://x.example.com/a.jar", "local:///opt/b.jar"
+    for body in (
+        {"jar_files": [one, {"url": two}]},
+        {"jar_files": f"{one}, {two}"},
+        {"env": {"JAR_FILES": f"{one},{two}"}},
+    ):
+        assert [jar.url for jar in parse_request({"script": URL, **body}).jar_files] == [one, two]
+
+
+@pytest.mark.parametrize("body", [{"script": FILE}, {"type": "JAR", "jar": JAR}, {"type": "SQL", "sql": "SELECT 1"}])
+def test_a_request_survives_its_json_form(body: dict[str, Any]) -> None:
+    pod = {"nodeSelector": {"disk": "ssd"}, "volumes": [{"name": "a", "mountPath": "/data", "emptyDir": True}]}
+    env = {"A": {"secretKeyRef": {"name": "db", "key": "password"}}, "B": {"sealed": "x"}, "C": 1}
+    request = parse_request({**body, "pod": pod, "env": env, "state": {"location": "s3://b/x"}})
+    assert JobRequest.model_validate(request.as_json()) == request
+
+
+# parameters
+
+PARAMETERS: dict[str, Any] = {
+    "topic": {"default": "orders"},
+    "rate": {"type": "INTEGER", "required": True},
+    "mode": {"allowed_values": ["fast", "slow"], "default": "fast"},
+    "password": {"secret": True, "required": True},
+}
+BODY: dict[str, Any] = {
+    "template_id": "t",
+    "type": "SQL",
+    "sql": "CREATE TABLE `${topic}` (a INT) WITH ('topic' = '${topic}'); -- ${nothing}\n"
+    "SET 'x' = '$${y}';\nSELECT ${rate};",
+    "parameters": PARAMETERS,
+    "env": {"DB_PASSWORD": "${password}", "MODE": "${mode}"},
+    "flink_configuration": {"a.b": "${rate}"},
+}
+
+
+def test_parameters_are_put_in_place_of_their_names() -> None:
+    body = resolve(parse_template(BODY), {}, {"rate": 7, "password": "x"})
+    assert body["sql"].startswith("CREATE TABLE `orders` (a INT) WITH ('topic' = 'orders'); -- ${nothing}\n")
+    assert body["sql"].endswith("SET 'x' = '${y}';\nSELECT 7;")
+    assert body["env"] == {"DB_PASSWORD": "x", "MODE": "fast"}
+    assert body["flink_configuration"] == {"a.b": "7"}
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "words"),
+    [
+        ({}, "rate", "is required"),
+        ({"rate": "x", "password": "p"}, "rate", "must be a whole number"),
+        ({"rate": True, "password": "p"}, "rate", "must be a whole number"),
+        ({"rate": 1, "password": "p", "mode": "quick"}, "mode", "must be one of fast, slow"),
+        ({"rate": 1, "password": "p", "tpic": "a"}, "tpic", "did you mean topic?"),
+        ({"rate": 1, "password": "p", "topic": "a\nb\x00"}, "topic", "without control characters"),
+    ],
+)
+def test_a_wrong_parameter_is_named(given: dict[str, Any], name: str, words: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(parse_template(BODY), {}, given)
+    assert words in caught.value.problems[f"parameters.{name}"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ({"sql": "SELECT ${rat}"}, "sql", "did you mean ${rate}?"),
+        ({"sql": "SELECT ${topic}"}, "sql", "put it into quotes"),
+        ({"args": ["${password}"]}, "args.0", "is secret"),
+        ({"parameters": {"a": {}}}, "parameters.a", "needs a default, or required: true"),
+        ({"parameters": {"a": {"secret": True, "default": "x"}}}, "parameters.a", "would be stored"),
+        ({"parameters": {"a": {"type": "INTEGER", "default": "x"}}}, "parameters.a", "must be a whole number"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_when_it_is_registered(change: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_template({**BODY, **change})
+    assert words in caught.value.problems[field]
+
+
+def strings_of(sql: str) -> list[str]:
+    """The values of the string literals of a statement, read as SQL reads them."""
+    found, rest = [], sql
+    while "'" in rest:
+        rest, value = rest.partition("'")[2], ""
+        while True:
+            part, _, rest = rest.partition("'")
+            value += part
+            if not rest.startswith("'"):
+                break
+            value, rest = value + "'", rest[1:]
+        found.append(value)
+    return found
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=("Cs", "Cc"))))
+def test_whatever_the_value_a_sql_string_stays_one_string(value: str) -> None:
+    parameters = {"p": Parameter(required=True)}
+    filled = substituted({"sql": "INSERT INTO t VALUES ('${p}', 1) -- ${p}"}, parameters, {"p": value})["sql"]
+    assert filled.endswith(", 1) -- ${p}")
+    assert strings_of(filled.removesuffix(", 1) -- ${p}")) == [value]
+
+
+@given(st.text())
+def test_a_template_without_parameters_is_taken_as_it_is(text: str) -> None:
+    body = {"args": [text, "${x}"], "env": {"A": text}}
+    assert substituted(body, {}, {}) == body
+
+
+def test_a_template_survives_its_json_form() -> None:
+    template = parse_template(BODY)
+    again = parse_template(template_body(template))
+    assert again.is_like(template)
+    assert Template.model_validate(template.model_dump(mode="json")) == template
+
+
+def test_overrides_lie_on_top_and_are_no_templates_themselves() -> None:
+    body = resolve(parse_template(BODY), {"env": {"MORE": "${rate}"}, "sql": "SELECT 1"}, {"rate": 1, "password": "x"})
+    request = parse_resolved(body)
+    assert request.env["MORE"] == "${rate}"
+    assert request.sql == "SELECT 1"
+    assert request.env["MODE"] == "fast"
