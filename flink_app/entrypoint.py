@@ -1,36 +1,60 @@
-"""The program inside the Flink image: `fetch` brings a script into the pod, `run` hands it to Python.
+"""The program inside the Flink image: `fetch` brings a job's files into the pod, `run` hands a script to Python.
 
 It must not know Headrace: the standard library is all that it may import, so that one file is the whole program.
 """
 
+from __future__ import annotations
+
 import argparse
+import atexit
 import base64
 import hashlib
 import http.client
 import os
+import re
 import runpy
+import shutil
+import signal
+import ssl
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import IO
 from urllib.error import HTTPError, URLError
 
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 64 * 1024
 DEFAULT_PORTS = {"http": 80, "https": 443}
+PAUSES_SECONDS = (0.5, 1.5)  # between the tries, so there are three
+SHORTEST_TIMEOUT_SECONDS = 0.1  # a socket's timeout of 0 would mean "do not wait at all"
+TERMINATION_LOG = Path("/dev/termination-log")
+TERMINATION_BYTES = 4096  # what Kubernetes keeps of it
 
 
 class FetchError(Exception):
-    """The script could not be had. The message is one line for people and never holds a URL's user or password."""
+    """An artifact could not be had. The message is one line for people and never holds a URL's user or password."""
+
+
+class PassingError(FetchError):
+    """One that the next try may not meet: no connection, a broken one, a server that has too much to do."""
+
+
+class RunError(Exception):
+    """The script cannot be started. The message is one line for people."""
 
 
 class AllowedHosts:
-    """The hosts that a script may come from: `host` allows every port of it, `host:port` that one alone."""
+    """The hosts that an artifact may come from: `host` allows every port of it, `host:port` that one alone."""
 
     def __init__(self, listed: str) -> None:
         self._allowed = frozenset(entry.strip().lower() for entry in listed.split(",") if entry.strip())
@@ -42,13 +66,34 @@ class AllowedHosts:
         """Raises FetchError unless `url` is http(s) to a listed host."""
         parts, port = split_url(url)
         if parts.scheme not in DEFAULT_PORTS:
-            raise FetchError(f"SCRIPT_URL {shown(url)} refused: only http and https are fetched")
+            raise FetchError(f"{shown(url)} refused: only http and https are fetched")
         host = (parts.hostname or "").lower()
         bracketed = f"[{host}]" if ":" in host else host
         if not {host, bracketed, f"{bracketed}:{port}"} & self._allowed:
-            raise FetchError(
-                f"SCRIPT_URL {shown(url)} refused: host {host or '(none)'} is not allowed (allowed: {self})"
-            )
+            raise FetchError(f"{shown(url)} refused: host {host or '(none)'} is not allowed (allowed: {self})")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file to bring: what messages call it, where it comes from and goes to, and its sha256 or `-`."""
+
+    name: str
+    url: str
+    to: Path
+    sha256: str
+
+    @property
+    def is_jar(self) -> bool:
+        return self.to.suffix.lower() == ".jar"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What holds for each artifact of a call. The time includes every try, redirect and pause."""
+
+    allowed_hosts: AllowedHosts
+    max_bytes: int
+    timeout_seconds: float
 
 
 def split_url(url: str) -> tuple[urllib.parse.SplitResult, int | None]:
@@ -57,20 +102,22 @@ def split_url(url: str) -> tuple[urllib.parse.SplitResult, int | None]:
         parts = urllib.parse.urlsplit(url)
         return parts, parts.port or DEFAULT_PORTS.get(parts.scheme)
     except ValueError:  # its text may quote a part of a password
-        raise FetchError("SCRIPT_URL is not a URL: its host or port cannot be read") from None
+        raise FetchError("is not a URL: its host or port cannot be read") from None
 
 
 def shown(url: str) -> str:
     """The URL as it may be printed: without user, password, query and fragment, any of which may hold a secret."""
     parts, _ = split_url(url)
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    scheme = f"{parts.scheme}://" if parts.scheme else ""
+    return f"{scheme}{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 class CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows at most MAX_REDIRECTS redirects, each only to an allowed host."""
+    """Follows at most MAX_REDIRECTS redirects, each only to an allowed host and in the time that is left."""
 
-    def __init__(self, allowed: AllowedHosts) -> None:
+    def __init__(self, allowed: AllowedHosts, deadline: float) -> None:
         self._allowed = allowed
+        self._deadline = deadline
         self._followed = 0
 
     def redirect_request(
@@ -84,14 +131,15 @@ class CheckedRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         self._followed += 1
         if self._followed > MAX_REDIRECTS:
-            raise FetchError(f"SCRIPT_URL {shown(req.full_url)} redirects more than {MAX_REDIRECTS} times")
+            raise FetchError(f"{shown(req.full_url)} redirects more than {MAX_REDIRECTS} times")
         self._allowed.check(newurl)
         if "@" in split_url(newurl)[0].netloc:
-            raise FetchError(f"SCRIPT_URL {shown(newurl)} refused: a redirect brought a user name with it")
+            raise FetchError(f"{shown(newurl)} refused: a redirect brought a user name with it")
+        req.timeout = seconds_until(self._deadline)  # the caller opens the next hop with it
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def opener(allowed: AllowedHosts) -> urllib.request.OpenerDirector:
+def opener(allowed: AllowedHosts, deadline: float) -> urllib.request.OpenerDirector:
     """An opener of http and https alone: no files, no ftp, and no proxy of the environment that could rewrite hosts."""
     director = urllib.request.OpenerDirector()
     for handler in (
@@ -99,7 +147,7 @@ def opener(allowed: AllowedHosts) -> urllib.request.OpenerDirector:
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        CheckedRedirects(allowed),
+        CheckedRedirects(allowed, deadline),
     ):
         director.add_handler(handler)
     return director
@@ -112,13 +160,25 @@ def explained(url: str) -> Iterator[None]:
         yield
     except HTTPError as error:
         with error:
-            raise FetchError(f"SCRIPT_URL {shown(error.url or url)} answered {error.code}") from None
+            raise answered(error, url) from None
+    except (http.client.InvalidURL, UnicodeError):  # their text quotes the query
+        raise FetchError(f"{shown(url)} is not a URL: a character of it must be escaped") from None
     except TimeoutError:
-        raise FetchError(f"SCRIPT_URL {shown(url)} did not answer in time") from None
+        raise FetchError(f"{shown(url)} did not answer in time") from None
     except URLError as error:
-        raise FetchError(f"SCRIPT_URL {shown(url)} cannot be reached: {error.reason}") from None
+        raise unreachable(error, url) from None
     except (http.client.HTTPException, OSError) as error:
-        raise FetchError(f"SCRIPT_URL {shown(url)} broke off: {error or type(error).__name__}") from None
+        raise PassingError(f"{shown(url)} broke off: {error or type(error).__name__}") from None
+
+
+def answered(error: HTTPError, url: str) -> FetchError:
+    kind = PassingError if error.code == 429 or error.code >= 500 else FetchError
+    return kind(f"{shown(error.url or url)} answered {error.code}")
+
+
+def unreachable(error: URLError, url: str) -> FetchError:
+    kind = FetchError if isinstance(error.reason, ssl.SSLCertVerificationError) else PassingError
+    return kind(f"{shown(url)} cannot be reached: {error.reason}")
 
 
 def without_user(url: str) -> tuple[str, str | None]:
@@ -139,31 +199,78 @@ def request_for(url: str) -> urllib.request.Request:
     return request
 
 
-def body(answer: IO[bytes], url: str, max_bytes: int, deadline: float) -> Iterator[bytes]:
-    """The answer in chunks. Stops with FetchError at the size cap or the deadline, so a slow drip cannot hang it."""
+def seconds_until(deadline: float) -> float:
+    return max(deadline - time.monotonic(), SHORTEST_TIMEOUT_SECONDS)
+
+
+def http_chunks(url: str, allowed: AllowedHosts, deadline: float) -> Iterator[bytes]:
+    """What the URL answers. Whoever stores it fails by errors of their own: they do not pass through here."""
+    allowed.check(url)
+    timeout = seconds_until(deadline)
+    with explained(url), opener(allowed, deadline).open(request_for(url), timeout=timeout) as answer:
+        received = 0
+        while chunk := answer.read1(CHUNK_BYTES):
+            received += len(chunk)
+            yield chunk
+            if time.monotonic() > deadline:  # a slow drip never meets the socket's timeout
+                raise FetchError(f"{shown(url)} did not arrive in time")
+        expected = answer.headers.get("Content-Length", "")
+        if expected.isdecimal() and received != int(expected):
+            raise PassingError(f"{shown(url)} broke off after {received} of {expected} bytes")
+
+
+def image_chunks(url: str) -> Iterator[bytes]:
+    """The file that `local:///path` names."""
+    parts, _ = split_url(url)
+    path = Path(urllib.parse.unquote(parts.path))
+    if parts.netloc or not path.is_file():
+        raise FetchError(f"{shown(url)} is not in the image")
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise FetchError(f"{shown(url)} cannot be read: {error.strerror}") from None
+
+
+def capped(chunks: Iterable[bytes], url: str, max_bytes: int) -> Iterator[bytes]:
     received = 0
-    while chunk := answer.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+    for chunk in chunks:
         received += len(chunk)
         if received > max_bytes:
-            raise FetchError(f"SCRIPT_URL {shown(url)} is larger than the {max_bytes} bytes allowed")
-        if time.monotonic() > deadline:
-            raise FetchError(f"SCRIPT_URL {shown(url)} did not arrive in time")
+            raise FetchError(f"{shown(url)} is larger than the {max_bytes} bytes allowed")
         yield chunk
 
 
-def download(into: IO[bytes], url: str, allowed: AllowedHosts, max_bytes: int, timeout_seconds: float) -> str:
-    """Streams the URL into an open file and answers its sha256."""
+def chunks_of(url: str, bounds: Bounds, deadline: float) -> Iterator[bytes]:
+    is_local = split_url(url)[0].scheme == "local"
+    chunks = image_chunks(url) if is_local else http_chunks(url, bounds.allowed_hosts, deadline)
+    return capped(chunks, url, bounds.max_bytes)
+
+
+def stored(chunks: Iterable[bytes], into: IO[bytes]) -> str:
+    """Writes the chunks over what an earlier try left, and answers their sha256."""
+    into.seek(0)
+    into.truncate()
     digest = hashlib.sha256()
-    deadline = time.monotonic() + timeout_seconds
-    allowed.check(url)
-    with explained(url), opener(allowed).open(request_for(url), timeout=timeout_seconds) as answer:
-        expected = answer.headers.get("Content-Length", "")
-        for chunk in body(answer, url, max_bytes, deadline):
-            digest.update(chunk)
-            into.write(chunk)
-        if expected.isdecimal() and into.tell() != int(expected):
-            raise FetchError(f"SCRIPT_URL {shown(url)} broke off after {into.tell()} of {expected} bytes")
+    for chunk in chunks:
+        digest.update(chunk)
+        into.write(chunk)
     return digest.hexdigest()
+
+
+def tried(attempt: Callable[[], str], deadline: float) -> str:
+    """The attempt's answer; again after a passing error, as long as there are pauses and time for them."""
+    pauses, tries = iter(PAUSES_SECONDS), 0
+    while True:
+        tries += 1
+        try:
+            return attempt()
+        except PassingError as error:
+            pause = next(pauses, None)
+            if pause is None or time.monotonic() + pause >= deadline:
+                raise FetchError(f"{error} (tried {tries} times)" if tries > 1 else str(error)) from None
+        time.sleep(pause)
 
 
 @contextmanager
@@ -173,7 +280,7 @@ def appearing_whole(to: Path) -> Iterator[IO[bytes]]:
     handle, name = tempfile.mkstemp(dir=to.parent, prefix=".fetch-")
     part = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with os.fdopen(handle, "w+b") as stream:
             yield stream
         part.chmod(0o644)  # mkstemp makes it private, and Flink's container may run as another user
         part.replace(to)
@@ -181,71 +288,212 @@ def appearing_whole(to: Path) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-def fetch(given: argparse.Namespace) -> int:
-    """Downloads one script; 0, or 1 with the reason on stderr and in the termination log."""
+def check_jar(artifact: Artifact, content: IO[bytes]) -> None:
+    """A login page answered with 200 would else be a riddle of Java's class loader."""
+    content.seek(0)
+    beginning = content.read(11)
+    if not beginning.startswith(b"PK"):
+        raise FetchError(f"{shown(artifact.url)} is not a jar: it begins with {beginning!r}")
+
+
+def check_digest(artifact: Artifact, found: str) -> None:
+    if artifact.sha256 not in ("-", found, found.upper()):
+        raise FetchError(f"{shown(artifact.url)} has sha256 {found}, not {artifact.sha256.lower()}")
+
+
+def bring(artifact: Artifact, bounds: Bounds) -> None:
+    """The artifact at its place, or a FetchError and nothing there that was not there before."""
+    if not re.fullmatch(r"-|[0-9a-fA-F]{64}", artifact.sha256):
+        raise FetchError(f"{shown(artifact.url)}: a sha256 has 64 hex digits, not {artifact.sha256!r}")
+    deadline = time.monotonic() + bounds.timeout_seconds
     try:
-        with appearing_whole(given.to) as into:
-            found = download(into, given.url, given.allowed_hosts, given.max_bytes, given.timeout_seconds)
-            check_digest(given.url, found, given.sha256)
-    except FetchError as error:
-        return failed(str(error), given.termination_log)
+        with appearing_whole(artifact.to) as into:
+            found = tried(lambda: stored(chunks_of(artifact.url, bounds, deadline), into), deadline)
+            if artifact.is_jar:
+                check_jar(artifact, into)
+            check_digest(artifact, found)
     except OSError as error:
-        return failed(f"SCRIPT_URL {shown(given.url)} cannot be stored at {given.to}: {error}", given.termination_log)
+        reason = error.strerror or error
+        raise FetchError(f"{shown(artifact.url)} cannot be stored at {artifact.to}: {reason}") from error
+
+
+def fetch(given: argparse.Namespace) -> int:
+    """Brings every artifact, in order; 0, or 1 with the first one's reason on stderr and in the termination log."""
+    bounds = Bounds(given.allowed_hosts, given.max_bytes, given.timeout_seconds)
+    for name, url, to, sha256 in given.artifact:
+        try:
+            bring(Artifact(name, url, Path(to), sha256), bounds)
+        except FetchError as error:
+            return failed(f"{name} {error}", given.termination_log)
     return 0
-
-
-def check_digest(url: str, found: str, wanted: str | None) -> None:
-    if wanted and found != wanted.lower():
-        raise FetchError(f"SCRIPT_URL {shown(url)} has sha256 {found}, not {wanted.lower()}")
 
 
 def failed(reason: str, termination_log: Path) -> int:
     """Says why on stderr and where Kubernetes reads it: the operator repeats that line in the deployment's error."""
     line = " ".join(reason.split())
     print(line, file=sys.stderr)
-    try:
-        termination_log.write_text(line + "\n", encoding="utf-8")
-    except OSError as error:
-        print(f"cannot write {termination_log}: {error}", file=sys.stderr)
+    leave(line, termination_log)
     return 1
 
 
-def run(script: Path, arguments: Sequence[str]) -> int:
-    """Runs the script as `python script …` would. Its functions belong to `__main__`, so they pickle by value."""
+def leave(line: str, termination_log: Path) -> None:
+    """Writes the line there. Kubernetes makes its own file for it; outside a pod there is none, and none is made."""
+    if termination_log == TERMINATION_LOG and not termination_log.exists():
+        return
     try:
-        compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
+        termination_log.write_bytes(clipped(f"{line}\n"))
     except OSError as error:
-        print(f"script {script} cannot be read: {error.strerror}", file=sys.stderr)
-        return 1
-    except (SyntaxError, ValueError) as error:
-        print(syntax_complaint(script, error), file=sys.stderr)
-        return 1
+        print(f"cannot write {termination_log}: {error}", file=sys.stderr)
+
+
+def clipped(line: str) -> bytes:
+    """The line without its middle if it is too long: its beginning says what failed, and its end why."""
+    whole, gap = line.encode(errors="replace"), " … ".encode()
+    if len(whole) <= TERMINATION_BYTES:
+        return whole
+    half = (TERMINATION_BYTES - len(gap)) // 2
+    ends = (part.decode(errors="ignore").encode() for part in (whole[:half], whole[-half:]))  # no half characters
+    return gap.join(ends)
+
+
+def run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Runs the script as `python script …` would. Its functions belong to `__main__`, so they pickle by value."""
+    script: Path = given.script
+    folder = script.resolve().parent
+    try:
+        check_syntax(script, folder)
+        packages = [installed(given.requirements, given.requirements_timeout_seconds)] if given.requirements else []
+    except RunError as error:
+        return failed(str(error), given.termination_log)
     sys.argv = [str(script), *arguments]
-    sys.path[0] = str(script.resolve().parent)  # where Python put this program's folder
-    runpy.run_path(str(script), run_name="__main__")
+    sys.path[:1] = [str(folder), *packages]  # where Python put this program's folder
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except (Exception, SystemExit) as error:
+        with suppress(Exception):  # nothing here may hide the script's own error
+            leave_reason(error, folder, given.termination_log)
+        raise
     return 0
 
 
-def syntax_complaint(script: Path, error: SyntaxError | ValueError) -> str:
+def check_syntax(script: Path, folder: Path) -> None:
+    """Raises RunError for the script, else for the first of the files beside and below it, that is not Python."""
+    check_source(script, f"script {script}")
+    for module in sorted(path.relative_to(folder) for path in folder.rglob("*.py") if path.is_file()):
+        if not any(part.startswith(".") for part in module.parts):  # what is hidden is nobody's module
+            check_source(folder / module, f"module {module}")
+
+
+def check_source(path: Path, called: str) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they show when it is imported, and once is enough
+            compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except OSError as error:
+        raise RunError(f"{called} cannot be read: {error.strerror}") from None
+    except (SyntaxError, ValueError) as error:
+        raise RunError(syntax_complaint(called, error)) from None
+
+
+def syntax_complaint(called: str, error: SyntaxError | ValueError) -> str:
     if not isinstance(error, SyntaxError):
-        return f"script {script} is not Python: {error}"
-    where = f"script {script}, line {error.lineno}: {error.msg}"
-    return f"{where}\n    {error.text.strip()}" if error.text else where
+        return f"{called} is not Python: {error}"
+    where = f"{called}, line {error.lineno}: {error.msg}"
+    return f"{where}: {error.text.strip()}" if error.text else where
+
+
+def installed(requirements: Path, timeout_seconds: float) -> str:
+    """A folder with what the file asks for; it goes when Python does, after whatever the script leaves to its end."""
+    folder = tempfile.mkdtemp(prefix="requirements-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    options = ("--disable-pip-version-check", "--no-input", "--target", folder, "-r", str(requirements))
+    code, said = bounded([sys.executable, "-m", "pip", "install", *options], timeout_seconds)
+    said = re.sub(r"://[^/\s]+@", "://", said)  # an index's password
+    print(said, end="", file=sys.stderr)
+    if code is None:
+        raise RunError(f"pip was not done with {requirements} after {timeout_seconds:g} seconds")
+    if code != 0:
+        raise RunError(f"pip could not install {requirements}: {pips_reason(said)}")
+    return folder
+
+
+def bounded(command: Sequence[str], timeout_seconds: float) -> tuple[int | None, str]:
+    """The command's exit code, None if the time was over, and what it printed."""
+    started = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        said, _ = started.communicate(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGKILL)  # pip's compilers too: they would hold the pipe open
+        return None, started.communicate()[0]
+    return started.returncode, said
+
+
+def pips_reason(said: str) -> str:
+    """pip's own ERROR lines; where a build failed without one, the requirement it was at and what it then said."""
+    lines = [line.rstrip() for line in said.splitlines() if line.strip()]
+    errors = [line[len("ERROR: ") :] for line in lines if line.startswith("ERROR: ")]
+    if errors:
+        return "; ".join(errors)
+    at = [line for line in lines if line.startswith(("Collecting ", "Processing "))]
+    then = [line for line in lines if line.startswith(("error:", "×", "╰─>"))]
+    return " ".join([*at[-1:], *then] or lines[-1:]) or "pip said nothing"
+
+
+def leave_reason(error: BaseException, folder: Path, termination_log: Path) -> None:
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return
+    leave(reason_of(error, folder), termination_log)
+
+
+def reason_of(error: BaseException, folder: Path) -> str:
+    """`Type: message (file, line N)`, the place being the last that was reached in the user's own files."""
+    said = message_of(error)
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    where = users_place(error.__traceback__, folder)
+    return f"{what} ({where})" if where else what
+
+
+def message_of(error: BaseException) -> str:
+    """In one line, and without the frames of a Java stack trace that came with it: its causes are what explains."""
+    lines = [line for line in str(error).splitlines() if not line.startswith(("\tat ", "\t... "))]
+    return " ".join(" ".join(lines).split())
+
+
+def users_place(raised: TracebackType | None, folder: Path) -> str | None:
+    places = [(Path(frame.f_code.co_filename).resolve(), line) for frame, line in traceback.walk_tb(raised)]
+    users = [f"{path.relative_to(folder)}, line {line}" for path, line in places if folder in path.parents]
+    return users[-1] if users else None
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="entrypoint.py", description="Fetches and runs a Flink job's Python script.")
+    top = argparse.ArgumentParser(prog="entrypoint.py", description="Fetches a Flink job's files and runs its script.")
     commands = top.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("fetch", help="download the script")
-    one.add_argument("--url", required=True)
-    one.add_argument("--to", required=True, type=Path)
+    one = commands.add_parser("fetch", help="bring files into the pod", allow_abbrev=False)
     one.add_argument("--allowed-hosts", required=True, type=AllowedHosts, metavar="HOST[:PORT],…")
-    one.add_argument("--max-bytes", required=True, type=int)
-    one.add_argument("--sha256")
-    one.add_argument("--timeout-seconds", type=float, default=60.0)
-    one.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
-    two = commands.add_parser("run", help="run the script: run SCRIPT -- ARGUMENTS…")
+    one.add_argument("--max-bytes", required=True, type=int, metavar="N", help="of each artifact")
+    one.add_argument("--timeout-seconds", type=float, default=60.0, metavar="S", help="for each artifact")
+    one.add_argument(
+        "--artifact",
+        required=True,
+        action="append",
+        nargs=4,
+        metavar=("NAME", "URL", "TO", "SHA256"),
+        help="once for each; the URL is http, https or local:///path/in/the/image, and - stands for no SHA256",
+    )
+    two = commands.add_parser("run", help="run the script: run SCRIPT -- ARGUMENTS…", allow_abbrev=False)
     two.add_argument("script", type=Path)
+    two.add_argument("--requirements", type=Path, metavar="FILE", help="what pip installs before the script runs")
+    two.add_argument("--requirements-timeout-seconds", type=float, default=300.0, metavar="S")
+    for command in (one, two):
+        command.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, metavar="P")
     return top
 
 
@@ -256,7 +504,7 @@ def main(arguments: Sequence[str]) -> int:
         cut = ours.index("--")
         ours, theirs = ours[:cut], ours[cut + 1 :]
     given = parser().parse_args(ours)
-    return fetch(given) if given.command == "fetch" else run(given.script, theirs)
+    return fetch(given) if given.command == "fetch" else run(given, theirs)
 
 
 if __name__ == "__main__":
