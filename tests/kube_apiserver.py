@@ -51,7 +51,7 @@ def kubebuilder_assets() -> Path:
 
 
 @contextmanager
-def running_kube_apiserver(tmp_path: Path) -> Iterator[KubeServer]:
+def running_kube_apiserver(tmp_path: Path, crds: Path = CRDS_DIRECTORY) -> Iterator[KubeServer]:
     """Starts etcd and kube-apiserver in `tmp_path`; yields once the CRDs are served and the accounts exist."""
     assets = kubebuilder_assets()
     with ExitStack() as stack:
@@ -65,7 +65,7 @@ def running_kube_apiserver(tmp_path: Path) -> Iterator[KubeServer]:
         server = _server(tmp_path, port, token)
         with _client(server) as client:
             _wait_for(lambda: _is_ready(client), log)
-            _install_crds(client, log)
+            _install_crds(client, crds, log)
             _create_service_accounts(client, log)
         yield server
 
@@ -183,9 +183,9 @@ def _is_ready(client: httpx.Client) -> bool:
         return False
 
 
-def _install_crds(client: httpx.Client, log: Path) -> None:
+def _install_crds(client: httpx.Client, crds: Path, log: Path) -> None:
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    definitions = [yaml.safe_load(each.read_text()) for each in sorted(CRDS_DIRECTORY.glob("*.yml"))]
+    definitions = [yaml.safe_load(each.read_text()) for each in sorted(crds.glob("*.yml"))]
     for definition in definitions:
         client.post(path, json=definition).raise_for_status()
     for definition in definitions:

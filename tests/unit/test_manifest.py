@@ -65,6 +65,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "sql": {"type": "SQL", "sql": "INSERT INTO t SELECT 1;\n", "jar_files": f"{HOST}/kafka.jar"},
     "sql-url": {"type": "SQL", "script": f"{HOST}/jobs/count.sql", "state": {"location": "s3://bucket/flink"}},
     "flink-1-20": {"script": FILE, "flink_version": "v1_20", "image": "headrace/flink:1.20.3", "state": SHARED},
+    "jar-1-20": {"type": "JAR", "jar": f"{HOST}/count.jar", "flink_version": "v1_20", "image": "headrace/flink:1.20.3"},
+    "sql-1-20": {"type": "SQL", "sql": "INSERT INTO t SELECT 1;\n", "flink_version": "v1_20", "image": "f:1.20.3"},
     "pod": {
         "script": FILE,
         "env": {
