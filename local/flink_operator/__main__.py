@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube, KubeError
 from local.flink_operator.reconciler import Reconciler
 
@@ -38,12 +39,13 @@ def operate(kube: Kube, data: Path, stopping: threading.Event) -> None:
     """Until told to stop; returns once every process that it started is gone."""
     data.mkdir(parents=True, exist_ok=True)
     running: dict[str, Reconciler] = {}
+    events = Events(kube)
     while not stopping.is_set():
         try:
             for deployment in kube.deployments():
                 uid = deployment["metadata"]["uid"]
                 if uid not in running or not running[uid].is_alive():
-                    running[uid] = Reconciler(kube, deployment, data, stopping)
+                    running[uid] = Reconciler(kube, events, deployment, data, stopping)
                     running[uid].start()
         except KubeError as error:
             logger.warning("{}", error)
@@ -51,6 +53,7 @@ def operate(kube: Kube, data: Path, stopping: threading.Event) -> None:
         stopping.wait(LIST_SECONDS)
     for thread in running.values():
         thread.join(60)
+    events.close()
 
 
 if __name__ == "__main__":
