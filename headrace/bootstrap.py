@@ -19,6 +19,7 @@ from headrace.services.accept import Accept, Place
 from headrace.services.deadlines import Deadlines
 from headrace.services.execute import Execute
 from headrace.services.handle_event import HandleEvent
+from headrace.services.inspect import Inspect
 from headrace.services.redeliver import Redeliver
 from headrace.services.sync import Scope, Sync
 from headrace.settings import Settings
@@ -43,6 +44,7 @@ class Services:
     redeliver: Redeliver
     handle_event: HandleEvent
     deadlines: Deadlines
+    inspect: Inspect
     store: Store
     queue: TaskQueue
     runtime: FlinkRuntime
@@ -83,6 +85,7 @@ def wired(
         redeliver=Redeliver(store, queue, clock, deadlines, holder),
         handle_event=HandleEvent(accept, settings.tenant),
         deadlines=deadlines,
+        inspect=Inspect(store, runtime, job_manager, settings.follow_limit_seconds),
         store=store,
         queue=queue,
         runtime=runtime,
