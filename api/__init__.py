@@ -1,1 +1,2 @@
-"""The HTTP service: it validates, accepts and reads. It never talks to Kubernetes but for the CRD's Flink versions."""
+"""The HTTP service: it validates, accepts and reads. Of Kubernetes it reads the CRD's Flink versions, and logs and
+events for those who look at a job."""

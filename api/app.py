@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import access, problems, views
+from api import access, inspection, problems, views
 from headrace import metrics
 from headrace.bootstrap import Services
 from headrace.domain.jobs import Job, JobKey, Phase
@@ -70,6 +70,7 @@ def create_app(services: Services, *, tenant: str, keys: Sequence[bytes], wait_l
     _health(app, services)
     _operations(app, services, tenant, wait_limit_seconds)
     _jobs(app, services, tenant)
+    inspection.install(app, services.inspect, tenant, BASE)
     _templates(app, services, tenant)
     return app
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from headrace.domain.environment import looks_secret
 from headrace.domain.jobs import Job, Observation, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template, template_body
+from headrace.services.inspect import EventsAnswer, ExceptionsAnswer
 
 REDACTED = "…"
 
@@ -84,6 +86,17 @@ def transition_view(transition: Transition) -> dict[str, Any]:
         "reason": transition.reason,
         "gap": transition.gap,
     }
+
+
+def events_view(answer: EventsAnswer) -> dict[str, Any]:
+    """A job's events."""
+    return {"events": [asdict(event) for event in answer.events], "note": answer.note}
+
+
+def exceptions_view(answer: ExceptionsAnswer) -> dict[str, Any]:
+    """A job's exceptions, or what was kept of them."""
+    found = [asdict(exception) for exception in answer.exceptions]
+    return {"exceptions": found, "kept": answer.kept, "note": answer.note}
 
 
 def template_view(template: Template) -> dict[str, Any]:

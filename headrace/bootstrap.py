@@ -22,6 +22,7 @@ from headrace.services.accept import Accept, Place
 from headrace.services.deadlines import Deadlines
 from headrace.services.execute import Execute
 from headrace.services.handle_event import HandleEvent
+from headrace.services.inspect import Inspect
 from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
 from headrace.services.sealing import Sealing
@@ -49,6 +50,7 @@ class Services:
     redeliver: Redeliver
     handle_event: HandleEvent
     deadlines: Deadlines
+    inspect: Inspect
     store: Store
     queue: TaskQueue
     runtime: FlinkRuntime
@@ -108,6 +110,7 @@ def wired(
         redeliver=Redeliver(store, queue, clock, deadlines, holder),
         handle_event=HandleEvent(accept, settings.tenant),
         deadlines=deadlines,
+        inspect=Inspect(store, runtime, job_manager, settings.follow_limit_seconds),
         store=store,
         queue=queue,
         runtime=runtime,

@@ -5,9 +5,11 @@ Each POST carries an Idempotency-Key of its own unless one is given, so that a r
 
 from __future__ import annotations
 
+import math
+import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -18,8 +20,16 @@ BASE = "/api/v1/flink"
 TRIES = 3
 PAUSE_SECONDS = 0.5
 WAIT_STEP_SECONDS = 10.0
+FOLLOW_READ_SECONDS = 660.0
+"""A log may be silent for as long as the API follows it, ten minutes unless it was told otherwise."""
+
+MOST_LINES = 10_000
+MARGIN_SECONDS = 5
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 Json = dict[str, Any]
+LogQuery = Mapping[str, str | int]
+"""component, pod, container, tail, since, previous, timestamps: as GET jobs/{job_id}/logs takes them."""
 
 
 class Client:
@@ -29,6 +39,7 @@ class Client:
         self, url: str, api_key: str, timeout_seconds: float = 30.0, transport: httpx.BaseTransport | None = None
     ) -> None:
         self._url = url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
         self._http = httpx.Client(
             base_url=self._url,
             headers={"Authorization": f"Bearer {api_key}"},
@@ -77,6 +88,51 @@ class Client:
         found: list[Json] = self._get(f"{BASE}/jobs/{job_id}/transitions")["transitions"]
         return found
 
+    def logs(self, job_id: str, query: LogQuery | None = None, *, follow: bool = False) -> Log:
+        """The lines of a job's log. Raises NotFound where it is gone and nothing was kept of it. Close it, or read it
+        to its end."""
+        params = {**(query or {}), **({"follow": "true"} if follow else {})}
+        timeout = httpx.Timeout(self._timeout_seconds, read=FOLLOW_READ_SECONDS) if follow else self._timeout_seconds
+        request = self._http.build_request("GET", f"{BASE}/jobs/{job_id}/logs", params=params, timeout=timeout)
+        answer = self._tried(lambda: self._http.send(request, stream=True))
+        if answer.is_success:
+            return Log(answer, self._url)
+        answer.read()
+        raise _error(answer)
+
+    def follow(
+        self, job_id: str, query: LogQuery | None = None, on_trouble: Callable[[str], None] = lambda _: None
+    ) -> Iterator[str]:
+        """The lines of a job's log as they come, until its pod has ended. Where the connection or the API's bound
+        ends it, it goes on from the last line; `on_trouble` is told why it waits."""
+        seen, asked = _SeenLines(), {**(query or {}), "timestamps": "true"}
+        while True:
+            try:
+                log = self.logs(job_id, asked, follow=True)
+                if seen.any and not log.pod:
+                    return  # the pod is gone, and what was kept of it has been shown
+                yield from seen.new_ones(log)
+                if log.has_ended:
+                    return
+            except NotFound:
+                if not seen.any:
+                    raise
+                return
+            except Unavailable as error:
+                if not seen.any:
+                    raise
+                on_trouble(str(error))
+            time.sleep(PAUSE_SECONDS)
+            asked |= seen.from_there()
+
+    def events(self, job_id: str) -> Json:
+        """{"events": [...], "note"}: what happened to the job's deployment and pods in the last hour, newest last."""
+        return self._get(f"{BASE}/jobs/{job_id}/events")
+
+    def exceptions(self, job_id: str) -> Json:
+        """{"exceptions": [...], "kept", "note"}: the exceptions that the job's JobManager knows, newest last."""
+        return self._get(f"{BASE}/jobs/{job_id}/exceptions")
+
     def operation(self, operation_id: str, wait_seconds: float = 0) -> Json:
         """The answer that the operation's request had, as it is now; holds up to `wait_seconds` for its end."""
         return self._get(f"{BASE}/operations/{operation_id}", {"wait": str(wait_seconds)})
@@ -117,9 +173,13 @@ class Client:
         return self._send("POST", path, json=dict(body), headers=headers)
 
     def _send(self, method: str, path: str, **options: Any) -> Json:
+        return _content(self._tried(lambda: self._http.request(method, path, **options)))
+
+    def _tried(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        """The first answer that is not a 503, or the last try's."""
         for attempt in range(1, TRIES + 1):
             try:
-                answer = self._http.request(method, path, **options)
+                answer = send()
             except httpx.TransportError as error:
                 if attempt == TRIES:
                     raise Unavailable(
@@ -127,9 +187,82 @@ class Client:
                     ) from error
             else:
                 if answer.status_code != 503 or attempt == TRIES:
-                    return _content(answer)
+                    return answer
+                answer.close()
             time.sleep(PAUSE_SECONDS * attempt)
         raise AssertionError("the last try returns or raises")
+
+
+class Log:
+    """The lines of a log, as they come. Raises Unavailable where the connection ends before the log does."""
+
+    def __init__(self, answer: httpx.Response, url: str) -> None:
+        self._answer = answer
+        self._url = url
+        self._lines = _lines(answer.iter_bytes())
+        self.pod = answer.headers.get("headrace-pod", "")
+        self.container = answer.headers.get("headrace-container", "")
+        self.has_ended = answer.headers.get("headrace-ended") != "false"
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return next(self._lines)
+        except StopIteration:
+            self.close()
+            raise
+        except httpx.TransportError as error:
+            self.close()
+            raise Unavailable(f"the connection to the API at {self._url} ended ({error!r})") from error
+
+    def close(self) -> None:
+        """Ends it."""
+        self._answer.close()
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Lines as they were printed: nothing but a line feed ends one."""
+    left = b""
+    for piece in pieces:
+        *whole, left = (left + piece).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+    if left:
+        yield left.decode(errors="replace")
+
+
+class _SeenLines:
+    """Which lines were shown, by their times: so that a log that is asked for again goes on where it was."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._as_late = 0
+        self._seen_at = time.monotonic()
+
+    @property
+    def any(self) -> bool:
+        """Whether there was a line at all."""
+        return self._last != ""
+
+    def new_ones(self, lines: Iterable[str]) -> Iterator[str]:
+        """The lines that were not shown yet, without the times in front of them."""
+        last, to_skip = self._last, self._as_late
+        for line in lines:
+            at, _, text = line.partition(" ")
+            if not TIME.match(at):
+                yield line
+            elif at == last and to_skip > 0:
+                to_skip -= 1
+            elif at >= last:
+                self._as_late = self._as_late + 1 if at == self._last else 1
+                self._last, self._seen_at = at, time.monotonic()
+                yield text
+
+    def from_there(self) -> dict[str, str | int]:
+        """What to ask for next: whatever may have come since the last line did."""
+        silent = math.ceil(time.monotonic() - self._seen_at) + MARGIN_SECONDS
+        return {"since": f"{silent}s", "tail": MOST_LINES} if self.any else {}
 
 
 def _content(answer: httpx.Response) -> Json:

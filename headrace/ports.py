@@ -13,13 +13,17 @@ from typing import Any, Protocol
 
 from headrace.domain.deployments import Deployment, PodTrouble
 from headrace.domain.diff import Change
+from headrace.domain.events import EventSeen
 from headrace.domain.jobs import Job, JobKey, Phase, Transition
 from headrace.domain.operations import Operation
+from headrace.domain.pods import PodSeen
 from headrace.domain.templates import Template
 
 __all__ = [
     "Change",
     "Clock",
+    "EventSeen",
+    "ExceptionSeen",
     "Fence",
     "FlinkRuntime",
     "HistoryGone",
@@ -27,7 +31,9 @@ __all__ = [
     "JobFilter",
     "JobManager",
     "Lease",
+    "LogStream",
     "Page",
+    "PodSeen",
     "Sealer",
     "Store",
     "TaskQueue",
@@ -69,6 +75,14 @@ class WatchEvent:
 
 class HistoryGone(Exception):
     """The resourceVersion that a watch should resume from is no longer kept (410): list again."""
+
+
+class LogStream(Iterator[bytes], Protocol):
+    """A log as it comes, in pieces of any length."""
+
+    def close(self) -> None:
+        """Ends it, also while another thread waits for its next piece: that thread gets StopIteration. Idempotent."""
+        ...
 
 
 class FlinkRuntime(Protocol):
@@ -121,9 +135,51 @@ class FlinkRuntime(Protocol):
         """The first pod of this deployment that cannot start or be scheduled, from its states and conditions."""
         ...
 
+    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
+        """The pods of this deployment, those that were started last first."""
+        ...
+
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        tail_lines: int | None = None,
+        since_seconds: int | None = None,
+        previous: bool = False,
+        timestamps: bool = False,
+        follow_seconds: float = 0,
+        limit_bytes: int | None = None,
+    ) -> LogStream | None:
+        """What a container of a pod printed, as it printed it; None where the pod is gone.
+
+        `follow_seconds` above 0 goes on with what it prints from now on, for that long or until it ends. `previous`
+        is the container before a restart; `timestamps` puts a time of RFC 3339 and a space before each line. Raises
+        Refused where that container has not started, or was not restarted; a stream may raise Unavailable.
+        """
+        ...
+
+    def events(self, namespace: str, name: str) -> Sequence[EventSeen]:
+        """The newest events of this deployment, its JobManager's Deployment and their pods, newest last. The API
+        server keeps them for about an hour."""
+        ...
+
     def flink_versions(self) -> Sequence[str]:
         """The values that the live CRD's enum of spec.flinkVersion has, oldest first (cached for minutes)."""
         ...
+
+
+@dataclass(frozen=True)
+class ExceptionSeen:
+    """One entry of a job's exception history; a long stack trace has its middle left out."""
+
+    at: datetime
+    exception_name: str
+    stacktrace: str
+    task_name: str = ""
+    endpoint: str = ""
+    task_manager_id: str = ""
 
 
 class JobManager(Protocol):
@@ -138,6 +194,13 @@ class JobManager(Protocol):
 
     def root_exception(self, namespace: str, name: str, flink_job_id: str) -> str | None:
         """The first lines of the job's root exception, or None."""
+        ...
+
+    def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
+        """The job's exception history as the JobManager has it (the last 16, as a rule), newest last.
+
+        Raises Unavailable where the JobManager cannot be reached.
+        """
         ...
 
 

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     api_port: int = 8080
     api_keys_file: Path | None = Field(None, description="One key a line; required by the API process.")
     wait_limit_seconds: float = Field(60.0, description="The longest that ?wait= may hold a request.")
+    follow_limit_seconds: float = Field(600.0, description="The longest that a log is followed by one request.")
     flower_host: str = "127.0.0.1"
     flower_port: int = 5555
 

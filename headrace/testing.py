@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,11 +23,26 @@ from headrace.domain.deployments import (
     Deployment,
     PodTrouble,
 )
+from headrace.domain.events import Event, event_seen, is_about
 from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
 from headrace.domain.operations import Operation
+from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.templates import Template
 from headrace.errors import LostRace, Refused, Unavailable
-from headrace.ports import Change, Fence, HistoryGone, Inserted, JobFilter, Lease, Page, WatchEvent
+from headrace.ports import (
+    Change,
+    EventSeen,
+    ExceptionSeen,
+    Fence,
+    HistoryGone,
+    Inserted,
+    JobFilter,
+    Lease,
+    LogStream,
+    Page,
+    PodSeen,
+    WatchEvent,
+)
 
 
 class FixedClock:
@@ -269,7 +285,8 @@ def _same_sight(one: Transition, other: Transition) -> bool:
 class InMemoryRuntime:
     """ports.FlinkRuntime in dictionaries, with the API server's rules: uid, resourceVersion, generation, the fence.
 
-    `outage` makes every call raise Unavailable; `set_status` acts as the operator.
+    `outage` makes every call raise Unavailable; `set_status` acts as the operator. Pods and events are put as
+    Kubernetes has them; a log is what `print_line` wrote.
     """
 
     def __init__(self, flink_versions: Sequence[str] = ("v1_20", "v2_2")) -> None:
@@ -284,6 +301,11 @@ class InMemoryRuntime:
         self.outage = False
         self.created = 0
         self.trouble: PodTrouble | None = None
+        self._printed = threading.Condition(self._lock)
+        self._pods: dict[tuple[str, str], Pod] = {}
+        self._happened: list[tuple[str, Event]] = []
+        self._logs: dict[tuple[str, str, bool], list[tuple[datetime, bytes]]] = {}
+        self.open_logs: set[LogStream] = set()
 
     def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
         """See ports.FlinkRuntime."""
@@ -376,10 +398,77 @@ class InMemoryRuntime:
         self._reach()
         return self.trouble
 
+    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            ours = [p for p in self._pods.values() if p.metadata.namespace == namespace]
+        found = [pod_seen(p) for p in ours if (p.metadata.labels or {}).get("app") == name]
+        return sorted(found, key=lambda pod: (pod.started_at is None, pod.started_at or 0, pod.name), reverse=True)
+
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        tail_lines: int | None = None,
+        since_seconds: int | None = None,
+        previous: bool = False,
+        timestamps: bool = False,
+        follow_seconds: float = 0,
+        limit_bytes: int | None = None,
+    ) -> LogStream | None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            if (namespace, pod) not in self._pods:
+                return None
+            lines = self._logs.get((pod, container, previous))
+            if lines is None:
+                raise Refused(f"the Kubernetes API refused reading the log of {container} in {pod}: it has not started")
+            first = _first_wanted([at for at, _ in lines], tail_lines, since_seconds)
+            stream = _PrintedLog(self, (namespace, pod), lines, first, timestamps, follow_seconds, limit_bytes)
+            self.open_logs.add(stream)
+            return stream
+
+    def events(self, namespace: str, name: str) -> Sequence[EventSeen]:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            found = [event_seen(e) for where, e in self._happened if where == namespace and is_about(e, name)]
+        return sorted(found, key=lambda event: event.at)
+
     def flink_versions(self) -> Sequence[str]:
         """See ports.FlinkRuntime."""
         self._reach()
         return self._flink_versions
+
+    def put_pod(self, namespace: str, pod: Mapping[str, Any]) -> None:
+        """Makes or replaces a pod, as Kubernetes has it."""
+        whole = {**pod, "metadata": {**pod["metadata"], "namespace": namespace}}
+        with self._lock:
+            self._pods[namespace, whole["metadata"]["name"]] = msgspec.convert(whole, Pod)
+
+    def delete_pod(self, namespace: str, name: str) -> None:
+        """Removes a pod; whoever follows its log gets to its end."""
+        with self._printed:
+            del self._pods[namespace, name]
+            self._printed.notify_all()
+
+    def put_event(self, namespace: str, event: Mapping[str, Any]) -> None:
+        """Stores an event, as Kubernetes has it."""
+        with self._lock:
+            self._happened.append((namespace, msgspec.convert(event, Event)))
+
+    def print_line(
+        self, pod: str, container: str, line: str, *, at: datetime | None = None, previous: bool = False
+    ) -> None:
+        """Adds a line to what a container printed."""
+        with self._printed:
+            lines = self._logs.setdefault((pod, container, previous), [])
+            lines.append((at or datetime.now(UTC), f"{line}\n".encode()))
+            self._printed.notify_all()
 
     def set_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
         """Writes the whole status, as the operator does: no generation moves."""
@@ -404,12 +493,67 @@ class InMemoryRuntime:
         return msgspec.convert(whole, Deployment)
 
 
+def _first_wanted(times: Sequence[datetime], tail_lines: int | None, since_seconds: int | None) -> int:
+    oldest = datetime.now(UTC) - timedelta(seconds=since_seconds or 0)
+    recent = (index for index, at in enumerate(times) if since_seconds is None or at >= oldest)
+    return max(next(recent, len(times)), 0 if tail_lines is None else len(times) - tail_lines)
+
+
+class _PrintedLog:
+    """ports.LogStream of lines that are in memory."""
+
+    def __init__(
+        self,
+        runtime: InMemoryRuntime,
+        pod: tuple[str, str],
+        lines: Sequence[tuple[datetime, bytes]],
+        first: int,
+        timestamps: bool,
+        follow_seconds: float,
+        limit_bytes: int | None,
+    ) -> None:
+        self._runtime, self._pod, self._lines, self._next = runtime, pod, lines, first
+        self._timestamps = timestamps
+        self._until = time.monotonic() + follow_seconds
+        self._left = limit_bytes
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with self._runtime._printed:
+            while self._next >= len(self._lines) and not self._is_over():
+                self._runtime._printed.wait(self._until - time.monotonic())
+            if self._is_closed or self._next >= len(self._lines) or self._left == 0:
+                self.close()
+                raise StopIteration
+            at, line = self._lines[self._next]
+            self._next += 1
+            shown = f"{at.isoformat()} ".encode() + line if self._timestamps else line
+            if self._left is not None:
+                shown = shown[: self._left]
+                self._left -= len(shown)
+            return shown
+
+    def _is_over(self) -> bool:
+        return self._is_closed or self._pod not in self._runtime._pods or time.monotonic() >= self._until
+
+    def close(self) -> None:
+        """See ports.LogStream."""
+        with self._runtime._printed:
+            self._is_closed = True
+            self._runtime.open_logs.discard(self)
+            self._runtime._printed.notify_all()
+
+
 class InMemoryJobManager:
     """ports.JobManager with the answers that a test sets: a path, None, or an error to raise."""
 
     def __init__(self, checkpoint: str | Unavailable | None = None) -> None:
         self.checkpoint = checkpoint
         self.exception: str | None = None
+        self.history: Sequence[ExceptionSeen] | Unavailable = ()
 
     def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
         """See ports.JobManager."""
@@ -420,6 +564,12 @@ class InMemoryJobManager:
     def root_exception(self, namespace: str, name: str, flink_job_id: str) -> str | None:
         """See ports.JobManager."""
         return self.exception
+
+    def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
+        """See ports.JobManager."""
+        if isinstance(self.history, Unavailable):
+            raise self.history
+        return self.history
 
 
 def _holds(live: Mapping[str, Any], fence: Fence) -> bool:

@@ -96,11 +96,11 @@ class Stack:
         for name, port in (("api", self._options.api_port), ("flower", self._options.flower_port)):
             if not is_free(port):
                 raise StackError(f"port {port} is taken: free it, or choose another with --{name}-port")
-        for name, make in (("api-keys", lambda: secrets.token_urlsafe(32)), ("sealing-keys", new_key)):
+        for name, key in (("api-keys", secrets.token_urlsafe(32)), ("sealing-keys", new_key())):
             file = self._data / name
             if not file.exists():
                 file.touch(mode=0o600)
-                file.write_text(f"{make()}\n")
+                file.write_text(f"{key}\n")
 
     def _commands(self) -> Iterator[Command]:
         yield from self._servers()

@@ -28,6 +28,8 @@ DESCRIBED = (
     *("job_id", "status", "reason", "error", "desired", "observation", "observed_at", "run", "parallelism"),
     *("flink_job_id", "namespace", "deployment_name", "template_id", "savepoint_path", "logs"),
 )
+EVENT_COLUMNS = ("at", "type", "reason", "object", "count", "message")
+EXCEPTION_COLUMNS = ("at", "exception_name", "task_name", "endpoint", "task_manager_id")
 OPERATION_COLUMNS = ("sequence", "kind", "state", "step", "accepted_at", "ended_at", "reason")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -208,6 +210,54 @@ def scale(
 def operations(job_id: JobId, form: Output = Format.TABLE) -> None:
     """Lists a job's operations."""
     output.show(_client().operations(job_id), form, OPERATION_COLUMNS)
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes, until its pod ends.")] = False,
+    since: Annotated[str | None, typer.Option(help="Only lines of the last 90s, 5m, 2h or 1d.")] = None,
+    tail: Annotated[int | None, typer.Option(help="So many lines from the end; 200 if not given.")] = None,
+    component: Annotated[str | None, typer.Option(help="jobmanager, which is the default, or taskmanager.")] = None,
+    pod: Annotated[str | None, typer.Option(help="One of the job's pods.")] = None,
+    container: Annotated[str | None, typer.Option(help="One of its containers; Flink's own if not given.")] = None,
+    previous: Annotated[bool, typer.Option("-p", "--previous", help="The container before its last restart.")] = False,
+) -> None:
+    """Prints what a job's pods printed; of a pod that is gone, what was kept."""
+    given = {"since": since, "tail": tail, "component": component, "pod": pod, "container": container}
+    query: dict[str, str | int] = {name: value for name, value in given.items() if value is not None}
+    query |= {"previous": "true"} if previous else {}
+    lines = _client().follow(job_id, query, output.say) if follow else _client().logs(job_id, query)
+    for line in lines:
+        print(line, flush=follow)
+
+
+@app.command()
+def events(job_id: JobId, form: Output = Format.TABLE) -> None:
+    """Lists what happened to a job's deployment and pods in the last hour."""
+    found = _client().events(job_id)
+    _show_found(found, "events", form, EVENT_COLUMNS)
+
+
+@app.command()
+def exceptions(job_id: JobId, form: Output = Format.TABLE) -> None:
+    """Lists the exceptions of a job, with their stack traces; once its JobManager is gone, what was kept."""
+    found = _client().exceptions(job_id)
+    _show_found(found, "exceptions", form, EXCEPTION_COLUMNS)
+    if form is Format.TABLE:
+        for text in filter(None, (found["kept"], *(each["stacktrace"] for each in found["exceptions"]))):
+            print(f"\n{text}")
+
+
+def _show_found(found: dict[str, Any], name: str, form: Format, columns: tuple[str, ...]) -> None:
+    """What was found, and apart from it the words about what was not."""
+    if form is not Format.TABLE:
+        output.show(found, form, columns)
+        return
+    if found[name]:
+        output.show(found[name], form, columns)
+    if found["note"]:
+        output.say(found["note"])
 
 
 @templates_app.command("apply")

@@ -72,6 +72,8 @@ class Job:
 
     `request` is the resolved request (template with overrides, `headrace.domain.templates.JobRequest` as JSON);
     `applied_manifest` the FlinkDeployment last written, whole; `version` counts writes (compare-and-set).
+    `kept_log` and `kept_exceptions` are bounded ends of what the job's pod and its JobManager said, read once when the
+    job turned bad: what is left to show when the pod is gone.
     """
 
     tenant: str
@@ -107,6 +109,8 @@ class Job:
     trouble_since: datetime | None = None
     reason: str = ""
     error: str = ""
+    kept_log: str = ""
+    kept_exceptions: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     version: int = 0
 

@@ -1,12 +1,19 @@
-"""What a pod's states say about why a job cannot start. Pure; field names are the resource's own."""
+"""What a pod's states say: what runs in it, and why a job cannot start. Pure; field names are the resource's own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
 from headrace.domain.deployments import Metadata, PodTrouble
+
+MAIN_CONTAINER = "flink-main-container"
+COMPONENT_LABEL = "component"
+JOB_MANAGER, TASK_MANAGER = "jobmanager", "taskmanager"
+COMPONENTS = (JOB_MANAGER, TASK_MANAGER)
 
 SOON_OVER = frozenset({"", "PodInitializing", "ContainerCreating"})
 """Reasons for waiting that every pod passes through."""
@@ -27,10 +34,15 @@ class Terminated(msgspec.Struct, frozen=True, rename="camel"):
     exit_code: int = 0
 
 
+class Running(msgspec.Struct, frozen=True, rename="camel"):
+    """state.running."""
+
+
 class ContainerState(msgspec.Struct, frozen=True, rename="camel"):
     """A container's state or last state."""
 
     waiting: Waiting | None = None
+    running: Running | None = None
     terminated: Terminated | None = None
 
 
@@ -38,6 +50,8 @@ class ContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
     """status.containerStatuses[] and status.initContainerStatuses[]."""
 
     name: str = ""
+    ready: bool = False
+    restart_count: int = 0
     state: ContainerState = ContainerState()
     last_state: ContainerState = ContainerState()
 
@@ -55,16 +69,115 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
     """status."""
 
     phase: str = ""
+    reason: str = ""
+    message: str = ""
+    start_time: datetime | None = None
     conditions: list[Condition] | None = None
     container_statuses: list[ContainerStatus] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
+
+
+class ContainerSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """spec.containers[] and spec.initContainers[]."""
+
+    name: str = ""
+
+
+class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """spec."""
+
+    containers: list[ContainerSpec] = []
+    init_containers: list[ContainerSpec] = []
 
 
 class Pod(msgspec.Struct, frozen=True, rename="camel"):
     """One pod as it was seen."""
 
     metadata: Metadata
+    spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+
+@dataclass(frozen=True)
+class ContainerSeen:
+    """A container of a pod: whether it is an init container, runs, and was ever started."""
+
+    name: str
+    is_init: bool = False
+    is_running: bool = False
+    was_started: bool = False
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
+class PodSeen:
+    """A pod of a job: its containers, init ones last, and in `reason` why it does not run, in words."""
+
+    name: str
+    component: str
+    phase: str
+    ready: bool
+    restarts: int
+    started_at: datetime | None
+    containers: Sequence[ContainerSeen]
+    reason: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its main container runs."""
+        return any(each.is_running and not each.is_init for each in self.containers)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing in it will run again."""
+        return self.phase in ("Succeeded", "Failed")
+
+
+def pod_seen(pod: Pod) -> PodSeen:
+    """What a person is told of a pod."""
+    status = pod.status
+    mains = [_container_seen(each, status.container_statuses, is_init=False) for each in pod.spec.containers]
+    inits = [_container_seen(each, status.init_container_statuses, is_init=True) for each in pod.spec.init_containers]
+    ready = any(each.type == "Ready" and each.status == "True" for each in status.conditions or ())
+    return PodSeen(
+        name=pod.metadata.name,
+        component=(pod.metadata.labels or {}).get(COMPONENT_LABEL, ""),
+        phase=status.phase,
+        ready=ready,
+        restarts=sum(each.restarts for each in mains),
+        started_at=status.start_time,
+        containers=(*mains, *inits),
+        reason=_reason(pod),
+    )
+
+
+def default_container(pod: PodSeen) -> str:
+    """Flink's own container; where that never started, the init container that keeps it from starting."""
+    mains = [each for each in pod.containers if not each.is_init]
+    chosen = next((each for each in mains if each.name == MAIN_CONTAINER), mains[0] if mains else None)
+    started = [each for each in pod.containers if each.is_init and each.was_started]
+    if chosen is None or (not chosen.was_started and started):
+        return started[-1].name if started else ""
+    return chosen.name
+
+
+def _container_seen(spec: ContainerSpec, statuses: list[ContainerStatus] | None, *, is_init: bool) -> ContainerSeen:
+    status = next((each for each in statuses or () if each.name == spec.name), ContainerStatus())
+    running, ended = status.state.running is not None, status.state.terminated is not None
+    was_started = running or ended or status.last_state.terminated is not None
+    return ContainerSeen(spec.name, is_init, running, was_started, status.restart_count)
+
+
+def _reason(pod: Pod) -> str:
+    trouble = _trouble(pod)
+    if trouble is not None:
+        return f"{trouble.reason}: {trouble.message}" if trouble.message else trouble.reason
+    if pod.status.reason:
+        return f"{pod.status.reason}: {pod.status.message}".rstrip(": ")
+    ended = [s.state.terminated for s in pod.status.container_statuses or () if s.state.terminated is not None]
+    if not ended:
+        return ""
+    return f"{ended[0].reason or 'ended'} (exit code {ended[0].exit_code}) {ended[0].message.strip()}".strip()
 
 
 def first_trouble(pods: Iterable[Pod]) -> PodTrouble | None:

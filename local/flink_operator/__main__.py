@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube, KubeError
 from local.flink_operator.reconciler import Reconciler
 from local.flink_operator.rest_gateway import RestGateway
@@ -60,12 +61,13 @@ def _gateway(port: int, served: str, running: dict[str, Reconciler]) -> RestGate
 
 
 def _look_after_all(kube: Kube, data: Path, stopping: threading.Event, running: dict[str, Reconciler]) -> None:
+    events = Events(kube)
     while not stopping.is_set():
         try:
             for deployment in kube.deployments():
                 uid = deployment["metadata"]["uid"]
                 if uid not in running or not running[uid].is_alive():
-                    running[uid] = Reconciler(kube, deployment, data, stopping)
+                    running[uid] = Reconciler(kube, events, deployment, data, stopping)
                     running[uid].start()
         except KubeError as error:
             logger.warning("{}", error)
@@ -74,6 +76,7 @@ def _look_after_all(kube: Kube, data: Path, stopping: threading.Event, running: 
         stopping.wait(LIST_SECONDS)
     for thread in running.values():
         thread.join(60)
+    events.close()
 
 
 if __name__ == "__main__":

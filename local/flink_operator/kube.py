@@ -14,6 +14,7 @@ import yaml
 
 GROUP = "/apis/flink.apache.org/v1beta1"
 TIMEOUT_SECONDS = 10.0
+MERGE_PATCH = "application/merge-patch+json"
 
 Resource = dict[str, Any]
 
@@ -75,17 +76,38 @@ class Kube:
         coded = {key: base64.b64decode(text) for key, text in (found.get("binaryData") or {}).items()}
         return {**plain, **coded} if kind == "configmaps" else {k: base64.b64decode(text) for k, text in plain.items()}
 
-    def put_core(self, kind: str, body: Resource, status: Mapping[str, Any] | None = None) -> None:
-        """Makes a pod or a service, or brings its metadata and status to this."""
+    def pod(self, name: str) -> Resource | None:
+        """One pod, or None."""
+        found: Resource | None = self._send("GET", f"/api/v1/namespaces/{self.namespace}/pods/{name}", absent=True)
+        return found
+
+    def count_event(self, event: Resource) -> None:
+        """Stores an event, or counts it once more where it is stored already."""
+        path = f"/api/v1/namespaces/{self.namespace}/events"
+        answer = self._request("POST", path, event)
+        if answer.status_code != 409:
+            self._checked(answer)
+            return
+        path = f"{path}/{event['metadata']['name']}"
+        count = (self._send("GET", path, absent=True) or {}).get("count", 0) + 1
+        self._merge(path, {"count": count, "lastTimestamp": event["lastTimestamp"]})
+
+    def put_core(self, kind: str, body: Resource, status: Mapping[str, Any] | None = None) -> Resource:
+        """Makes a pod or a service, or brings its metadata and status to this. The object as it was before the
+        status."""
         path = f"/api/v1/namespaces/{self.namespace}/{kind}"
         name = body["metadata"]["name"]
         answer = self._request("POST", path, body)
         if answer.status_code == 409:
-            self._merge(f"{path}/{name}", {"metadata": body["metadata"]})
-        else:
-            self._checked(answer)
+            answer = self._request("PATCH", f"{path}/{name}", {"metadata": body["metadata"]}, MERGE_PATCH)
+        stored: Resource = self._checked(answer)
         if status is not None:
             self._merge(f"{path}/{name}/status", {"status": status})
+        return stored
+
+    def set_pod_status(self, name: str, status: Mapping[str, Any]) -> None:
+        """Merges this into the status of a pod that may be gone by now."""
+        self._merge(f"/api/v1/namespaces/{self.namespace}/pods/{name}/status", {"status": status})
 
     def delete_core(self, kind: str, name: str) -> None:
         """Removes a pod or a service at once; absence is fine."""
@@ -112,7 +134,7 @@ class Kube:
         return f"{GROUP}/namespaces/{self.namespace}/flinkdeployments/{name}"
 
     def _merge(self, path: str, body: Mapping[str, Any]) -> None:
-        answer = self._request("PATCH", path, body, "application/merge-patch+json")
+        answer = self._request("PATCH", path, body, MERGE_PATCH)
         if answer.status_code != 404:
             self._checked(answer)
 

@@ -12,16 +12,18 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
-from local.flink_operator import pods, statuses
+from local.flink_operator import changes, pods, statuses
 from local.flink_operator.cluster import Application, Cluster, latest_checkpoint
 from local.flink_operator.environment import NotThere, fill, variables
+from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube, KubeError
-from local.flink_operator.mapping import PodView, pod_view, program
+from local.flink_operator.mapping import Container, PodView, pod_view, program
 from local.flink_operator.rest import SavepointFailed, effective_state
 from local.flink_operator.statuses import EXCEPTIONS, SERIALIZED, Status
 
@@ -30,6 +32,8 @@ LOOK_SECONDS = 0.5
 RETRY_SAVEPOINT_SECONDS = 15.0
 RETRY_INIT_SECONDS = 10.0
 INIT_TIMEOUT_SECONDS = 120.0
+EXCEPTIONS_SECONDS = 10.0
+SHOWN_LINES = 5
 UNREACHABLE_AFTER_SECONDS = 10.0
 USRLIB = "/opt/flink/usrlib"
 LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
@@ -43,11 +47,14 @@ class Invalid(Exception):
 class Reconciler(threading.Thread):
     """A thread for one deployment (its uid), from its first sight until it is gone."""
 
-    def __init__(self, kube: Kube, deployment: dict[str, Any], data: Path, is_stopping: threading.Event) -> None:
+    def __init__(
+        self, kube: Kube, events: Events, deployment: dict[str, Any], data: Path, is_stopping: threading.Event
+    ) -> None:
         self.deployment_name = deployment["metadata"]["name"]
         self._uid = deployment["metadata"]["uid"]
         super().__init__(name=f"deployment-{self.deployment_name}", daemon=True)
         self._kube = kube
+        self._events = events
         self._folder = data / f"{self.deployment_name}-{self._uid[:8]}"
         self._is_stopping = is_stopping
         self._cluster: Cluster | None = None
@@ -55,6 +62,12 @@ class Reconciler(threading.Thread):
         self._not_before = 0.0
         self._silent_since: float | None = None
         self._restore_from: str | None = None
+        self._inits = pods.Inits()
+        self._launches: dict[Path, pods.Launch] = {}
+        self._is_shown = True
+        self._told_generation = 0
+        self._exceptions_at = 0.0
+        self._last_exception = 0
 
     @property
     def rest_port(self) -> int | None:
@@ -82,6 +95,7 @@ class Reconciler(threading.Thread):
             self._clean_up()
             return False
         if live["metadata"].get("deletionTimestamp"):
+            self._events.normal(live, "Operator", "Cleanup", "Cleaning up FlinkDeployment")
             self._clean_up()
             others = [f for f in live["metadata"].get("finalizers") or [] if f != FINALIZER]
             self._kube.set_finalizers(self.deployment_name, others)
@@ -116,6 +130,8 @@ class Reconciler(threading.Thread):
         if first:
             status = {**status, "lifecycleState": "FAILED"}
         refused = statuses.error(f"{EXCEPTIONS}.ValidationException", message)
+        if status.get("error") != refused:
+            self._events.warning(live, "Operator", "ValidationError", message)
         self._write(live, statuses.with_error(status, refused))
 
     # Deploying
@@ -134,6 +150,7 @@ class Reconciler(threading.Thread):
     def _deploy(self, live: dict[str, Any], restore: str | None, *, first: bool, job_id: str | None = None) -> None:
         """A new cluster for the spec; the job gets a new id unless its last state is what it goes on from."""
         spec = live["spec"]
+        self._events.normal(live, "JobManagerDeployment", "Submit", "Starting deployment")
         self._write(live, statuses.with_job(self._status, self._job_state(), jobId=job_id or secrets.token_hex(16)))
         self._restore_from = restore
         status = statuses.with_reconciled(self._status, spec, "DEPLOYED", "running", first=first)
@@ -151,6 +168,7 @@ class Reconciler(threading.Thread):
         """The JobManager's pod: ConfigMaps first, then init containers, then the processes."""
         if time.monotonic() < self._not_before:
             return
+        self._tell_if_lost(live)
         spec = statuses.reconciled_spec(self._status) or live["spec"]
         view = pod_view(spec, self._folder)
         if not all([fill(volume, self._kube.data_of) for volume in view.filled]):  # noqa: C419 - each is filled
@@ -162,50 +180,99 @@ class Reconciler(threading.Thread):
         except NotThere as error:
             self._cannot_configure(live, view.main.name, str(error))
             return
-        application = self._application(spec, view, env)
-        cluster = Cluster(self.deployment_name, self._folder, application)
+        cluster = Cluster(self.deployment_name, self._folder, self._application(spec, view, env))
+        self._launch(cluster)
         cluster.start()
         self._cluster = cluster
-        pods.show(self._kube, live, cluster)
-        logger.info("{}: started, restoring from {}", self.deployment_name, application.restore)
+        self._is_shown = False
+        self._show_pods(live, cluster)
+        logger.info("{}: started, restoring from {}", self.deployment_name, cluster.application.restore)
 
     def _cannot_configure(self, live: dict[str, Any], container: str, said: str) -> None:
         """A Secret that is not there keeps the container from starting; the kubelet looks again now and then."""
         self._not_before = time.monotonic() + RETRY_INIT_SECONDS
-        pods.show_waiting(self._kube, live, container, "CreateContainerConfigError", said)
-        kind, message = f"{EXCEPTIONS}.DeploymentFailedException", f"[{container}] {said}"
-        failed = statuses.error(kind, message, reason="CreateContainerConfigError")
+        reason, message = "CreateContainerConfigError", f"[{container}] {said}"
+        self._try(lambda: pods.show_waiting(self._kube, live, self._inits, reason, said))
+        self._events.warning(live, "JobManagerDeployment", reason, message)
+        failed = statuses.error(f"{EXCEPTIONS}.DeploymentFailedException", message, reason=reason)
         status = {**self._status, "jobManagerDeploymentStatus": "ERROR"}
         self._write(live, statuses.with_error(statuses.with_job(status, "RECONCILING"), failed))
 
+    def _tell_if_lost(self, live: dict[str, Any]) -> None:
+        """A JobManager that an operator before this one has left, and that is not there any more."""
+        if self._status["jobManagerDeploymentStatus"] in ("READY", "DEPLOYED_NOT_READY"):
+            self._events.warning(live, "JobManagerDeployment", "Missing", "Missing JobManager deployment")
+            self._events.warning(live, "Job", "RecoverDeployment", "Recovering lost deployment")
+            self._show_manager(live, "DEPLOYING")
+
+    def _launch(self, cluster: Cluster) -> None:
+        """Remembers where the output of the processes begins that are started next."""
+        logs = self._folder / "logs"
+        names = ["jobmanager", *(f"taskmanager-1-{n}" for n in range(1, cluster.application.task_managers + 1))]
+        for log in (logs / f"{name}.log" for name in names):
+            known = self._launches.get(log, pods.Launch())
+            self._launches[log] = pods.launch(log, known.last_exit_code)
+
+    def _show_pods(self, live: dict[str, Any], cluster: Cluster) -> None:
+        """The pods are how a cluster is looked at: where the API does not take them now, the next look tries again."""
+
+        def show() -> None:
+            for pod, container in pods.show(self._kube, live, cluster, self._inits, self._launches):
+                self._events.normal(pod, "kubelet", "Started", f"Started container {container}")
+            self._is_shown = True
+
+        if not self._is_shown:
+            self._try(show)
+
+    def _try(self, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except KubeError as error:
+            logger.warning("{}: {}", self.deployment_name, error)
+
     def _init_containers_done(self, live: dict[str, Any], view: PodView) -> bool:
+        self._inits = pods.Inits([container.name for container in view.init])
         for container in view.init:
-            said = Path(container.paths["/dev/termination-log"])
-            said.write_text("")
-            log = self._folder / "logs" / f"{container.name}.log"
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("ab") as output:
-                done = subprocess.run(
-                    container.command,
-                    env=variables(container, self._kube.data_of),
-                    stdout=output,
-                    stderr=output,
-                    stdin=subprocess.DEVNULL,
-                    timeout=INIT_TIMEOUT_SECONDS,
-                    check=False,
-                )
-            if done.returncode != 0:
-                self._init_failed(live, container.name, said.read_text(), done.returncode)
+            ended = self._run_init_container(container)
+            self._inits = pods.Inits(self._inits.names, [*self._inits.started, ended])
+            if ended.exit_code != 0:
+                self._init_failed(live, ended)
                 return False
         return True
 
-    def _init_failed(self, live: dict[str, Any], container: str, said: str, code: int) -> None:
+    def _run_init_container(self, container: Container) -> pods.Started:
+        said = Path(container.paths["/dev/termination-log"])
+        said.write_text("")
+        log = self._folder / "logs" / f"{container.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        start = pods.launch(log).log_start
+        with log.open("ab") as output:
+            done = subprocess.run(
+                container.command,
+                env=variables(container, self._kube.data_of),
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                timeout=INIT_TIMEOUT_SECONDS,
+                check=False,
+            )
+        return pods.Started(container.name, log, start, exit_code=done.returncode, said=said.read_text())
+
+    def _init_failed(self, live: dict[str, Any], ended: pods.Started) -> None:
         self._not_before = time.monotonic() + RETRY_INIT_SECONDS
-        pods.show_init_failure(self._kube, live, container, said, code)
-        kind, message = f"{EXCEPTIONS}.DeploymentFailedException", f"[{container}] CrashLoop - {said}"
+        self._try(lambda: self._show_init_failure(live, ended.container))
+        kind, message = f"{EXCEPTIONS}.DeploymentFailedException", f"[{ended.container}] CrashLoop - {ended.said}"
+        self._events.warning(live, "JobManagerDeployment", "CrashLoopBackOff", message)
         failed = statuses.error(kind, message, reason="CrashLoopBackOff")
         status = {**self._status, "jobManagerDeploymentStatus": "ERROR"}
         self._write(live, statuses.with_error(statuses.with_job(status, "RECONCILING"), failed))
+
+    def _show_init_failure(self, live: dict[str, Any], container: str) -> None:
+        pod = pods.show_init_failure(self._kube, live, self._inits)
+        metadata = pod["metadata"]
+        where = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+        words = f"Back-off restarting failed container {container} in pod {where}"
+        self._events.warning(pod, "kubelet", "BackOff", words)
 
     def _application(self, spec: dict[str, Any], view: PodView, env: dict[str, str]) -> Application:
         job, main = spec["job"], view.main
@@ -233,6 +300,7 @@ class Reconciler(threading.Thread):
 
     def _change(self, live: dict[str, Any], before: dict[str, Any]) -> None:
         wanted, was = live["spec"]["job"].get("state", "running"), before["job"].get("state", "running")
+        self._tell_change(live, before)
         if was == "running" and wanted == "suspended":
             self._suspend(live)
         elif was == "suspended" and wanted == "running":
@@ -242,6 +310,15 @@ class Reconciler(threading.Thread):
         else:
             status = statuses.with_reconciled(self._status, live["spec"], "DEPLOYED", wanted, first=False)
             self._write(live, {**status, "observedGeneration": live["metadata"]["generation"]})
+
+    def _tell_change(self, live: dict[str, Any], before: dict[str, Any]) -> None:
+        """Once for each generation, however often it has to be tried; of what is no upgrade nothing is told."""
+        job = {"state": "running", **live["spec"]["job"]}
+        after, generation = {**live["spec"], "job": job}, live["metadata"]["generation"]
+        is_told = self._told_generation == generation
+        if not is_told and (job["state"] != before["job"].get("state", "running") or _differs(after, before)):
+            self._told_generation = generation
+            self._events.normal(live, "JobManagerDeployment", "SpecChanged", changes.spec_changed(before, after))
 
     def _suspend(self, live: dict[str, Any]) -> None:
         taken, path = self._stop_job(live, live["spec"]["job"].get("upgradeMode", "stateless"))
@@ -268,13 +345,13 @@ class Reconciler(threading.Thread):
         if self._cluster is not None:
             self._write(live, {**status, "jobManagerDeploymentStatus": "READY"})
             status = self._status
-        self._stop_cluster()
+        self._end_cluster()
         self._write(live, {**status, "jobManagerDeploymentStatus": "MISSING"})
         self._deploy_again(live, path)
 
     def _resume(self, live: dict[str, Any]) -> None:
         path = self._restored_path()
-        self._stop_cluster()
+        self._end_cluster()
         status = statuses.with_reconciled(self._status, live["spec"], "UPGRADING", "suspended", first=False)
         status = {**status, "lifecycleState": "UPGRADING", "jobManagerDeploymentStatus": "MISSING"}
         self._write(live, {**status, "observedGeneration": live["metadata"]["generation"]})
@@ -290,11 +367,12 @@ class Reconciler(threading.Thread):
     def _stop_job(self, live: dict[str, Any], mode: str) -> tuple[bool, str | None]:
         """Ends the job as the mode asks: whether it ended, and its savepoint. A job that does not run keeps its last
         state instead; a savepoint that fails is tried again later, and the job goes on."""
+        self._events.normal(live, "JobManagerDeployment", "Suspended", "Suspending existing deployment.")
         job = self._cluster.rest.job(self._status["jobStatus"].get("jobId", "")) if self._cluster else None
         if mode != "savepoint" or self._cluster is None or job is None or job["state"] != "RUNNING":
             if mode == "savepoint" and job is not None and job["state"] == "FINISHED":
                 return True, self._restored_path()
-            self._stop_cluster()
+            self._end_cluster()
             return True, None
         self._write(live, statuses.with_error(self._status, None))
         folder = (live["spec"].get("flinkConfiguration") or {}).get("execution.checkpointing.savepoint-dir", "")
@@ -303,10 +381,12 @@ class Reconciler(threading.Thread):
         except SavepointFailed as failure:
             self._not_before = time.monotonic() + RETRY_SAVEPOINT_SECONDS
             logger.warning("{}: no savepoint: {}", self.deployment_name, failure.root_cause)
-            self._write(live, statuses.with_error(self._status, statuses.savepoint_error(str(failure))))
+            error = statuses.savepoint_error(str(failure))
+            self._events.warning(live, "JobManagerDeployment", "SavepointError", statuses.error_words(error))
+            self._write(live, statuses.with_error(self._status, error))
             return False, None
         self._cluster.stop_task_managers()
-        pods.hide_task_managers(self._kube, self.deployment_name)
+        self._try(lambda: pods.hide_task_managers(self._kube, self.deployment_name))
         self._record_snapshot(path)
         return True, path
 
@@ -349,8 +429,16 @@ class Reconciler(threading.Thread):
         if self._cluster.job_manager.exit_code is not None:
             self._job_manager_ended(live, self._cluster)
             return
-        self._cluster.revive_task_managers()
+        self._revive_task_managers(self._cluster)
+        self._show_pods(live, self._cluster)
         self._observe_job(live, self._cluster)
+
+    def _revive_task_managers(self, cluster: Cluster) -> None:
+        for process in cluster.task_managers:
+            if process.exit_code is not None:
+                self._launches[process.log] = pods.launch(process.log, _as_shown(process.exit_code))
+                self._is_shown = False
+        cluster.revive_task_managers()
 
     def _observe_job(self, live: dict[str, Any], cluster: Cluster) -> None:
         job = cluster.rest.job(self._status["jobStatus"]["jobId"])
@@ -397,8 +485,25 @@ class Reconciler(threading.Thread):
             status = statuses.stable(status)
         elif state == "FAILED":
             status = {**status, "lifecycleState": "FAILED"}
+        before = self._job_state()
         # What keeps a change from being made is told until it is tried again.
         self._write(live, status if self._is_behind(live) else statuses.with_error(status, None))
+        self._tell_state(live, before, state)
+        self._tell_exceptions(live, cluster, is_new=before != state)
+
+    def _tell_state(self, live: dict[str, Any], before: str | None, state: str) -> None:
+        if before not in (None, state):
+            self._events.normal(live, "Job", "JobStatusChanged", f"Job status changed from {before} to {state}")
+
+    def _tell_exceptions(self, live: dict[str, Any], cluster: Cluster, *, is_new: bool) -> None:
+        """The exceptions since the last look at them: when the state has changed, and every now and then."""
+        if not is_new and time.monotonic() - self._exceptions_at < EXCEPTIONS_SECONDS:
+            return
+        self._exceptions_at = time.monotonic()
+        for entry in cluster.rest.exceptions(self._status["jobStatus"]["jobId"]):
+            if entry["timestamp"] > self._last_exception:
+                self._last_exception = entry["timestamp"]
+                self._events.warning(live, "Job", "JobException", _first_lines(entry["stacktrace"]))
 
     def _job_manager_ended(self, live: dict[str, Any], cluster: Cluster) -> None:
         """A JobManager that was killed is started again, from the job's last checkpoint; one whose program failed
@@ -406,6 +511,7 @@ class Reconciler(threading.Thread):
         code = cluster.job_manager.exit_code or 0
         failed = code > 0 and code < 128 and not cluster.was_seen
         causes = cluster.failure() if failed else []
+        self._launches[cluster.job_manager.log] = pods.Launch(last_exit_code=_as_shown(code))
         self._stop_cluster()
         if not failed:
             logger.warning("{}: the JobManager ended with {}; it is started again", self.deployment_name, code)
@@ -415,6 +521,10 @@ class Reconciler(threading.Thread):
         message = causes[0] if causes else f"the JobManager ended with {code}; see its log"
         failure = statuses.error(SERIALIZED, message, [(SERIALIZED, cause) for cause in causes[1:]])
         status = {**self._status, "lifecycleState": "FAILED", "jobManagerDeploymentStatus": "READY"}
+        self._try(lambda: pods.show_end(self._kube, live, _as_shown(code)))
+        self._try(lambda: pods.hide_task_managers(self._kube, self.deployment_name))
+        self._events.warning(live, "Job", "Error", statuses.error_words(failure))
+        self._tell_state(live, self._job_state(), "FAILED")
         now = str(int(time.time() * 1000))
         facts = {"jobName": "(application driver)", "startTime": now, "updateTime": now}
         self._write(live, statuses.with_error(statuses.with_job(status, "FAILED", **facts), failure))
@@ -426,6 +536,12 @@ class Reconciler(threading.Thread):
             self._cluster.stop()
             self._cluster = None
 
+    def _end_cluster(self) -> None:
+        """Stops it for good: its pods go with it."""
+        self._stop_cluster()
+        self._launches.clear()
+        self._try(lambda: pods.hide_pods(self._kube, self.deployment_name))
+
     def _clean_up(self) -> None:
         self._stop_cluster()
         pods.hide(self._kube, self.deployment_name)
@@ -436,6 +552,17 @@ class Reconciler(threading.Thread):
             self._kube.put_status(live, status)
             live["status"] = copy.deepcopy(status)
         self._status = copy.deepcopy(status)
+
+
+def _as_shown(exit_code: int) -> int:
+    """The exit code as a container's: one that a signal ended has 128 and the signal's number."""
+    return exit_code if exit_code >= 0 else 128 - exit_code
+
+
+def _first_lines(stacktrace: str) -> str:
+    lines = stacktrace.rstrip().splitlines()
+    left_out = [f"... ({len(lines) - SHOWN_LINES} more lines)"] if len(lines) > SHOWN_LINES else []
+    return "\n".join([*lines[:SHOWN_LINES], *left_out])
 
 
 def parallelism(spec: dict[str, Any]) -> int:

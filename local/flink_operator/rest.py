@@ -34,6 +34,11 @@ class Rest:
         overview = self._get("/jobs/overview") or {}
         return next((job for job in overview.get("jobs") or [] if job["jid"] == job_id), None)
 
+    def exceptions(self, job_id: str) -> list[dict[str, Any]]:
+        """The newest entries of the job's exception history, oldest first; none where nothing answers."""
+        history = (self._get(f"/jobs/{job_id}/exceptions?maxExceptions=5") or {}).get("exceptionHistory") or {}
+        return list(reversed(history.get("entries") or []))
+
     def config(self) -> dict[str, Any]:
         """Versions, as the dashboard shows them."""
         return self._get("/config") or {}

@@ -104,6 +104,18 @@ def savepoint_error(said: str) -> str:
     return error(f"{EXCEPTIONS}.UpgradeFailureException", "Savepoint Error", [wrapped, (SERIALIZED, said)])
 
 
+def error_words(text: str) -> str:
+    """The message of an event about this error: what is thrown and what caused it, as the operator joins them."""
+    content = json.loads(text)
+    return " -> ".join(_own_message(each) for each in (content, *content["throwableList"]))
+
+
+def _own_message(throwable: dict[str, Any]) -> str:
+    """A serialized throwable's message begins with the class that it was made from."""
+    message: str = throwable["message"]
+    return (message.partition(": ")[2] or message) if throwable["type"] == SERIALIZED else message
+
+
 def reconciled_spec(status: Status) -> dict[str, Any] | None:
     """The last reconciled spec, or None at first."""
     text = status.get("reconciliationStatus", {}).get("lastReconciledSpec")

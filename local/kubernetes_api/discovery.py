@@ -46,6 +46,8 @@ def _entries(resource: Resource) -> list[Json]:
     main: Json = {"name": resource.plural, "singularName": resource.singular, "verbs": list(resource.verbs)} | base
     if resource.short_names:
         main["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        main["categories"] = list(resource.categories)
     subresources = (["status"] if resource.status else []) + (["log"] if resource.kind == "Pod" else [])
     return [main] + [
         base | {"name": f"{resource.plural}/{each}", "singularName": "", "verbs": _subresource_verbs(each)}

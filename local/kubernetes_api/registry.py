@@ -27,6 +27,7 @@ _NAME_RULE = (
 )
 SERVER_SET = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 NAMESPACES, DEFINITIONS = "namespaces", "customresourcedefinitions.apiextensions.k8s.io"
+EVENTS = "events"
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
@@ -163,6 +164,13 @@ class Registry:
             else:
                 self._delete(self.resources[key.resource], key, current)
 
+    def expire_events(self, before: datetime) -> None:
+        """Removes the events that were last seen before then, as the real server's time to live does."""
+        with self.store.lock:
+            for key, stored in self.store.all():
+                if key.resource == EVENTS and _last_seen(stored.body) < before:
+                    self._remove(key, stored.body)
+
     def _orphan_dependents(self, owner_uid: str) -> None:
         for key, stored in self._dependents(owner_uid):
             self._set_owners(key, stored, [each for each in _owners(stored.body) if each["uid"] != owner_uid])
@@ -248,6 +256,15 @@ class Registry:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _last_seen(event: Json) -> datetime:
+    created = datetime.fromisoformat(event["metadata"]["creationTimestamp"])
+    try:
+        seen = datetime.fromisoformat(str(event.get("lastTimestamp") or event.get("eventTime")))
+    except ValueError:
+        return created
+    return seen if seen.tzinfo else created
 
 
 def _owners(body: Json) -> list[Json]:

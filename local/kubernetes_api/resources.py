@@ -12,6 +12,8 @@ Json = dict[str, Any]
 CRDS_DIRECTORY = Path(__file__).parent.parent / "crds"
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 READ_VERBS = ("get", "list", "watch")
+ALL = ("all",)
+"""The category that `kubectl get all` asks for."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Resource:
     kind: str
     namespaced: bool = True
     short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
     status: bool = False
     generation: bool = False
     returns_deleted: bool = False
@@ -52,13 +55,32 @@ class Resource:
 
 BUILT_IN = (
     Resource("", "v1", "namespaces", "Namespace", namespaced=False, short_names=("ns",), status=True),
-    Resource("", "v1", "pods", "Pod", short_names=("po",), status=True, generation=True, returns_deleted=True),
+    Resource(
+        "",
+        "v1",
+        "pods",
+        "Pod",
+        short_names=("po",),
+        categories=ALL,
+        status=True,
+        generation=True,
+        returns_deleted=True,
+    ),
     Resource("", "v1", "configmaps", "ConfigMap", short_names=("cm",)),
-    Resource("", "v1", "services", "Service", short_names=("svc",), status=True, returns_deleted=True),
+    Resource("", "v1", "services", "Service", short_names=("svc",), categories=ALL, status=True, returns_deleted=True),
     Resource("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",), returns_deleted=True),
     Resource("", "v1", "secrets", "Secret"),
     Resource("", "v1", "events", "Event", short_names=("ev",)),
-    Resource("apps", "v1", "deployments", "Deployment", short_names=("deploy",), status=True, generation=True),
+    Resource(
+        "apps",
+        "v1",
+        "deployments",
+        "Deployment",
+        short_names=("deploy",),
+        categories=ALL,
+        status=True,
+        generation=True,
+    ),
     Resource(
         "apiextensions.k8s.io",
         "v1",

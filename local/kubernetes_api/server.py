@@ -9,10 +9,13 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 HEALTH_PATHS = (["healthz"], ["livez"], ["readyz"])
 KUBECTL_PREFIX = "with-token"
 LARGEST_BODY_BYTES = 3 * 1024 * 1024
+EVENT_TTL_SECONDS = 3600.0
 
 
 class ResetConnectionError(Exception):
@@ -49,13 +53,20 @@ class LocalKubernetesApi:
     """The server, in this process. A context manager; `port` 0 takes a free one, `token` None lets everyone in."""
 
     def __init__(
-        self, data_directory: Path, *, port: int = 0, token: str | None = None, history_limit: int = 2000
+        self,
+        data_directory: Path,
+        *,
+        port: int = 0,
+        token: str | None = None,
+        history_limit: int = 2000,
+        event_ttl_seconds: float = EVENT_TTL_SECONDS,
     ) -> None:
         data_directory.mkdir(parents=True, exist_ok=True)
         self._store = Store(data_directory / "kubernetes.sqlite", history_limit=history_limit)
         self._faults = Faults()
         registry = Registry(self._store, load_definitions())
         self._http = _HttpServer(("127.0.0.1", port), registry, self._faults, token)
+        self._sweeper = threading.Thread(target=self._sweep, args=(registry, event_ttl_seconds), daemon=True)
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.1,), name="kubernetes-api", daemon=True
         )
@@ -67,15 +78,22 @@ class LocalKubernetesApi:
 
     def start(self) -> None:
         self._thread.start()
+        self._sweeper.start()
 
     def stop(self) -> None:
         """Ends every connection, watches included, and closes the database."""
         self._http.is_closing.set()
         self._store.wake()
+        self._sweeper.join()
         self._http.shutdown()
         self._http.server_close()
         self._http.close_connections()
         self._store.close()
+
+    def _sweep(self, registry: Registry, event_ttl_seconds: float) -> None:
+        """Removes old events a sixtieth of their time late at most."""
+        while not self._http.is_closing.wait(event_ttl_seconds / 60):
+            registry.expire_events(datetime.now(UTC) - timedelta(seconds=event_ttl_seconds))
 
     def __enter__(self) -> "LocalKubernetesApi":
         self.start()
@@ -380,26 +398,19 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _send_log(self, request: Request, pod: Json) -> None:
-        path = pod_logs.log_file(pod, request.query.get("container", ""))
-        end = path.stat().st_size
-        text = pod_logs.read_log(
-            path,
-            tail_lines=request.number("tailLines"),
-            since_seconds=request.number("sinceSeconds"),
-            limit_bytes=request.number("limitBytes"),
-        )
-        if not request.flag("follow"):
+        source = pod_logs.source(pod, request.query.get("container", ""), previous=request.flag("previous"))
+        options = _log_options(request)
+        text, end = pod_logs.read(source, options)
+        if not request.flag("follow") or source.end is not None:
             return self._send(HTTPStatus.OK, text, content_type="text/plain")
         registry = self.server.registry
 
         def is_over() -> bool:
-            return self._is_over() or registry.store.get(request.key) is None
+            stored = registry.store.get(request.key)
+            return self._is_over() or stored is None or not pod_logs.is_growing(stored.body, source)
 
-        def chunks() -> Iterator[bytes]:
-            yield text
-            yield from pod_logs.follow_log(path, end, is_over)
-
-        return self._stream(chunks(), content_type="text/plain")
+        chunks = chain([text], pod_logs.follow(source, end, options, is_over))
+        return self._stream(_limited(chunks, options.limit_bytes), content_type="text/plain")
 
     def _event_renderer(self, request: Request) -> Callable[[Stored], bytes]:
         if not self._wants_table():
@@ -539,6 +550,27 @@ def _write_options(request: Request) -> WriteOptions:
     if validation not in ("strict", "warn", "ignore"):
         raise statuses.bad_request(f'fieldValidation: Unsupported value: "{request.query["fieldValidation"]}"')
     return WriteOptions(dry_run=bool(request.query.get("dryRun")), field_validation=validation)
+
+
+def _log_options(request: Request) -> pod_logs.Options:
+    since_seconds, since_time = request.number("sinceSeconds"), request.query.get("sinceTime", "")
+    oldest = time.time() - since_seconds if since_seconds is not None else None
+    try:
+        oldest = datetime.fromisoformat(since_time).timestamp() if since_time else oldest
+    except ValueError as error:
+        raise statuses.bad_request(f'sinceTime: Invalid value: "{since_time}": must be a time of RFC 3339') from error
+    tail, limit = request.number("tailLines"), request.number("limitBytes")
+    return pod_logs.Options(tail, oldest, limit, request.flag("timestamps"))
+
+
+def _limited(chunks: Iterator[bytes], limit_bytes: int | None) -> Iterator[bytes]:
+    """The chunks up to so many bytes; all of them where there is no limit."""
+    left = limit_bytes
+    for chunk in chunks:
+        yield chunk if left is None else chunk[:left]
+        left = left if left is None else left - len(chunk)
+        if left is not None and left <= 0:
+            return
 
 
 def _decoded(raw: bytes) -> Any:

@@ -16,7 +16,7 @@ def table(
     """A meta.k8s.io/v1 Table; `include` is Metadata, None or Object."""
     columns = _columns(resource)
     rows = [{"cells": [cell(body) for _, cell in columns], "object": _row_object(body, include)} for body in bodies]
-    definitions = [_definition(name, position) for position, (name, _) in enumerate(columns)]
+    definitions = [_definition(name) for name, _ in columns]
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -26,8 +26,8 @@ def table(
     }
 
 
-def _definition(name: str, position: int) -> Json:
-    kind = "name" if position == 0 else ""
+def _definition(name: str) -> Json:
+    kind = "name" if name == "Name" else ""
     return {"name": name, "type": "string", "format": kind, "description": name, "priority": 0}
 
 
@@ -111,7 +111,10 @@ def _stopped_reason(container: Json, *, failed_only: bool) -> str | None:
 
 
 def _restarts(pod: Json) -> str:
-    return str(sum(each.get("restartCount", 0) for each in _container_statuses(pod)))
+    """Those of the init containers while one of them fails, as kubectl users know it."""
+    inits = _at(pod, "status", "initContainerStatuses") or []
+    counted = inits if _pod_status(pod).startswith("Init:") else _container_statuses(pod)
+    return str(sum(each.get("restartCount", 0) for each in counted))
 
 
 def _replicas(name: str) -> Callable[[Json], Any]:

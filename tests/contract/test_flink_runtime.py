@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,22 @@ import yaml
 
 from headrace.adapters.kubernetes import connect
 from headrace.domain.deployments import OPERATION_ANNOTATION, SEQUENCE_ANNOTATION, Deployment, sequence_of
+from headrace.domain.pods import default_container
 from headrace.errors import Refused, Unavailable
 from headrace.ports import Change, Fence, HistoryGone
 from local.kubernetes_api.faults import Fault, FaultKind
+from local.process import free_port
 from tests import servers
-from tests.contract.kubernetes import DEPLOYMENTS, Cluster, cluster
+from tests.contract.kubernetes import CORE, DEPLOYMENTS, MAIN, Cluster, cluster
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
 SEQUENCE = ("metadata", "annotations", SEQUENCE_ANNOTATION)
 PARALLELISM = ("spec", "job", "parallelism")
 
 on_servers = pytest.mark.parametrize("place", ["local", "real"], indirect=True)
+where_there_are_logs = pytest.mark.parametrize("place", ["memory", "local"], indirect=True)
+"""A kube-apiserver has logs from a kubelet alone."""
+
 on_the_small_api = pytest.mark.parametrize("place", ["local"], indirect=True)
 
 
@@ -247,6 +253,162 @@ def test_no_pods_are_no_trouble(place: Cluster, name: str) -> None:
     assert place.runtime.pod_trouble("default", name) is None
 
 
+def test_the_pods_of_a_deployment_are_seen_with_what_runs_in_them(place: Cluster, name: str) -> None:
+    place.run_pod(f"{name}-5d6885bb49-blqsx", name)
+    place.run_pod(f"{name}-taskmanager-1-1", name, "taskmanager")
+    place.run_pod(f"{name}-2-taskmanager-1-1", f"{name}-2", "taskmanager")
+    found = {pod.component: pod for pod in place.runtime.pods("default", name)}
+    assert set(found) == {"jobmanager", "taskmanager"}
+    manager = found["jobmanager"]
+    assert (manager.name, manager.phase, manager.ready, manager.restarts) == (
+        f"{name}-5d6885bb49-blqsx",
+        "Running",
+        True,
+        0,
+    )
+    assert manager.started_at == datetime(2026, 1, 1, tzinfo=UTC)
+    assert [(each.name, each.is_init, each.is_running) for each in manager.containers] == [(MAIN, False, True)]
+    assert manager.reason == ""
+    assert place.runtime.pods("default", f"{name}-3") == []
+
+
+def test_a_pod_that_cannot_start_says_why_and_in_which_container(place: Cluster, name: str) -> None:
+    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "SCRIPT_URL https://x/y.py answered 404"}}
+    common = {"ready": False, "image": "flink", "imageID": ""}
+    fetch = {"name": "fetch", "restartCount": 2, "state": waiting, "lastState": ended, **common}
+    main = {"name": MAIN, "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}, **common}
+    status = {"phase": "Pending", "initContainerStatuses": [fetch], "containerStatuses": [main]}
+    spec = {
+        "containers": [{"name": MAIN, "image": "flink"}],
+        "initContainers": [{"name": "fetch", "image": "flink"}],
+    }
+    place.put_pod(f"{name}-5d6885bb49-blqsx", name, "jobmanager", spec, status)
+    (pod,) = place.runtime.pods("default", name)
+    assert (pod.phase, pod.ready, pod.is_running) == ("Pending", False, False)
+    assert pod.reason == "CrashLoopBackOff: [fetch] SCRIPT_URL https://x/y.py answered 404"
+    assert [(each.name, each.is_init, each.was_started, each.restarts) for each in pod.containers] == [
+        (MAIN, False, False, 0),
+        ("fetch", True, True, 2),
+    ]
+    assert default_container(pod) == "fetch"
+
+
+def test_events_are_those_of_the_deployment_and_of_what_was_made_for_it(place: Cluster, name: str) -> None:
+    place.put_event("FlinkDeployment", name, "Submit", timedelta(minutes=9))
+    place.put_event("Deployment", name, "ScalingReplicaSet", timedelta(minutes=8))
+    place.put_event("ReplicaSet", f"{name}-5d6885bb49", "FailedCreate", timedelta(minutes=7))
+    place.put_event("Pod", f"{name}-5d6885bb49-blqsx", "BackOff", timedelta(minutes=2), count=7)
+    place.put_event("Pod", f"{name}-taskmanager-1-2", "FailedScheduling", timedelta(minutes=5))
+    for kind, other in (("FlinkDeployment", f"{name}-2"), ("Pod", f"{name}-2-5d6885bb49-blqsx"), ("Node", name)):
+        place.put_event(kind, other, "Foreign")
+    found = place.runtime.events("default", name)
+    reasons = ["Submit", "ScalingReplicaSet", "FailedCreate", "FailedScheduling", "BackOff"]
+    assert [event.reason for event in found] == reasons
+    assert (found[-1].object, found[-1].count, found[-1].type) == (f"Pod/{name}-5d6885bb49-blqsx", 7, "Warning")
+    assert found[-1].message == f"BackOff of {name}-5d6885bb49-blqsx"
+    assert timedelta(minutes=1) < datetime.now(UTC) - found[-1].at < timedelta(minutes=4)
+
+
+@where_there_are_logs
+def test_a_log_is_what_was_printed_cut_as_asked_for(place: Cluster, name: str) -> None:
+    place.prints(name, "long ago", timedelta(hours=1))
+    place.run_pod(name, name, printed=["one", "two", "three"])
+
+    def lines(**asked: Any) -> list[str]:
+        found = place.runtime.logs("default", name, MAIN, **asked)
+        assert found is not None
+        return [line.split(" ", 2)[2] for line in b"".join(found).decode().splitlines()]
+
+    assert lines() == ["long ago", "one", "two", "three"]
+    assert lines(tail_lines=2) == ["two", "three"]
+    assert lines(tail_lines=0) == []
+    assert lines(since_seconds=60) == ["one", "two", "three"]
+    assert lines(since_seconds=60, tail_lines=1) == ["three"]
+    cut = place.runtime.logs("default", name, MAIN, limit_bytes=10)
+    assert cut is not None
+    assert len(b"".join(cut)) == 10
+    stamped = place.runtime.logs("default", name, MAIN, tail_lines=1, timestamps=True)
+    assert stamped is not None
+    at, _, line = b"".join(stamped).decode().partition(" ")
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(at[:19] + "+00:00")) < timedelta(minutes=1)
+    assert line.endswith("three\n")
+
+
+@where_there_are_logs
+def test_a_log_is_followed_until_its_pod_is_gone(place: Cluster, name: str) -> None:
+    place.run_pod(name, name, printed=["one"])
+    found = place.runtime.logs("default", name, MAIN, follow_seconds=60)
+    assert found is not None
+    assert next(found).endswith(b"one\n")
+    place.prints(name, "two")
+    assert next(found).endswith(b"two\n")
+    place.delete_pod(name)
+    assert list(found) == []
+
+
+@where_there_are_logs
+def test_following_ends_at_its_bound_though_nothing_comes(place: Cluster, name: str) -> None:
+    place.run_pod(name, name, printed=["one"])
+    begun = time.monotonic()
+    found = place.runtime.logs("default", name, MAIN, follow_seconds=1)
+    assert found is not None
+    assert len(list(found)) == 1
+    assert 0.9 < time.monotonic() - begun < 5
+
+
+@where_there_are_logs
+def test_closing_ends_a_read_that_waits_in_another_thread(place: Cluster, name: str) -> None:
+    place.run_pod(name, name, printed=["one"])
+    found = place.runtime.logs("default", name, MAIN, follow_seconds=60)
+    assert found is not None
+    next(found)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(list, found)
+        found.close()
+        assert waiting.result(5) == []
+    found.close()
+
+
+@where_there_are_logs
+def test_a_log_that_is_not_there_is_refused_and_a_pod_that_is_gone_is_none(place: Cluster, name: str) -> None:
+    assert place.runtime.logs("default", name, MAIN) is None
+    assert place.runtime.logs("default", name, MAIN, follow_seconds=5) is None
+    place.run_pod(name, name, printed=["one"])
+    for asked in ({"previous": True}, {"previous": True, "follow_seconds": 5.0}):
+        with pytest.raises(Refused, match=MAIN):
+            place.runtime.logs("default", name, MAIN, **asked)  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="other"):
+        place.runtime.logs("default", name, "other")
+
+
+@pytest.mark.parametrize("place", ["real"], indirect=True)
+def test_a_pod_without_a_node_has_no_log_and_says_so(place: Cluster, name: str) -> None:
+    place.run_pod(name, name)
+    for follow_seconds in (0, 5):
+        with pytest.raises(Refused, match=f"log of {MAIN} in {name}: the pod is not scheduled to a node yet"):
+            place.runtime.logs("default", name, MAIN, follow_seconds=follow_seconds)
+    assert place.runtime.logs("default", f"{name}-2", MAIN) is None
+
+
+@pytest.mark.parametrize("place", ["real"], indirect=True)
+def test_a_node_that_does_not_answer_is_unavailable(place: Cluster, name: str) -> None:
+    assert place.http is not None
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-of-{name}"}}
+    place.http.post("/api/v1/nodes", json=node).raise_for_status()
+    endpoint = {"kubeletEndpoint": {"Port": free_port()}}
+    addresses = [{"type": "InternalIP", "address": "127.0.0.1"}]
+    headers = {"Content-Type": "application/merge-patch+json"}
+    status = {"status": {"addresses": addresses, "daemonEndpoints": endpoint}}
+    place.http.patch(f"/api/v1/nodes/node-of-{name}/status", json=status, headers=headers).raise_for_status()
+    spec = {"nodeName": f"node-of-{name}", "containers": [{"name": MAIN, "image": "flink"}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
+    place.http.post(f"{CORE}/pods", json=pod).raise_for_status()
+    for follow_seconds in (0, 5):
+        with pytest.raises(Unavailable, match="HEADRACE_KUBECONFIG"):
+            place.runtime.logs("default", name, MAIN, follow_seconds=follow_seconds)
+
+
 @on_servers
 def test_an_unknown_field_is_refused_in_words(place: Cluster, name: str) -> None:
     wrong = manifest(name)
@@ -357,6 +519,10 @@ def test_nobody_there_is_unavailable_and_says_where(tmp_path: Path) -> None:
         lambda: runtime.create(manifest("x")),
         lambda: list(runtime.watch("default", "0", 1)),
         runtime.flink_versions,
+        lambda: runtime.pods("default", "x"),
+        lambda: runtime.events("default", "x"),
+        lambda: runtime.logs("default", "x", MAIN),
+        lambda: runtime.logs("default", "x", MAIN, follow_seconds=5),
     ):
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
             call()

@@ -20,12 +20,14 @@ from kubernetes import client, config, watch
 from local.kubernetes_api import Fault, LocalKubernetesApi
 from local.kubernetes_api.faults import FaultKind
 from tests.kube_apiserver import running_kube_apiserver
+from tests.servers import wait_for
 
 Json = dict[str, Any]
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 SNAPSHOTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkstatesnapshots"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"
+EVENTS = "/api/v1/namespaces/default/events"
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
@@ -577,23 +579,14 @@ def test_a_watch_from_lost_history_is_gone(local: LocalKubernetesApi) -> None:
         refused(http.get(DEPLOYMENTS, params=query), 410, "Expired")
 
 
-def test_logs_come_from_the_annotated_file(local: LocalKubernetesApi, tmp_path: Path) -> None:
-    log = tmp_path / "jobmanager.log"
-    log.write_text("one\ntwo\nthree\n")
-    with http_client(local.url) as http:
-        http.post(PODS, json=pod("jm", annotations={"local.headrace.io/log-file": str(log)})).raise_for_status()
-        path = f"{PODS}/jm/log"
-        assert http.get(path).text == "one\ntwo\nthree\n"
-        assert http.get(path, params={"tailLines": "1"}).text == "three\n"
-        assert http.get(path, params={"limitBytes": "5"}).text == "one\nt"
-        assert http.get(path, params={"container": "flink-main-container"}).status_code == 200
-        refused(http.get(path, params={"container": "other"}), 400, "BadRequest")
-        with http.stream("GET", path, params={"follow": "true", "tailLines": "1"}) as response:
-            lines = response.iter_lines()
-            assert next(lines) == "three"
-            with log.open("a") as file:
-                file.write("four\n")
-            assert next(lines) == "four"
+def test_events_are_removed_an_hour_after_they_were_last_seen(tmp_path: Path) -> None:
+    about = {"kind": "FlinkDeployment", "name": "orders", "namespace": "default"}
+    with LocalKubernetesApi(tmp_path, token=TOKEN, event_ttl_seconds=60) as local, http_client(local.url) as http:
+        for name, seen in (("old", "2026-01-01T00:00:00Z"), ("new", None)):
+            event = {"metadata": {"name": name}, "involvedObject": about, "reason": "Submit", "lastTimestamp": seen}
+            assert http.post(EVENTS, json=event).status_code == 201
+        wait_for("the old event to go", lambda: http.get(f"{EVENTS}/old").status_code == 404, 15)
+        assert http.get(f"{EVENTS}/new").status_code == 200
 
 
 def test_faults_happen_as_often_as_ordered(local: LocalKubernetesApi) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import orjson
 
 from headrace.errors import Unavailable
+from headrace.ports import ExceptionSeen
+
+LONGEST_STACKTRACE = 8000
+BEGINNING = 5000
+"""What of a longer one is kept from its beginning; the rest from its end, where the root cause stands."""
 
 IN_CLUSTER_URL = "http://{name}-rest.{namespace}:8081"
 """The Service that the operator and Flink's own client make for a JobManager, by its DNS name."""
@@ -66,6 +72,12 @@ class RestJobManager:
         entries = (content.get("exceptionHistory") or {}).get("entries") or []
         return "\n".join(str(entries[0].get("stacktrace", "")).splitlines()[:5]) if entries else None
 
+    def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
+        """See ports.JobManager."""
+        content = self._get(namespace, name, f"/jobs/{flink_job_id}/exceptions")
+        entries = (content.get("exceptionHistory") or {}).get("entries") or []
+        return sorted((_exception(entry) for entry in entries), key=lambda each: each.at)
+
     def _get(self, namespace: str, name: str, path: str) -> dict[str, Any]:
         """The answer's JSON. A 404 says nothing: a JobManager that has just come back does not know its job yet."""
         answer = self._rest_get(namespace, name, path)
@@ -77,3 +89,23 @@ class RestJobManager:
         except orjson.JSONDecodeError as error:
             raise Unavailable(f"{whose} answered GET {path} with something that is not JSON") from error
         return content
+
+
+def _exception(entry: Mapping[str, Any]) -> ExceptionSeen:
+    return ExceptionSeen(
+        at=datetime.fromtimestamp(int(entry.get("timestamp") or 0) / 1000, UTC),
+        exception_name=str(entry.get("exceptionName") or ""),
+        stacktrace=bounded(str(entry.get("stacktrace") or "")),
+        task_name=str(entry.get("taskName") or ""),
+        endpoint=str(entry.get("endpoint") or entry.get("location") or ""),
+        task_manager_id=str(entry.get("taskManagerId") or ""),
+    )
+
+
+def bounded(stacktrace: str) -> str:
+    """The stack trace, a long one without its middle."""
+    left_out = len(stacktrace) - LONGEST_STACKTRACE
+    if left_out <= 0:
+        return stacktrace.rstrip()
+    end = stacktrace[BEGINNING + left_out :]
+    return f"{stacktrace[:BEGINNING]}\n… {left_out} characters are left out …\n{end}".rstrip()

@@ -6,8 +6,8 @@ Answers stay bytes; who asks decodes only what it needs. It knows no resource.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,19 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 
+class ProblemDetails(msgspec.Struct, frozen=True):
+    """What an error is about."""
+
+    kind: str = ""
+
+
 class Problem(msgspec.Struct, frozen=True):
     """A Status object, as the API server explains an error."""
 
     message: str = ""
     reason: str = ""
     code: int = 0
+    details: ProblemDetails | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,51 @@ class Answer:
             return msgspec.json.decode(self.body, type=Problem)
         except msgspec.DecodeError:
             return Problem(message=self.body[:300].decode(errors="replace"))
+
+
+class Pieces:
+    """An answer's body as it comes, for so many seconds at most.
+
+    A read that waits is ended by shutting the connection down, from whichever thread; whoever reads cannot tell that
+    from the body's own end.
+    """
+
+    def __init__(
+        self, response: Any, bound_seconds: float, translated: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._response = response
+        self._translated = translated
+        self._pieces = response.stream(65536, decode_content=True)
+        self._reading = threading.Lock()
+        self._is_over = threading.Event()
+        self._timer = threading.Timer(bound_seconds, self.close)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            with self._reading, self._translated():
+                piece: bytes = next(self._pieces)
+                return piece
+        except (StopIteration, Unavailable) as error:
+            was_ended = self._is_over.is_set() or isinstance(error, StopIteration)
+            self.close()
+            if was_ended:
+                raise StopIteration from None
+            raise
+
+    def close(self) -> None:
+        """Ends it. Idempotent."""
+        self._is_over.set()
+        self._timer.cancel()
+        with suppress(OSError, ValueError, RuntimeError):  # it has ended by itself
+            self._response.shutdown()
+        if self._reading.acquire(timeout=1):
+            self._response.close()
+            self._reading.release()
 
 
 class Requests:
@@ -97,6 +149,17 @@ class Requests:
                 answer = Answer(response.status, response.read())
             return self._usable(answer, doing)
         return self._lines(response, doing)
+
+    def pieces(self, path: str, *, doing: str, query: Mapping[str, str | int], bound_seconds: float) -> Pieces | Answer:
+        """A body without an end as it comes, until the bound; an Answer where it is not 200."""
+        with self._translated(doing):
+            bound = bound_seconds + self._timeout_seconds
+            response = self._request("GET", path, query, None, "", stream=True, bound=bound)
+        if response.status != 200:
+            with self._translated(doing):
+                answer = Answer(response.status, response.read())
+            return self._usable(answer, doing)
+        return Pieces(response, bound_seconds, lambda: self._translated(doing))
 
     def _usable(self, answer: Answer, doing: str) -> Answer:
         """An answer of a server that is itself: 401 (a token that ran out), 429, 5xx and a 404 that names no object

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from headrace.adapters.kubernetes.requests import JSON_PATCH, Answer, Requests, refused
+from headrace.adapters.kubernetes.requests import JSON_PATCH, Answer, Pieces, Requests, refused
 from headrace.domain.deployments import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -22,15 +22,17 @@ from headrace.domain.deployments import (
     PodTrouble,
     sequence_of,
 )
-from headrace.domain.pods import Pod, first_trouble
+from headrace.domain.events import Event, event_seen, is_about
+from headrace.domain.pods import Pod, first_trouble, pod_seen
 from headrace.errors import Refused, Unavailable
-from headrace.ports import Change, Fence, HistoryGone, Page, WatchEvent
+from headrace.ports import Change, EventSeen, Fence, HistoryGone, LogStream, Page, PodSeen, WatchEvent
 
 GROUP = "/apis/flink.apache.org/v1beta1"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/flinkdeployments.flink.apache.org"
 WRITE = {"fieldManager": "headrace", "fieldValidation": "Strict"}
 OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 VERSIONS_KEPT_SECONDS = 300.0
+EVENTS_SHOWN, EVENTS_PAGE, EVENTS_PAGES = 500, 500, 20
 
 
 class _ListMetadata(msgspec.Struct, rename="camel"):
@@ -47,6 +49,11 @@ class _Pods(msgspec.Struct):
     items: list[Pod]
 
 
+class _Events(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[Event]
+
+
 class _Event(msgspec.Struct):
     type: str
     object: msgspec.Raw
@@ -60,6 +67,7 @@ _deployment = msgspec.json.Decoder(Deployment)
 _list = msgspec.json.Decoder(_List)
 _event = msgspec.json.Decoder(_Event)
 _pods = msgspec.json.Decoder(_Pods)
+_events = msgspec.json.Decoder(_Events)
 _bookmark = msgspec.json.Decoder(_Bookmark)
 
 
@@ -225,12 +233,63 @@ class OperatorRuntime:
 
     def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
         """See ports.FlinkRuntime."""
+        return first_trouble(self._pods_of(namespace, name))
+
+    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
+        """See ports.FlinkRuntime."""
+        found = [pod_seen(pod) for pod in self._pods_of(namespace, name)]
+        return sorted(found, key=lambda pod: (pod.started_at is None, pod.started_at or 0, pod.name), reverse=True)
+
+    def _pods_of(self, namespace: str, name: str) -> Sequence[Pod]:
         doing = f"reading the pods of {namespace}/{name}"
         query: dict[str, str | int] = {"labelSelector": f"app={name}", "limit": 200}
         answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/pods", doing=doing, query=query)
         if answer.status != 200:
             raise refused(answer, doing)
-        return first_trouble(_pods.decode(answer.body).items)
+        return _pods.decode(answer.body).items
+
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        tail_lines: int | None = None,
+        since_seconds: int | None = None,
+        previous: bool = False,
+        timestamps: bool = False,
+        follow_seconds: float = 0,
+        limit_bytes: int | None = None,
+    ) -> LogStream | None:
+        """See ports.FlinkRuntime."""
+        path, doing = f"/api/v1/namespaces/{namespace}/pods/{pod}/log", f"reading the log of {container} in {pod}"
+        numbers = {"tailLines": tail_lines, "sinceSeconds": since_seconds, "limitBytes": limit_bytes}
+        flags = {"previous": previous, "timestamps": timestamps, "follow": follow_seconds > 0}
+        query: dict[str, str | int] = {"container": container}
+        query |= {name: number for name, number in numbers.items() if number is not None}
+        query |= {name: "true" for name, flag in flags.items() if flag}
+        if follow_seconds > 0:
+            found = self._requests.pieces(path, doing=doing, query=query, bound_seconds=follow_seconds)
+            return found if isinstance(found, Pieces) else _no_log(found, doing)
+        answer = self._requests.send("GET", path, doing=doing, query=query)
+        return _Whole(answer.body) if answer.status == 200 else _no_log(answer, doing)
+
+    def events(self, namespace: str, name: str) -> Sequence[EventSeen]:
+        """See ports.FlinkRuntime. No selector finds the pods that are gone, so the namespace's events are read through,
+        within a bound."""
+        doing = f"listing the events of {namespace}/{name}"
+        query: dict[str, str | int] = {"limit": EVENTS_PAGE}
+        found: list[EventSeen] = []
+        for _ in range(EVENTS_PAGES):
+            answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/events", doing=doing, query=query)
+            if answer.status != 200:
+                raise refused(answer, doing)
+            page = _events.decode(answer.body)
+            found += [event_seen(event) for event in page.items if is_about(event, name)]
+            if not page.metadata.continue_:
+                break
+            query["continue"] = page.metadata.continue_
+        return sorted(found, key=lambda event: event.at)[-EVENTS_SHOWN:]
 
     def flink_versions(self) -> Sequence[str]:
         """See ports.FlinkRuntime."""
@@ -254,6 +313,33 @@ class OperatorRuntime:
         status came. Needs `get` on services/proxy. Raises Unavailable."""
         service = f"/api/v1/namespaces/{namespace}/services/{name}-rest:rest/proxy"
         return self._requests.send_unread("GET", service + path, doing=f"asking the JobManager of {namespace}/{name}")
+
+
+class _Whole:
+    """ports.LogStream of what was read at once."""
+
+    def __init__(self, body: bytes) -> None:
+        self._left = iter([body] if body else [])
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._left)
+
+    def close(self) -> None:
+        """See ports.LogStream."""
+        self._left = iter([])
+
+
+def _no_log(answer: Answer, doing: str) -> LogStream | None:
+    """None where the pod is gone; else it is a refusal. An API server answers 204 for a pod without a node."""
+    if answer.status == 204:
+        raise Refused(f"there is nothing to see while {doing}: the pod is not scheduled to a node yet")
+    about = answer.problem.details
+    if answer.status == 404 and about is not None and about.kind == "pods":
+        return None
+    raise refused(answer, doing)
 
 
 def _deployments(namespace: str) -> str:

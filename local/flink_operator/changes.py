@@ -1,0 +1,32 @@
+"""What changed between two specs, in the words of the operator's SpecChanged event. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def spec_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """`UPGRADE change(s) detected (Diff: FlinkDeploymentSpec[job.parallelism : 1 -> 2]), starting reconciliation.`"""
+    was, is_now = dict(_leaves(before)), dict(_leaves(after))
+    paths = [path for path in {**was, **is_now} if was.get(path) != is_now.get(path)]
+    listed = ", ".join(f"{path} : {_word(was.get(path))} -> {_word(is_now.get(path))}" for path in paths)
+    kind = "SAVEPOINT_REDEPLOY" if "job.savepointRedeployNonce" in paths else "UPGRADE"
+    return f"{kind} change(s) detected (Diff: FlinkDeploymentSpec[{listed}]), starting reconciliation."
+
+
+def _leaves(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(part, list):
+        for index, value in enumerate(part):
+            yield from _leaves(value, f"{path}.{index}")
+    else:
+        yield path, part
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
