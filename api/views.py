@@ -25,6 +25,7 @@ def job_view(job: Job, *, is_stale: bool) -> dict[str, Any]:
         "observation": Observation.STALE if is_outdated else job.observation,
         "observed_at": job.observed_at,
         "reason": job.reason,
+        "next_step": job.next_step,
         "error": job.error,
         "run": job.run,
         "flink_job_id": job.flink_job_id,

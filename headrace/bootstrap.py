@@ -20,6 +20,7 @@ from headrace.domain.operations import Kind
 from headrace.ports import Clock, FlinkRuntime, JobManager, Sealer, Store, TaskQueue
 from headrace.services.accept import Accept, Place
 from headrace.services.deadlines import Deadlines
+from headrace.services.diagnose import Diagnose
 from headrace.services.execute import Execute
 from headrace.services.handle_event import HandleEvent
 from headrace.services.inspect import Inspect
@@ -106,7 +107,7 @@ def wired(
             sealing,
             settings.failure_grace_seconds,
         ),
-        sync=Sync(store, runtime, queue, clock, deadlines, scope, holder),
+        sync=Sync(store, runtime, queue, clock, deadlines, Diagnose(runtime, job_manager, clock), scope, holder),
         redeliver=Redeliver(store, queue, clock, deadlines, holder),
         handle_event=HandleEvent(accept, settings.tenant),
         deadlines=deadlines,

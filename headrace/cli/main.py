@@ -25,7 +25,18 @@ FAILURE, USAGE, JOB_FAILED, NOT_FOUND, CONFLICT, TIMED_OUT, INTERRUPTED = 1, 2, 
 POLL_SECONDS = 1.0
 FAILED_PHASES = ("FAILED", "REJECTED")
 DESCRIBED = (
-    *("job_id", "status", "reason", "error", "desired", "observation", "observed_at", "run", "parallelism"),
+    *(
+        "job_id",
+        "status",
+        "reason",
+        "next_step",
+        "error",
+        "desired",
+        "observation",
+        "observed_at",
+        "run",
+        "parallelism",
+    ),
     *("flink_job_id", "namespace", "deployment_name", "template_id", "savepoint_path", "logs"),
 )
 EVENT_COLUMNS = ("at", "type", "reason", "object", "count", "message")

@@ -128,9 +128,9 @@ RULES: tuple[_Rule, ...] = (
         f"see that the pods can reach the server, {_STOP_THEN_SUBMIT}",
     ),
     _rule(
-        r"(?:ErrImagePull|ImagePullBackOff|ErrImageNeverPull|InvalidImageName)\b([^\n]*)",
+        r"(ErrImagePull|ImagePullBackOff|ErrImageNeverPull|InvalidImageName)\b([^\n]*)",
         "check image, and pod.image_pull_secrets where its registry needs a login",
-        _said("the image cannot be pulled:{0}"),
+        _said("the image cannot be pulled ({0}):{1}"),
     ),
     _rule(
         r"(?:failed to pull and unpack image|Failed to pull image|Container image) [^\n]+",
@@ -201,9 +201,9 @@ RULES: tuple[_Rule, ...] = (
         "set main_class to the class that has the main method",
     ),
     _rule(
-        r"NoSuchFileException: (\S+)|FileNotFoundException: (\S+)",
+        r"(NoSuchFileException|FileNotFoundException): (\S+)",
         "check that the file is in the image, or travels with the job",
-        lambda found, _: f"the file {found[1] or found[2]} is not there",
+        _said("the file {1} is not there ({0})"),
     ),
     _rule(
         r"(?:Savepoint Error|Failed to trigger savepoint|Stop with savepoint operation)[^\n]*",

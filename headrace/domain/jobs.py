@@ -67,11 +67,25 @@ class JobKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """Why a job is as bad as it is: what kind of bad was looked into, when, its cause in words and the next step.
+
+    `of` is empty once the job is well again; what is known stays for a job that fails over and over.
+    """
+
+    of: str
+    at: datetime
+    cause: str = ""
+    next_step: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A job's record. Derived: whatever is lost of it is repaired from its operations and its deployment.
 
     `request` is the resolved request (template with overrides, `headrace.domain.templates.JobRequest` as JSON);
     `applied_manifest` the FlinkDeployment last written, whole; `version` counts writes (compare-and-set).
+    `reason` says why it is in its phase and `next_step` what to do, where somebody may wonder.
     `kept_log` and `kept_exceptions` are bounded ends of what the job's pod and its JobManager said, read once when the
     job turned bad: what is left to show when the pod is gone.
     """
@@ -108,7 +122,9 @@ class Job:
     trouble_generation: int | None = None
     trouble_since: datetime | None = None
     reason: str = ""
+    next_step: str = ""
     error: str = ""
+    diagnosis: Diagnosis | None = None
     kept_log: str = ""
     kept_exceptions: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)

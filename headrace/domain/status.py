@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from headrace.domain.deployments import Deployment, Gone, JobStatus, Seen, Status, is_behind, sequence_of
-from headrace.domain.jobs import SETTLED, Desired, Job, Observation, Phase, Transition
+from headrace.domain.failures import Evidence, Explanation, explain
+from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Observation, Phase, Transition
 from headrace.domain.operations import PHASE_WHILE_OPEN, Kind, Operation, State, Step
 
 LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
@@ -21,6 +22,12 @@ LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
 
 REFUSED_SUFFIX = "ValidationException"
 UPGRADE_FAILURE_SUFFIX = "UpgradeFailureException"
+
+NO_OPERATOR_AFTER = timedelta(seconds=30)
+LOOKED_INTO = frozenset({Phase.FAILED, Phase.REJECTED, Phase.RESTARTING})
+"""Phases whose reason is what a diagnosis found, where it found something."""
+
+NOTHING_TO_SAY = Explanation("", "")
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,9 @@ def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds:
     refused = _refusal(deployment, status, operation)
     case = _Case(deployment, status, job, None if refused else operation, seen, grace_seconds)
     if refused and operation is not None and operation.kind is Kind.SUBMIT:
-        phase, reason = Phase.REJECTED, refused
+        phase, reason = Phase.REJECTED, Explanation(refused, "correct it in the template, and submit it again")
     elif operation is None and job.phase is Phase.REJECTED and not status.observed_generation:
-        phase, reason = Phase.REJECTED, job.reason
+        phase, reason = Phase.REJECTED, Explanation(job.reason, job.next_step)
     else:
         phase, reason = _phase(case)
     updated = _remembered(case, phase, reason)
@@ -224,7 +231,7 @@ RULES: tuple[_Rule, ...] = (
 )
 
 
-def _phase(case: _Case) -> tuple[Phase, str]:
+def _phase(case: _Case) -> tuple[Phase, Explanation]:
     phase = next(found for rule in RULES if (found := rule(case)) is not None)
     return phase, _reason(case, phase)
 
@@ -286,19 +293,39 @@ def _of_open(case: _Case) -> Phase | None:
     return PHASE_WHILE_OPEN[operation.kind]
 
 
-def _reason(case: _Case, phase: Phase) -> str:
+def _reason(case: _Case, phase: Phase) -> Explanation:
     """Words for a phase that somebody may wonder about; empty for the plain ones."""
-    if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.FINISHED, Phase.SUBMITTING, Phase.DELETING, Phase.CANCELLED):
-        return ""
-    if case.seen.trouble is not None:
-        return f"pod {case.seen.trouble.pod}: {case.seen.trouble.reason} {case.seen.trouble.message}".strip()
+    if phase is Phase.SUBMITTING:
+        return _nobody_takes_it(case)
+    if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.FINISHED, Phase.DELETING, Phase.CANCELLED):
+        return NOTHING_TO_SAY
+    known = case.job.diagnosis
+    if known is not None and known.cause and (phase in LOOKED_INTO or case.seen.trouble is not None):
+        return Explanation(known.cause, known.next_step)
+    trouble = case.seen.trouble
+    if trouble is not None:
+        return Explanation(f"pod {trouble.pod}: {trouble.reason} {trouble.message}".strip(), "")
     error = error_of(case.status)
     if error is not None and error.message != "Job Not Found":
-        return error.message
-    return case.job.reason if phase is Phase.FAILED and case.job.phase is Phase.FAILED else ""
+        return explain(Evidence(error=error.message)) or Explanation(error.message, "")
+    if phase is Phase.FAILED and case.job.phase is Phase.FAILED:
+        return Explanation(case.job.reason, case.job.next_step)
+    return NOTHING_TO_SAY
 
 
-def _remembered(case: _Case, phase: Phase, reason: str) -> Job:
+def _nobody_takes_it(case: _Case) -> Explanation:
+    """An operator writes a status at once: after a while without one, none looks at this namespace."""
+    operation = case.operation
+    written = operation.updated_at if operation is not None and operation.step is Step.AWAIT_RUNNING else None
+    if written is None or case.seen.at - written < NO_OPERATOR_AFTER:
+        return NOTHING_TO_SAY
+    return Explanation(
+        f"no operator has taken it within {NO_OPERATOR_AFTER.total_seconds():.0f} s",
+        f"see that a Flink Kubernetes Operator runs and watches namespace {case.job.namespace} (watchNamespaces)",
+    )
+
+
+def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
     """The job's record after this sight, with what later sights will need of it."""
     deployment, status, job = case.deployment, case.status, case.job
     ready = status.job_manager_deployment_status == "READY"
@@ -307,7 +334,9 @@ def _remembered(case: _Case, phase: Phase, reason: str) -> Job:
     return replace(
         job,
         phase=phase,
-        reason=reason,
+        reason=reason.cause,
+        next_step=reason.next_step,
+        diagnosis=_diagnosis(case, phase),
         observation=Observation.FRESH,
         observed_at=case.seen.at,
         updated_at=case.seen.at,
@@ -322,6 +351,13 @@ def _remembered(case: _Case, phase: Phase, reason: str) -> Job:
         not_found_count=0,
         error=error.message if error else "",
     )
+
+
+def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:
+    """What was found out stays known; a job that is well again is looked into anew when it turns bad."""
+    known = case.job.diagnosis
+    is_well = phase not in LOOKED_INTO and case.seen.trouble is None
+    return replace(known, of="") if known is not None and is_well else known
 
 
 def _trouble_since(case: _Case, trouble: bool, ready: bool) -> datetime | None:
@@ -368,6 +404,7 @@ def _observe_gone(seen: Seen, gone: Gone, job: Job, operation: Operation | None)
         job,
         phase=phase,
         reason=reason,
+        next_step="",
         observation=Observation.NOT_FOUND,
         observed_at=seen.at,
         updated_at=seen.at,
@@ -414,7 +451,8 @@ def _progress(case: _Case, operation: Operation | None, refused: str | None) -> 
     if operation is None or (operation.generation is None and operation.step is not Step.AWAIT_GONE):
         return operation
     if refused:
-        return _failed(case, operation, f"the operator refused it: {refused}")
+        refusal = Explanation(f"the operator refused it: {refused}", "correct it, and send the request again")
+        return _failed(case, operation, str(refusal))
     if operation.step is Step.AWAIT_RUNNING:
         return _awaiting_running(case, operation)
     if operation.step is Step.AWAIT_SUSPENDED:
@@ -429,7 +467,7 @@ def _awaiting_running(case: _Case, operation: Operation) -> Operation:
         return _ended(operation, State.SUCCEEDED, f"the job is {case.flink.state}", case.seen.at)
     behind = is_behind(case.deployment, operation.generation)
     if case.job.phase is Phase.FAILED and (not behind or operation.kind is Kind.SUBMIT):
-        return _ended(operation, State.FAILED, f"the job failed: {case.job.reason or 'see its logs'}", case.seen.at)
+        return _ended(operation, State.FAILED, f"the job failed: {_words_of(case.job) or 'see its logs'}", case.seen.at)
     if case.job.phase is Phase.CANCELLED:
         return _ended(operation, State.FAILED, "the job was cancelled outside Headrace", case.seen.at)
     return _with_patience(case, operation)
@@ -452,9 +490,11 @@ def _with_patience(case: _Case, operation: Operation) -> Operation:
     at, error = case.seen.at, error_of(case.status)
     failing = error is not None and error.type.endswith(UPGRADE_FAILURE_SUFFIX)
     if failing and operation.trouble_since is None:
-        operation = replace(operation, trouble_since=at, reason=error.message if error else "")
+        said = error.message if error else ""
+        operation = replace(operation, trouble_since=at, reason=str(explain(Evidence(error=said)) or said))
     if _is_late(case, operation):
-        return _failed(case, operation, f"its deadline passed: {operation.reason or case.job.reason or 'no progress'}")
+        why = operation.reason or _words_of(case.job) or "no progress"
+        return _failed(case, operation, f"its deadline passed: {why}")
     if operation.trouble_since is None:
         return operation
     if not failing and not is_behind(case.deployment, operation.generation):
@@ -462,6 +502,10 @@ def _with_patience(case: _Case, operation: Operation) -> Operation:
     if at - operation.trouble_since >= timedelta(seconds=case.grace_seconds):
         return _failed(case, operation, operation.reason)
     return operation
+
+
+def _words_of(job: Job) -> str:
+    return str(Explanation(job.reason, job.next_step)) if job.reason else ""
 
 
 def _is_late(case: _Case, operation: Operation) -> bool:

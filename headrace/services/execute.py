@@ -7,6 +7,7 @@ an operation waits for is observed by Sync, which also says what is due next.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +27,7 @@ from headrace.domain.deployments import (
     never_started,
     sequence_of,
 )
+from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.manifest import Platform, Stamp, render, with_parallelism, with_state
 from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name
@@ -33,7 +35,7 @@ from headrace.domain.manifest.programs import config_map_data, files_name
 from headrace.domain.operations import DUE, Kind, Operation, State, Step, supersedes
 from headrace.domain.status import observe
 from headrace.domain.templates import JobRequest, parse_request
-from headrace.errors import LostRace, Refused, Unavailable
+from headrace.errors import LostRace, Refused, TransientError, Unavailable
 from headrace.ports import Change, Clock, Fence, FlinkRuntime, JobManager, Store
 from headrace.services.deadlines import Deadlines
 from headrace.services.sealing import Sealing
@@ -102,13 +104,17 @@ class Execute:
         job = self._derive_job(operation, self._store.job(key))
         try:
             if operation.step is not Step.WITHDRAW and self._is_late(operation, self._clock.now()):
-                self._fail(job, operation, f"its deadline passed at step {operation.step}")
+                why = f": {operation.reason}" if operation.reason else ""
+                self._fail(job, operation, f"its deadline passed at step {operation.step}{why}")
             else:
                 self._carry_out[operation.kind, operation.step](job, operation)
         except LostRace:
             return operation
         except Refused as error:
-            self._fail(job, operation, str(error))
+            self._fail(job, operation, explain(Evidence(refused=str(error))) or Explanation(str(error), ""))
+        except Unavailable as error:
+            self._say_waiting(operation, str(error))
+            raise
         self._look_again_after_a_failure(operation)
         return operation
 
@@ -205,6 +211,9 @@ class Execute:
                 trouble_since=None,
                 trouble_generation=None,
                 error="",
+                diagnosis=None,
+                kept_log="",
+                kept_exceptions="",
                 applied_manifest=None,
                 updated_at=self._clock.now(),
             )
@@ -243,6 +252,7 @@ class Execute:
             observation=Observation.FRESH,
             observed_at=self._clock.now(),
             reason="",
+            next_step="",
         )
         try:
             self._move(operation, Step.AWAIT_RUNNING, generation=created.metadata.generation, deployment_uid=uid)
@@ -406,15 +416,24 @@ class Execute:
     def _stamp(self, job: Job, operation: Operation) -> Stamp:
         return Stamp(operation.sequence, operation.id, job.run)
 
-    def _fail(self, job: Job, operation: Operation, reason: str) -> None:
-        if operation.kind is Kind.SUBMIT:
-            self._settle(job, Phase.REJECTED, reason)
-        self._end(self._fresh(operation), State.FAILED, reason)
+    def _say_waiting(self, operation: Operation, why: str) -> None:
+        """A server that is not there keeps an operation waiting: whoever looks at it reads why."""
+        waiting, stored = f"waiting: {why}", self._fresh(operation)
+        if stored.is_open and stored.reason != waiting:
+            with suppress(TransientError):
+                self._write(replace(stored, reason=waiting))
 
-    def _settle(self, job: Job, phase: Phase, reason: str) -> None:
+    def _fail(self, job: Job, operation: Operation, why: str | Explanation) -> None:
+        words = why if isinstance(why, Explanation) else Explanation(why, "")
+        if operation.kind is Kind.SUBMIT:
+            self._settle(job, Phase.REJECTED, words.cause, words.next_step)
+        self._end(self._fresh(operation), State.FAILED, str(words))
+
+    def _settle(self, job: Job, phase: Phase, reason: str, next_step: str = "") -> None:
         """A phase that no observation can show, since there is no deployment; with its place in the history."""
         now = self._clock.now()
-        stored = self._remember(job.key, phase=phase, reason=reason, observed_at=now, observation=Observation.FRESH)
+        facts = {"phase": phase, "reason": reason, "next_step": next_step}
+        stored = self._remember(job.key, **facts, observed_at=now, observation=Observation.FRESH)
         if job.phase is not phase:
             self._store.add_transitions(
                 [

@@ -33,6 +33,7 @@ from headrace.domain.templates import parse_request
 from headrace.errors import HeadraceError, LostRace, Unavailable
 from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Store, TaskQueue, WatchEvent
 from headrace.services.deadlines import Deadlines
+from headrace.services.diagnose import Diagnose
 
 LEASE = "sync"
 LEASE_SECONDS = 30.0
@@ -66,9 +67,11 @@ class Sync:
         queue_: TaskQueue,
         clock: Clock,
         deadlines: Deadlines,
+        diagnose: Diagnose,
         scope: Scope,
         holder: str,
     ) -> None:
+        self._diagnose = diagnose
         self._store = store
         self._runtime = runtime
         self._queue = queue_
@@ -191,6 +194,9 @@ class Sync:
         silent = self._deadlines.silent_for(operation) if operation else timedelta()
         seen = Seen(what, self._clock.now(), trouble, silent)
         observed = observe(seen, job, operation, grace_seconds=self._scope.grace_seconds)
+        if isinstance(what, Deployment) and self._diagnose.is_due(observed.job, trouble):
+            told = replace(job, **self._diagnose.facts(observed.job, what, trouble))
+            observed = observe(seen, told, operation, grace_seconds=self._scope.grace_seconds)
         after = self._store_observed(job, operation, observed.job, observed.operation, observed.transition, gap)
         if observed.operation is None or observed.operation.is_open:
             return after

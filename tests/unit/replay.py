@@ -78,7 +78,7 @@ class RecordedRuntime(InMemoryRuntime):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pods: dict[str, Pod] = {}
+        self.seen_pods: dict[str, Pod] = {}
         self.broken = ""
 
     def delete(self, namespace: str, name: str, uid: str) -> bool:
@@ -88,7 +88,7 @@ class RecordedRuntime(InMemoryRuntime):
     def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
         self._reach()
         self._breaks("pods")
-        return first_trouble(self.pods.values())
+        return first_trouble(self.seen_pods.values())
 
     def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
         self._breaks("list")
@@ -104,9 +104,9 @@ class RecordedRuntime(InMemoryRuntime):
 
     def shows_pod(self, event: Event) -> None:
         pod = msgspec.convert(event.whole, Pod)
-        self.pods.pop(pod.metadata.name, None)
+        self.seen_pods.pop(pod.metadata.name, None)
         if event.type != "DELETED":
-            self.pods[pod.metadata.name] = pod
+            self.seen_pods[pod.metadata.name] = pod
 
     def shows(self, event: Event) -> None:
         """The live deployment becomes the recorded one, but for its identity and what Headrace wrote on it."""

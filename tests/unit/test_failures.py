@@ -87,7 +87,7 @@ CASES: list[tuple[str, Evidence, str, str]] = [
     (
         "image never",
         Evidence(trouble=PodTrouble("p", "ErrImageNeverPull", "Container image x is not present")),
-        "the image cannot be pulled: Container image x",
+        "the image cannot be pulled (ErrImageNeverPull): Container image x",
         "check image",
     ),
     ("unschedulable", Evidence(trouble=UNSCHEDULABLE), "Insufficient cpu", "add nodes"),
