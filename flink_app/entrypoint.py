@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 from urllib.error import HTTPError, URLError
 
@@ -39,6 +38,9 @@ PAUSES_SECONDS = (0.5, 1.5)  # between the tries, so there are three
 SHORTEST_TIMEOUT_SECONDS = 0.1  # a socket's timeout of 0 would mean "do not wait at all"
 TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_BYTES = 4096  # what Kubernetes keeps of it
+JAVA_FRAME = r"\t(?:at |\.\.\. ).*\n?"
+PYTHON_FRAME = r"(?P<place> +File \"(?P<file>[^\"\n]+)\", line \d+.*\n)(?: {4}.*\n)*"
+FRAMES = re.compile(f"^(?:{JAVA_FRAME}|{PYTHON_FRAME})", re.MULTILINE)
 
 
 class FetchError(Exception):
@@ -455,22 +457,25 @@ def leave_reason(error: BaseException, folder: Path, termination_log: Path) -> N
 
 def reason_of(error: BaseException, folder: Path) -> str:
     """`Type: message (file, line N)`, the place being the last that was reached in the user's own files."""
-    said = message_of(error)
+    said = message_of(error, folder)
     what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    where = users_place(error.__traceback__, folder)
-    return f"{what} ({where})" if where else what
+    places = [
+        (within(frame.f_code.co_filename, folder), line) for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    users = [f"{file}, line {line}" for file, line in places if file]
+    return f"{what} ({users[-1]})" if users else what
 
 
-def message_of(error: BaseException) -> str:
-    """In one line, and without the frames of a Java stack trace that came with it: its causes are what explains."""
-    lines = [line for line in str(error).splitlines() if not line.startswith(("\tat ", "\t... "))]
-    return " ".join(" ".join(lines).split())
+def message_of(error: BaseException, folder: Path) -> str:
+    """In one line. Of the stack traces that Flink puts into a message, the causes stay and the user's own frames."""
+    kept = FRAMES.sub(lambda found: found["place"] if within(found["file"] or "", folder) else "", str(error))
+    return " ".join(kept.split())
 
 
-def users_place(raised: TracebackType | None, folder: Path) -> str | None:
-    places = [(Path(frame.f_code.co_filename).resolve(), line) for frame, line in traceback.walk_tb(raised)]
-    users = [f"{path.relative_to(folder)}, line {line}" for path, line in places if folder in path.parents]
-    return users[-1] if users else None
+def within(file: str, folder: Path) -> Path | None:
+    """The file below the folder; None for one that is elsewhere, or is none (compiled code has made-up names)."""
+    path = Path(file).resolve()
+    return path.relative_to(folder) if folder in path.parents and path.is_file() else None
 
 
 def parser() -> argparse.ArgumentParser:

@@ -106,12 +106,18 @@ def test_a_name_that_a_module_lacks_is_told(pod: Pod):
     )
 
 
-def test_causes_of_a_java_error_are_kept_and_its_frames_are_not(pod: Pod):
+def test_of_a_java_errors_stack_traces_the_causes_are_kept_and_the_users_own_frames(pod: Pod):
     java = (
-        "failed:\n: JobException: no\n\tat org.flink.Job.run(Job.java:1)\nCaused by: IOException: full\n\t... 2 more\n"
+        "failed:\n: JobException: no\n\tat org.flink.Job.run(Job.java:1)\nCaused by: IOException: Traceback:\n"
+        '  File "beam/operations.py", line 7, in process\n'
+        '  File "/usr/lib/beam.py", line 3, in task\n    response = task()\n               ^^^^^^\n'
+        f'  File "{pod.script}", line 6, in boom\n    raise X\nValueError: three\n  is too many\n\t... 2 more\n'
     )
     ended = pod.run(f"raise RuntimeError({java!r})")
-    assert ended.reason == "RuntimeError: failed: : JobException: no Caused by: IOException: full (job.py, line 1)\n"
+    assert ended.reason == (
+        "RuntimeError: failed: : JobException: no Caused by: IOException: Traceback: "
+        f'File "{pod.script}", line 6, in boom ValueError: three is too many (job.py, line 1)\n'
+    )
 
 
 def test_the_termination_log_holds_what_kubernetes_keeps_with_both_ends(pod: Pod):
