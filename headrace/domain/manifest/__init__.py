@@ -53,7 +53,7 @@ def render(job: Job, request: JobRequest, platform: Platform, stamp: Stamp) -> M
         "flinkVersion": request.flink_version or platform.flink_version,
         "mode": "native",
         "serviceAccount": request.service_account or platform.service_account,
-        "flinkConfiguration": configuration(job, request, platform),
+        "flinkConfiguration": {**configuration(job, request, platform), **program.configuration},
         "podTemplate": shared,
         "jobManager": {
             "replicas": 1,

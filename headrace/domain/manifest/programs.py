@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,10 +38,11 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Program:
-    """What a job type adds to a manifest: `spec.job`'s program, and what has to be fetched for it."""
+    """What a job type adds to a manifest: `spec.job`'s program, what has to be fetched for it, and its own options."""
 
     job: Mapping[str, Any]
     fetched: Sequence[Fetched] = ()
+    configuration: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

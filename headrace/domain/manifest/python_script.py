@@ -1,6 +1,7 @@
 """PYTHON_SCRIPT: a Python file, alone or in a folder, in a Flink application. Pure.
 
-Follows PythonDriver: Flink's own options come before `--`, and what is behind it reaches the script untouched.
+Follows PythonDriver: what is behind `--` reaches the script untouched. Flink 1.20's takes no other option than -py, so
+interpreters, modules and requirements are said in the configuration, which both read.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ from headrace.domain.templates import REQUIREMENTS, JobRequest, SourceFile
 
 PYTHON_JAR = "local:///opt/flink/opt/flink-python.jar"
 PYTHON_DRIVER = "org.apache.flink.client.python.PythonDriver"
-INTERPRETER = ("-pyclientexec", "python3", "-pyexec", "python3")
+INTERPRETERS = {"python.client.executable": "python3", "python.executable": "python3"}
 
 
 def program(request: JobRequest) -> Program:
     """The PythonDriver with our entrypoint, which checks the script and runs it as `__main__`."""
     source = _source(request)
-    requirements = f"{FILES}/{REQUIREMENTS}" if _has_requirements(request) else None
-    run = ["run", source.path, *(("--requirements", requirements) if requirements else ()), "--", *request.args]
-    arguments = [*INTERPRETER, *python_files(request), "-py", ENTRYPOINT, "--", *run]
-    return Program({"jarURI": PYTHON_JAR, "entryClass": PYTHON_DRIVER, "args": arguments}, source.fetched)
+    required = ["--requirements", f"{FILES}/{REQUIREMENTS}"] if _has_requirements(request) else []
+    arguments = ["-py", ENTRYPOINT, "--", "run", source.path, *required, "--", *request.args]
+    job = {"jarURI": PYTHON_JAR, "entryClass": PYTHON_DRIVER, "args": arguments}
+    return Program(job, source.fetched, python_configuration(request))
 
 
-def python_files(request: JobRequest) -> list[str]:
-    """Flink's options for what TaskManagers import: the other modules of a folder, and its requirements."""
-    modules = any(file.name.endswith(".py") for file in request.files)
-    required = ["-pyreq", f"{FILES}/{REQUIREMENTS}"] if _has_requirements(request) else []
-    return [*(("-pyfs", FILES) if modules else ()), *required]
+def python_configuration(request: JobRequest) -> dict[str, str]:
+    """The interpreters, and what TaskManagers import: the other modules of a folder, and its requirements."""
+    given = {**INTERPRETERS, **request.flink_configuration}
+    found = {key: given[key] for key in INTERPRETERS}
+    if any(file.name.endswith(".py") for file in request.files):
+        found["python.files"] = ",".join(filter(None, (FILES, given.get("python.files"))))
+    if _has_requirements(request):
+        found["python.requirements"] = f"{FILES}/{REQUIREMENTS}"
+    return found
 
 
 def _has_requirements(request: JobRequest) -> bool:

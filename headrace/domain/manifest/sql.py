@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.domain.manifest.programs import FILES, Program, Source, file_name, source_of
-from headrace.domain.manifest.python_script import INTERPRETER, PYTHON_DRIVER, PYTHON_JAR, python_files
+from headrace.domain.manifest.python_script import PYTHON_DRIVER, PYTHON_JAR, python_configuration
 from headrace.domain.templates import SQL_FILE, JobRequest, SourceFile
 
 SQL_RUNNER = "/opt/headrace/sql_runner.py"
@@ -12,8 +12,9 @@ SQL_RUNNER = "/opt/headrace/sql_runner.py"
 def program(request: JobRequest) -> Program:
     """The PythonDriver with our runner of statements."""
     source = _source(request)
-    arguments = [*INTERPRETER, *python_files(request), "-py", SQL_RUNNER, "--", source.path]
-    return Program({"jarURI": PYTHON_JAR, "entryClass": PYTHON_DRIVER, "args": arguments}, source.fetched)
+    arguments = ["-py", SQL_RUNNER, "--", source.path]
+    job = {"jarURI": PYTHON_JAR, "entryClass": PYTHON_DRIVER, "args": arguments}
+    return Program(job, source.fetched, python_configuration(request))
 
 
 def _source(request: JobRequest) -> Source:
