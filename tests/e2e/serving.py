@@ -1,0 +1,33 @@
+"""A web server of a test: files by their path, a redirect elsewhere, and 404 for the rest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@contextmanager
+def serving(files: Mapping[str, bytes], redirects: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The server's address. A path that is neither a file nor a redirect is answered with 404."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            target = (redirects or {}).get(self.path)
+            body = files.get(self.path)
+            self.send_response(302 if target else 200 if body is not None else 404)
+            if target:
+                self.send_header("Location", target)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
