@@ -25,6 +25,10 @@ class Rest:
     def __init__(self, port: int) -> None:
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS, trust_env=False)
 
+    def close(self) -> None:
+        """Ends its connections. Nothing may be asked after it."""
+        self._http.close()
+
     def is_up(self) -> bool:
         """Whether it answers at all."""
         return self._get("/config") is not None
