@@ -152,8 +152,8 @@ class Cluster:
             **self.application.env,
             "FLINK_HOME": str(home),
             "FLINK_CONF_DIR": str(self._folder / "conf"),
-            # Flink walks these without following links.
-            "FLINK_LIB_DIR": str(PYFLINK / "lib"),
+            # Flink looks for usrlib beside its lib; the others it walks without following links.
+            "FLINK_LIB_DIR": str(home / "lib"),
             "FLINK_OPT_DIR": str(PYFLINK / "opt"),
             "FLINK_PLUGINS_DIR": str(PYFLINK / "plugins"),
             "FLINK_BIN_DIR": str(PYFLINK / "bin"),

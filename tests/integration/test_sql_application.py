@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local.flink_operator.cluster import Application, Cluster
+from local.flink_operator.mapping import PYFLINK
 from local.flink_operator.rest import effective_state
 from tests.servers import wait_for
 
 ROOT = Path(__file__).parents[2]
+PYTHON_JAR = next((PYFLINK / "opt").glob("flink-python-*.jar"))
 JOB_ID = "ab" * 16
 KEYS = 4
 BOUNDED = """\
@@ -30,6 +32,8 @@ def application(folder: Path, script: Path, parallelism: int = 1, restore: str |
         folder,
         Application(
             job_id=JOB_ID,
+            jar=PYTHON_JAR,
+            jars=(),
             entry_class="org.apache.flink.client.python.PythonDriver",
             arguments=["-pyclientexec", sys.executable, "-pyexec", sys.executable, *runner],
             configuration={"execution.checkpointing.interval": "500ms"},
