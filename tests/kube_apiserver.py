@@ -22,6 +22,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+POWERLESS = "powerless"
 CRDS_DIRECTORY = Path(__file__).parent.parent / "local" / "crds"
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 15.0
@@ -29,11 +30,15 @@ STOP_TIMEOUT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class KubeServer:
-    """Where the server listens (HTTPS, its own certificate authority) and the token of a cluster administrator."""
+    """Where the server listens (HTTPS, its own certificate authority) and the token of a cluster administrator.
+
+    `kubeconfig_path` is the administrator's, `powerless_kubeconfig_path` that of a user who has no right at all.
+    """
 
     url: str
     token: str
     kubeconfig_path: Path
+    powerless_kubeconfig_path: Path
     ca_path: Path
 
 
@@ -58,11 +63,11 @@ def running_kube_apiserver(tmp_path: Path, crds: Path = CRDS_DIRECTORY) -> Itera
         etcd_port, peer_port, port = _free_ports(3)
         stack.enter_context(_process(_etcd_command(assets, tmp_path, etcd_port, peer_port), tmp_path / "etcd.log"))
         _wait_for(lambda: _answers(f"http://127.0.0.1:{etcd_port}/health"), tmp_path / "etcd.log")
-        token = secrets.token_hex(16)
-        _write_credentials(tmp_path, token)
+        token, powerless_token = secrets.token_hex(16), secrets.token_hex(16)
+        _write_credentials(tmp_path, token, powerless_token)
         log = tmp_path / "kube-apiserver.log"
         stack.enter_context(_process(_apiserver_command(assets, tmp_path, etcd_port, port), log))
-        server = _server(tmp_path, port, token)
+        server = _server(tmp_path, port, token, powerless_token)
         with _client(server) as client:
             _wait_for(lambda: _is_ready(client), log)
             _install_crds(client, crds, log)
@@ -123,7 +128,7 @@ def _process(command: list[str], log: Path) -> Iterator[None]:
             process.wait(STOP_TIMEOUT_SECONDS)
 
 
-def _write_credentials(directory: Path, token: str) -> None:
+def _write_credentials(directory: Path, token: str, powerless_token: str) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     (directory / "sa.key").write_bytes(
         key.private_bytes(
@@ -133,25 +138,35 @@ def _write_credentials(directory: Path, token: str) -> None:
     (directory / "sa.pub").write_bytes(
         key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
-    (directory / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
+    users = f"{token},admin,admin,system:masters\n{powerless_token},{POWERLESS},{POWERLESS}\n"
+    (directory / "tokens.csv").write_text(users)
 
 
-def _server(directory: Path, port: int, token: str) -> KubeServer:
+def _server(directory: Path, port: int, token: str, powerless_token: str) -> KubeServer:
     url, ca_path = f"https://127.0.0.1:{port}", directory / "certs" / "apiserver.crt"
-    kubeconfig_path = directory / "kubeconfig"
-    kubeconfig_path.write_text(
+    return KubeServer(
+        url,
+        token,
+        _kubeconfig(directory / "kubeconfig", url, ca_path, "admin", token),
+        _kubeconfig(directory / "kubeconfig-powerless", url, ca_path, POWERLESS, powerless_token),
+        ca_path,
+    )
+
+
+def _kubeconfig(path: Path, url: str, ca_path: Path, user: str, token: str) -> Path:
+    path.write_text(
         yaml.safe_dump(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
                 "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority": str(ca_path)}}],
-                "users": [{"name": "admin", "user": {"token": token}}],
-                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+                "users": [{"name": user, "user": {"token": token}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
                 "current-context": "test",
             }
         )
     )
-    return KubeServer(url, token, kubeconfig_path, ca_path)
+    return path
 
 
 def _client(server: KubeServer) -> httpx.Client:
@@ -192,7 +207,8 @@ def _install_crds(client: httpx.Client, crds: Path, log: Path) -> None:
         spec = definition["spec"]
         served = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
         _wait_for(lambda served=served: client.get(served).is_success, log)
-    _wait_for(lambda: _lists_group(client, definitions[0]["spec"]["group"]), log)
+    for group in {definition["spec"]["group"] for definition in definitions}:
+        _wait_for(lambda group=group: _lists_group(client, group), log)
 
 
 def _lists_group(client: httpx.Client, group: str) -> bool:

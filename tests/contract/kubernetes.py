@@ -18,7 +18,7 @@ from headrace.ports import FlinkRuntime
 from headrace.testing import InMemoryRuntime
 from local.kubernetes_api import LocalKubernetesApi
 from local.kubernetes_api.pod_logs import LOGS_ANNOTATION
-from tests.kube_apiserver import running_kube_apiserver
+from tests.kube_apiserver import CRDS_DIRECTORY, running_kube_apiserver
 
 CORE = "/api/v1/namespaces/default"
 MAIN = "flink-main-container"
@@ -29,13 +29,17 @@ TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """A runtime, and what stands behind it: an API server's client, or nothing but the runtime itself."""
+    """A runtime, and what stands behind it: an API server's client, or nothing but the runtime itself.
+
+    `powerless` is the kubeconfig of a user without any right, where the server knows of rights.
+    """
 
     runtime: FlinkRuntime
     http: httpx.Client | None = None
     kubeconfig: Path | None = None
     local: LocalKubernetesApi | None = None
     folder: Path | None = None
+    powerless: Path | None = None
 
     def set_status(self, name: str, status: Mapping[str, Any]) -> None:
         """Writes a deployment's whole status, as the operator does."""
@@ -58,6 +62,11 @@ class Cluster:
             return
         assert self.http is not None
         self.http.post(f"{CORE}/pods", json=pod).raise_for_status()
+        self.set_pod_status(name, status)
+
+    def set_pod_status(self, name: str, status: Mapping[str, Any]) -> None:
+        """Writes a pod's status, as the kubelet does."""
+        assert self.http is not None
         headers = {"Content-Type": "application/merge-patch+json"}
         content = {"status": dict(status)}
         self.http.patch(f"{CORE}/pods/{name}/status", json=content, headers=headers).raise_for_status()
@@ -137,12 +146,15 @@ class Cluster:
 
 @contextmanager
 def cluster(kind: str, folder: Path) -> Iterator[Cluster]:
-    """`memory`, `local` or `real`."""
+    """`memory`, `local`, `real`, or `bare`: a real one without CRDs."""
     if kind == "memory":
         yield Cluster(InMemoryRuntime())
-    elif kind == "real":
-        with running_kube_apiserver(folder) as server, _client(server.url, server.token) as http:
-            yield Cluster(connect(server.kubeconfig_path, TIMEOUT_SECONDS), http, server.kubeconfig_path, folder=folder)
+    elif kind in ("real", "bare"):
+        (folder / "no-crds").mkdir()
+        crds = CRDS_DIRECTORY if kind == "real" else folder / "no-crds"
+        with running_kube_apiserver(folder, crds) as server, _client(server.url, server.token) as http:
+            path, powerless = server.kubeconfig_path, server.powerless_kubeconfig_path
+            yield Cluster(connect(path, TIMEOUT_SECONDS), http, path, folder=folder, powerless=powerless)
     else:
         with LocalKubernetesApi(folder, token=TOKEN) as local, _client(local.url, TOKEN) as http:
             path = folder / "kubeconfig"

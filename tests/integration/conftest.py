@@ -6,8 +6,8 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,18 @@ def installation(
     redis_url: str,
     clusters: Callable[[str], Cluster],
 ) -> Iterator[Installation]:
-    place = clusters(request.param)
+    with installed(tmp_path, mongodb_url, redis_url, clusters(request.param)) as made:
+        yield made
+
+
+def settings_of(env: Mapping[str, str]) -> Settings:
+    """The settings of a process with this environment."""
+    return Settings(**{name.removeprefix("HEADRACE_").lower(): value for name, value in env.items()})
+
+
+@contextmanager
+def installed(folder: Path, mongodb_url: str, redis_url: str, place: Cluster, **more: str) -> Iterator[Installation]:
+    """Headrace on these servers, in a database of its own; `more` is set for its processes too."""
     database = f"test-{uuid.uuid4().hex[:8]}"
     env = {
         "HEADRACE_MONGODB_URL": mongodb_url,
@@ -171,13 +182,13 @@ def installation(
         "HEADRACE_KUBECONFIG": str(place.kubeconfig),
         "PYTHONPATH": str(workers.ROOT),
         **PERIODS,
+        **more,
     }
     migrated = connect(mongodb_url, database, 20)
     migrated.migrate()
     migrated.close()
-    settings = Settings(**{name.removeprefix("HEADRACE_").lower(): value for name, value in env.items()})
     with ExitStack() as stack:
         app = stack.enter_context(Celery("producer", broker=redis_url, set_as_current=False))
-        services = bootstrap.services(settings)
+        services = bootstrap.services(settings_of(env))
         stack.callback(services.store.close)  # type: ignore[attr-defined]
-        yield Installation(tmp_path, env, place, services, app, stack)
+        yield Installation(folder, env, place, services, app, stack)

@@ -1,0 +1,397 @@
+"""Failures that laptop mode cannot make: images, nodes, quotas, memory, rights, a cluster without an operator.
+
+Real worker and sync processes on a real API server. The test plays the operator and the kubelet with what was recorded
+of them (tests/data/recordings); it must not know how a cause is found. Each failure ends over HTTP, in MongoDB, in
+`headrace describe` and in its operation with its cause and the next step. The others are in tests/e2e/test_failures.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from pymongo import MongoClient
+
+from api.app import create_app
+from headrace import bootstrap
+from headrace.adapters.kubernetes import connect
+from headrace.adapters.kubernetes.runtime import CRD
+from headrace.bootstrap import Services
+from headrace.cli import connection, main
+from headrace.client import Client
+from headrace.domain.jobs import JobKey
+from headrace.errors import Unavailable
+from local.kube_apiserver import write_kubeconfig
+from tests import servers
+from tests.contract.kubernetes import Cluster
+from tests.integration.conftest import HERE, SCRIPT, Installation, installed, settings_of
+from tests.integration.test_job_manager import serving
+from tests.kube_apiserver import CRDS_DIRECTORY, POWERLESS
+from tests.unit.replay import Event, events_of
+
+pytestmark = pytest.mark.timeout(240)
+
+BASE = "/api/v1/flink"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+
+Changed = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a failure comes to: the job's phase, words of its cause and next step, and how its last operation ends."""
+
+    phase: str
+    cause: str
+    next_step: str
+    end: str = "FAILED"
+
+
+CASES = {
+    "pullb": Case("FAILED", "dial tcp 192.0.2.9:5000: connect: no route to host", "check image"),
+    "badimage": Case("FAILED", "is not present with pull policy of Never", "pod.image_pull_policy"),
+    "inpl": Case("FAILED", "no node takes the pod: 0/1 nodes are available: 1 Insufficient cpu", "add nodes"),
+    "quota": Case("FAILED", "exceeded quota: q, requested: pods=1", "ResourceQuota raised"),
+    "invalid": Case("REJECTED", "Job parallelism must be larger than 0", "correct it"),
+    "noclass": Case("FAILED", "CrashLoopBackOff", "headrace logs"),
+    "oom-jobmanager": Case("FAILED", "(OOMKilled)", "raise resources.job_manager.memory"),
+    "oom-taskmanager": Case("RESTARTING", "(OOMKilled)", "raise resources.task_manager.memory", "SUCCEEDED"),
+}
+
+
+class Http:
+    """The HTTP API over an installation's services, and the CLI on top of it."""
+
+    def __init__(self, services: Services) -> None:
+        self._app = create_app(services, tenant="default", keys=[b"k"], wait_limit_seconds=1)
+
+    def send(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        async def sent() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self._app)
+            headers = {"Authorization": "Bearer k"}
+            async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as client:
+                return await client.request(method, path, json=body)
+
+        return asyncio.run(sent())
+
+    def get(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.send("GET", BASE + path).raise_for_status().json()
+        return found
+
+    def post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        return self.send("POST", BASE + path, body)
+
+    def submit(self, job_id: str) -> httpx.Response:
+        return self.post("/jobs/submit", {"job_id": job_id, "job_config": {"script": SCRIPT}})
+
+    def last_operation(self, job_id: str) -> dict[str, Any]:
+        operations = self.get(f"/jobs/{job_id}/operations")["operations"]
+        return dict(operations[-1])
+
+    def described(self, job_id: str) -> str:
+        """What `headrace describe` prints."""
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            found = self.send(request.method, str(request.url))
+            return httpx.Response(found.status_code, content=found.content, headers=found.headers)
+
+        client = Client("http://api.test", "k", transport=httpx.MockTransport(answer))
+        printed = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+            patch.setenv("HEADRACE_URL", "http://api.test")
+            patch.setenv("HEADRACE_API_KEY", "k")
+            patch.setattr(connection, "client", lambda _: client)
+            patch.setattr("sys.argv", ["headrace", "describe", job_id])
+            with pytest.raises(SystemExit) as exit_:
+                main.main()
+        assert exit_.value.code in (0, None)
+        return printed.getvalue()
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The operator's and the kubelet's part for one job, as a recording shows it of its deployment `name`."""
+
+    cluster: Cluster
+    recording: str
+    name: str
+    job_id: str
+
+    def plays(self, until: float, since: float = 0.0, pod: Changed = dict, **status: Any) -> None:
+        """What was written between these seconds of the recording, each pod as `pod` changes it, with `status` in the
+        deployment's."""
+        for event in events_of(self.recording):
+            if since <= event.at <= until:
+                self._shows(self._of_the_job(event), pod, status)
+
+    def _shows(self, event: Event, pod: Changed, status: Mapping[str, Any]) -> None:
+        metadata, shown = event.whole["metadata"], event.whole.get("status")
+        if event.resource == "flinkdeployments":
+            if shown:
+                self.cluster.set_status(self.job_id, {"error": None, **shown, **status})
+        elif event.type == "ADDED":
+            spec = {name: part for name, part in event.whole["spec"].items() if name != "nodeName"}
+            labels = metadata["labels"]
+            self.cluster.put_pod(metadata["name"], labels["app"], labels["component"], spec, pod(shown))
+        elif event.type == "MODIFIED":
+            self.cluster.set_pod_status(metadata["name"], pod(shown))
+
+    def _of_the_job(self, event: Event) -> Event:
+        whole = json.loads(json.dumps(event.whole).replace(self.name, self.job_id))
+        return Event(event.at, event.resource, event.type, whole)
+
+
+def killed_before(status: dict[str, Any]) -> dict[str, Any]:
+    """The pod's status, where what ended its container was the kernel, for its use of memory."""
+    containers = status.get("containerStatuses") or []
+    return {**status, "containerStatuses": [_killed(each, "lastState") for each in containers]}
+
+
+def killed_now(status: dict[str, Any]) -> dict[str, Any]:
+    """The status of a pod that is not started again: its container was just killed."""
+    containers = status.get("containerStatuses") or []
+    return {**status, "phase": "Failed", "containerStatuses": [_killed(each, "state") for each in containers]}
+
+
+def _killed(container: dict[str, Any], which: str) -> dict[str, Any]:
+    if which == "lastState" and not container["lastState"]:
+        return container
+    return {**container, which: KILLED}
+
+
+def ended(http: Http, job_id: str) -> bool:
+    return http.last_operation(job_id)["state"] in ("SUCCEEDED", "FAILED")
+
+
+def stored(installation: Installation, job_id: str) -> dict[str, Any]:
+    with MongoClient(installation.env["HEADRACE_MONGODB_URL"], timeoutMS=10_000) as client:
+        found = client[installation.env["HEADRACE_MONGODB_DATABASE"]].jobs.find_one({"job_id": job_id})
+    assert found is not None
+    return dict(found)
+
+
+def assert_told_everywhere(installation: Installation, http: Http, job_id: str, case: Case) -> None:
+    def has_come() -> bool:
+        job = http.get(f"/jobs/{job_id}")
+        return job["status"] == case.phase and case.cause in job["reason"]
+
+    try:
+        servers.wait_for(f"{job_id} to say {case.cause}", has_come)
+        servers.wait_for("its operation to end", lambda: http.last_operation(job_id)["state"] == case.end)
+    finally:
+        job, operation = http.get(f"/jobs/{job_id}"), http.last_operation(job_id)
+        print(f"{job_id} | {job['status']} | {job['reason']} | {job['next_step']} | {operation['reason']}")
+    assert case.next_step in job["next_step"]
+    record = stored(installation, job_id)
+    assert (record["reason"], record["next_step"]) == (job["reason"], job["next_step"])
+    told = http.described(job_id)
+    assert job["reason"] in told
+    assert job["next_step"] in told
+    if case.end == "FAILED":
+        assert case.cause in operation["reason"]
+        assert case.next_step in operation["reason"]
+
+
+@contextmanager
+def running(
+    folder_of: pytest.TempPathFactory, mongodb_url: str, place: Cluster, **env: str
+) -> Iterator[tuple[Installation, Http]]:
+    """Headrace on this cluster, with a Redis of its own, a worker and Beat."""
+    folder = folder_of.mktemp("words")
+    redis = servers.redis(folder)
+    with (
+        servers.running(redis, folder),
+        installed(folder, mongodb_url, redis.address, place, HEADRACE_FAILURE_GRACE_SECONDS="2", **env) as made,
+    ):
+        made.worker()
+        made.beat()
+        yield made, Http(made.services)
+
+
+@pytest.fixture(scope="module")
+def failing(
+    tmp_path_factory: pytest.TempPathFactory, mongodb_url: str, clusters: Callable[[str], Cluster]
+) -> Iterator[tuple[Installation, Http]]:
+    """An installation in which each of the jobs was submitted, and its operator has done what was recorded."""
+    place = clusters("real")
+    with running(tmp_path_factory, mongodb_url, place) as (made, http):
+        for job_id in ("nobody", "unwr", *CASES):
+            assert http.submit(job_id).status_code == 202
+        for job_id in ("nobody", "unwr", *CASES):
+            servers.wait_for(f"{job_id} to be created", lambda job_id=job_id: place.runtime.get("default", job_id))
+        Recorded(place, "savepoint-directory-unwritable", "unwr", "unwr").plays(until=26.54)
+        Recorded(place, "image-pull-fails", "pullb", "pullb").plays(until=6)
+        Recorded(place, "image-absent-pull-never", "badimage", "badimage").plays(until=60)
+        Recorded(place, "quota-exceeded", "quota", "quota").plays(until=1)
+        Recorded(place, "invalid-parallelism", "invalid", "invalid").plays(until=0.1)
+        Recorded(place, "main-class-missing", "noclass", "noclass").plays(until=26)
+        Recorded(place, "main-class-missing", "noclass", "oom-jobmanager").plays(until=26, pod=killed_before)
+        Recorded(place, "in-place-rescale-and-unschedulable", "inpl", "inpl").plays(
+            until=95, since=65.1, observedGeneration=1
+        )
+        looping = Recorded(place, "crash-loop-with-checkpoints", "crashck", "oom-taskmanager")
+        looping.plays(until=73)
+        servers.wait_for("oom-taskmanager to run", lambda: ended(http, "oom-taskmanager"))
+        for pod in place.runtime.pods("default", "oom-taskmanager"):
+            if pod.component == "taskmanager":
+                place.set_pod_status(pod.name, killed_now(_status_of(place, pod.name)))
+        looping.plays(until=118, since=117)
+        yield made, http
+
+
+def _status_of(place: Cluster, pod: str) -> dict[str, Any]:
+    assert place.http is not None
+    whole = place.http.get(f"/api/v1/namespaces/default/pods/{pod}").raise_for_status().json()
+    return dict(whole["status"])
+
+
+@pytest.mark.parametrize("job_id", CASES)
+def test_a_failure_is_explained_wherever_one_looks(failing: tuple[Installation, Http], job_id: str) -> None:
+    assert_told_everywhere(*failing, job_id, CASES[job_id])
+
+
+def test_a_stop_whose_savepoint_cannot_be_written_fails_in_words_and_is_taken_back(
+    failing: tuple[Installation, Http],
+) -> None:
+    made, http = failing
+    servers.wait_for("unwr to run", lambda: ended(http, "unwr"))
+    assert http.post("/jobs/unwr/stop", {}).status_code == 202
+
+    def is_wanted(state: str) -> bool:
+        whole = made.cluster.runtime.get_whole("default", "unwr")
+        return whole is not None and whole["spec"]["job"]["state"] == state
+
+    servers.wait_for("the suspend to be written", lambda: is_wanted("suspended"))
+    Recorded(made.cluster, "savepoint-directory-unwritable", "unwr", "unwr").plays(until=27.5, since=27)
+    case = Case("UPGRADING", "the savepoint could not be taken: Savepoint Error: Stop with savepoint", "uid 9999")
+    assert_told_everywhere(made, http, "unwr", case)
+    assert is_wanted("running")
+
+
+def test_a_job_that_no_operator_takes_says_so_within_moments_after_half_a_minute(
+    failing: tuple[Installation, Http],
+) -> None:
+    case = Case("SUBMITTING", "no operator has taken it within 30 s", "watchNamespaces", "RUNNING")
+    assert_told_everywhere(*failing, "nobody", case)
+
+
+def test_an_account_without_rights_is_named_with_what_it_may_not(
+    tmp_path_factory: pytest.TempPathFactory, mongodb_url: str, clusters: Callable[[str], Cluster]
+) -> None:
+    place = clusters("real")
+    with running(tmp_path_factory, mongodb_url, place, HEADRACE_KUBECONFIG=str(place.powerless)) as (made, http):
+        assert http.submit("forbidden").status_code == 202
+        case = Case("REJECTED", f'is forbidden: User "{POWERLESS}" cannot get resource "flinkdeployments"', "Role")
+        assert_told_everywhere(made, http, "forbidden", case)
+
+
+def test_a_cluster_without_the_crd_is_told_before_anything_is_accepted(
+    tmp_path_factory: pytest.TempPathFactory, mongodb_url: str, clusters: Callable[[str], Cluster]
+) -> None:
+    """Before, where the CRD may be read; else by the operation, when the create meets it."""
+    place = clusters("bare")
+    words = "this cluster has no FlinkDeployment CRD"
+    with running(tmp_path_factory, mongodb_url, place) as (made, http):
+        answer = http.submit("unknown")
+        assert answer.status_code == 502
+        assert words in answer.json()["detail"]
+        assert "install the Flink Kubernetes Operator" in answer.json()["detail"]
+        assert made.services.store.open_operations() == []
+        blind = bootstrap.services(settings_of({**made.env, "HEADRACE_KUBECONFIG": str(place.powerless)}))
+        assert Http(blind).submit("unknown").status_code == 202
+        assert_told_everywhere(made, http, "unknown", Case("REJECTED", words, "install the Flink Kubernetes Operator"))
+
+
+def test_a_crd_that_is_on_its_way_is_waited_for(
+    tmp_path_factory: pytest.TempPathFactory, mongodb_url: str, redis_url: str, clusters: Callable[[str], Cluster]
+) -> None:
+    """An account that may not read CRDs cannot tell one that is missing from one that comes."""
+    place = clusters("bare")
+    assert place.http is not None
+    account = {"HEADRACE_KUBECONFIG": str(place.powerless)}
+    with installed(tmp_path_factory.mktemp("late"), mongodb_url, redis_url, place, **account) as made, rights(place):
+        operation = made.services.accept.submit(
+            tenant="default",
+            job_id="late",
+            template_id=None,
+            job_config={"script": SCRIPT},
+            idempotency_key=None,
+            source=HERE,
+        ).operation
+        key = JobKey("default", "late")
+        with pytest.raises(Unavailable):
+            made.services.execute.oldest_open_operation(key)
+        waiting = made.services.store.operation("default", operation.id)
+        assert waiting is not None
+        assert waiting.is_open
+        assert waiting.reason.startswith("waiting: ")
+        assert "is the Flink Kubernetes Operator's CRD installed?" in waiting.reason
+        with crd(place):
+            servers.wait_for("the CRD to be served", lambda: serves_deployments(place))
+            made.services.execute.oldest_open_operation(key)
+            assert place.runtime.get("default", "late") is not None
+
+
+@contextmanager
+def rights(place: Cluster) -> Iterator[None]:
+    """The powerless account may do in its namespace what Headrace does there."""
+    assert place.http is not None
+    group = {"apiGroup": "rbac.authorization.k8s.io"}
+    rules = [
+        {"apiGroups": ["flink.apache.org"], "resources": ["flinkdeployments"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]},
+    ]
+    binding = {
+        "metadata": {"name": "headrace"},
+        "roleRef": {**group, "kind": "Role", "name": "headrace"},
+        "subjects": [{**group, "kind": "User", "name": POWERLESS}],
+    }
+    place.http.post(f"{ROLES}/roles", json={"metadata": {"name": "headrace"}, "rules": rules}).raise_for_status()
+    place.http.post(f"{ROLES}/rolebindings", json=binding).raise_for_status()
+    try:
+        yield
+    finally:
+        for kind in ("rolebindings", "roles"):
+            place.http.delete(f"{ROLES}/{kind}/headrace").raise_for_status()
+
+
+@contextmanager
+def crd(place: Cluster) -> Iterator[None]:
+    """The CRD of FlinkDeployments is there."""
+    assert place.http is not None
+    definitions = [yaml.safe_load(each.read_text()) for each in CRDS_DIRECTORY.glob("*.yml")]
+    wanted = next(each for each in definitions if each["spec"]["names"]["plural"] == "flinkdeployments")
+    place.http.post(CRDS, json=wanted).raise_for_status()
+    try:
+        yield
+    finally:
+        path = f"{CRDS}/{wanted['metadata']['name']}"
+        place.http.delete(path).raise_for_status()
+        servers.wait_for("the CRD to be gone", lambda: place.http.get(path).status_code == 404)
+        servers.wait_for("it to be served no more", lambda: not serves_deployments(place))
+
+
+def serves_deployments(place: Cluster) -> bool:
+    assert place.http is not None
+    path = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
+    return place.http.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("seen", [{"kind": "CustomResourceDefinition"}, None], ids=["there", "not to be told"])
+def test_what_is_not_served_for_a_moment_is_no_missing_crd(tmp_path: Path, seen: dict[str, str] | None) -> None:
+    """A proxy, or a server that starts, answers 404 to everything."""
+    with serving({CRD: seen} if seen else {}) as port:
+        write_kubeconfig(tmp_path / "kubeconfig", f"http://127.0.0.1:{port}", "token")
+        with pytest.raises(Unavailable, match="is the Flink Kubernetes Operator's CRD installed"):
+            connect(tmp_path / "kubeconfig", 2).get("default", "orders")
