@@ -144,3 +144,63 @@ def test_a_stack_nearby_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path / "below")
     found = connection.find(None, None)
     assert (found.url, found.api_key) == ("http://127.0.0.1:1", "secret")
+
+
+@pytest.fixture
+def sent(run: Any) -> Any:
+    """Runs a submit against an API that takes it, and returns what was sent, or the error's words."""
+
+    def submit(*arguments: str) -> Any:
+        bodies: list[dict[str, Any]] = []
+
+        def answers(request: httpx.Request) -> httpx.Response:
+            if request.method == "GET":
+                declared = {"n": {"type": "INTEGER"}, "fast": {"type": "BOOLEAN"}, "s": {"type": "STRING"}}
+                return httpx.Response(200, json={"template_id": "t", "parameters": declared})
+            bodies.append(json.loads(request.content))
+            return httpx.Response(202, json={"job_id": "a", "status": "REQUESTED", "operation": OPERATION})
+
+        code, _, err = run(answers, "submit", *arguments)
+        return bodies[0] if code == 0 else err
+
+    return submit
+
+
+def test_a_folder_is_sent_whole_but_for_what_is_nobodys_source(sent: Any, tmp_path: Path) -> None:
+    for name in ("main.py", "shop/prices.py", "requirements.txt", "__pycache__/x.pyc", ".git/config"):
+        file = tmp_path / "job" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    config = sent(str(tmp_path / "job"))["job_config"]
+    assert config["script"]["name"] == "main.py"
+    assert [file["name"] for file in config["files"]] == ["requirements.txt", "shop/prices.py"]
+    assert "has no job.py" in sent(str(tmp_path / "job"), "--main", "job.py")
+
+
+def test_files_go_beside_a_script_and_statements_as_sql(sent: Any, tmp_path: Path) -> None:
+    for name in ("job.py", "util.py", "job.sql", "job.jar"):
+        (tmp_path / name).write_text(f"-- {name}")
+    config = sent(str(tmp_path / "job.py"), "--file", str(tmp_path / "util.py"))["job_config"]
+    assert [file["name"] for file in config["files"]] == ["util.py"]
+    config = sent(str(tmp_path / "job.sql"), "--jar-file", "https://x/a.jar", "--jar-file", "local:///b.jar")[
+        "job_config"
+    ]
+    assert config == {"type": "SQL", "sql": "-- job.sql", "jar_files": ["https://x/a.jar", "local:///b.jar"]}
+    assert "https URL" in sent(str(tmp_path / "job.jar"))
+    assert "cannot be read" in sent(str(tmp_path / "none.py"))
+
+
+def test_a_url_says_its_type(sent: Any) -> None:
+    jar = sent("https://x/a.jar", "--main-class", "com.example.A", "--arg", "--rate", "--arg", "5")["job_config"]
+    assert jar == {"type": "JAR", "jar": "https://x/a.jar", "main_class": "com.example.A", "args": ["--rate", "5"]}
+    assert sent("https://x/a.sql?v=1")["job_config"] == {"type": "SQL", "script": "https://x/a.sql?v=1"}
+    assert sent("local:///opt/a.py")["job_config"] == {"script": "local:///opt/a.py"}
+
+
+def test_parameters_are_sent_in_their_declared_types(sent: Any) -> None:
+    given = ("--param", "n=7", "--param", "fast=true", "--param", "s=1=2", "--param", "x=y", "--template-version", "3")
+    body = sent("--template", "t", *given)
+    assert body["parameters"] == {"n": 7, "fast": True, "s": "1=2", "x": "y"}
+    assert body["template_version"] == 3
+    assert sent("--template", "t", "--param", "n=seven")["parameters"] == {"n": "seven"}, "refused with the API's words"
+    assert "KEY=VALUE" in sent("--template", "t", "--param", "n")
