@@ -83,6 +83,27 @@ def test_a_channel_that_does_not_answer_says_nothing_and_holds_nobody_up(world: 
     assert "Savepoint Error" in world.job().reason
 
 
+def test_jobs_whose_jobmanagers_are_slow_to_answer_do_not_hold_up_the_others(world: World, monkeypatch: Any) -> None:
+    names = [f"bad-{n}" for n in range(4)]
+    for name in (*names, "well"):
+        world.runs(name)
+    history = world.job_manager.exceptions
+
+    def slow(*named: str) -> Any:
+        world.clock.advance(2)
+        return history(*named)
+
+    monkeypatch.setattr(world.job_manager, "exceptions", slow)
+    for name in names:
+        world.becomes(name, lifecycleState="FAILED", job={"state": "FAILED"})
+    world.becomes("well", job={"state": "FINISHED"})
+    world.sync()
+    assert world.job("well").phase is Phase.FINISHED
+    assert [world.job(name).phase for name in names].count(Phase.FAILED) == 2
+    world.sync()
+    assert {world.job(name).phase for name in names} == {Phase.FAILED}
+
+
 def test_another_run_begins_with_nothing_of_the_one_before(world: World) -> None:
     world.runs()
     raises(world)
