@@ -234,17 +234,17 @@ _NOT_THE_USERS = (
     "entrypoint.py",
     "<string>",
 )
+_EMBEDDED = re.compile(r"pemja\.core\.PythonException: <class '([^']+)'>(?:: ([^\n]*))?")
+_EMBEDDED_FRAME = re.compile(r"^\s+at (\S+)\(([\w.-]+\.py):(\d+)\)", re.MULTILINE)
 _CAUSED_BY = re.compile(r"^(?:Caused by: )?((?:[a-z]\w*\.)+[A-Z][\w$]*(?:Exception|Error)(?:: [^\n]*)?)$", re.MULTILINE)
 _JAVA_FRAME = re.compile(r"^\s+at ([\w.$]+)\.[\w$<>]+\((\w+\.java):(\d+)\)", re.MULTILINE)
 _NOT_THE_USERS_JAVA = ("org.apache.", "java.", "jdk.", "sun.", "scala.", "akka.", "pekko.", "com.sun.")
-_USER_STEP = (
-    "mend it and submit again from the last state (start_from: last); `headrace exceptions` has the whole of it"
-)
+_USER_STEP = "mend it, STOP the job and submit it again (start_from: last keeps its state); see headrace exceptions"
 
 
 def _from_user_code(evidence: Evidence) -> Explanation | None:
     for text in (*evidence.exceptions, evidence.log[-LONGEST_LOG:], evidence.error):
-        words = _python_words(text) or _java_words(text)
+        words = _python_words(text) or _embedded_python_words(text) or _java_words(text)
         if words:
             return Explanation(_short(words), _USER_STEP)
     return None
@@ -273,6 +273,17 @@ def _python_place(text: str) -> str:
     frames = _FRAME.findall(text[begins[-1] :]) if begins else []
     own = [(file, line) for file, line in frames if not any(part in file for part in _NOT_THE_USERS)]
     return f" ({own[-1][0].rpartition('/')[2]}, line {own[-1][1]})" if own else ""
+
+
+def _embedded_python_words(text: str) -> str | None:
+    """What Python raised inside of a TaskManager's JVM (python.execution-mode: thread), the last time."""
+    raised = list(_EMBEDDED.finditer(text))
+    if not raised:
+        return None
+    words = f"{raised[-1][1]}: {raised[-1][2]}".rstrip(": ")
+    frames = _EMBEDDED_FRAME.finditer(text[raised[-1].end() :])
+    own = next((f for f in frames if not any(part in f[1] for part in _NOT_THE_USERS)), None)
+    return f"{words} ({own[2]}, line {own[3]})" if own else words
 
 
 def _java_words(text: str) -> str | None:
