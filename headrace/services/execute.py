@@ -28,13 +28,13 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.failures import Evidence, Explanation, explain
+from headrace.domain.job_requests import JobRequest, parse_request
 from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.manifest import Platform, Stamp, render, with_parallelism, with_state
 from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name
 from headrace.domain.manifest.programs import config_map_data, files_name
 from headrace.domain.operations import DUE, Kind, Operation, State, Step, supersedes
 from headrace.domain.status import observe
-from headrace.domain.templates import JobRequest, parse_request
 from headrace.errors import LostRace, Refused, TransientError, Unavailable
 from headrace.ports import Change, Clock, Fence, FlinkRuntime, JobManager, Store
 from headrace.services.deadlines import Deadlines

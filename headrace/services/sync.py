@@ -26,11 +26,11 @@ from headrace.domain.deployments import (
     is_running,
     sequence_of,
 )
+from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Transition
 from headrace.domain.manifest import with_parallelism
 from headrace.domain.operations import DUE, Kind, Operation, State, Step
 from headrace.domain.status import observe
-from headrace.domain.templates import parse_request
 from headrace.errors import HeadraceError, LostRace, Unavailable
 from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Store, TaskQueue, WatchEvent
 from headrace.services.deadlines import Deadlines

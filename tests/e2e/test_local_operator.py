@@ -25,9 +25,9 @@ from typing import Any
 
 import pytest
 
+from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job
 from headrace.domain.manifest import Platform, Stamp, render
-from headrace.domain.templates import parse_request
 from tests.e2e.operator_alone import (
     CORE,
     SNAPSHOTS,
