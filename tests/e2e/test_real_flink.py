@@ -121,7 +121,7 @@ def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack) -> Non
     assert ended["state"] == "FAILED"
     assert stack.job("broken")["status"] == "FAILED"
     assert states_of(stack.history("broken")[-1]) == recorded("script-missing")
-    _the_log_has(stack, "broken", "", "SyntaxError")
+    _the_log_has(stack, "broken", "", "broken.py, line 1: invalid syntax")
     assert "Error" in [event["reason"] for event in stack.call("GET", "/jobs/broken/events").json()["events"]]
     stopped = stack.call("POST", "/jobs/broken/stop", {}).json()["operation"]
     assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
