@@ -91,7 +91,8 @@ class FlinkRuntime(Protocol):
     def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
         """Creates the FlinkDeployment under strict field validation; None where one of that name exists already.
 
-        A write that timed out is read back: where the same operation's annotation stands, it counts as done.
+        A write that timed out is read back: where the same operation's annotation stands, it counts as done. Raises
+        Refused where the server says no, and where it has no CRD of FlinkDeployments.
         """
         ...
 
@@ -102,7 +103,7 @@ class FlinkRuntime(Protocol):
         ...
 
     def get(self, namespace: str, name: str) -> Deployment | None:
-        """The deployment, or None on a real 404."""
+        """The deployment, or None on a real 404. Raises Refused as `create` does."""
         ...
 
     def get_whole(self, namespace: str, name: str) -> dict[str, Any] | None:

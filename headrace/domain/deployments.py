@@ -95,11 +95,12 @@ class Gone:
 
 @dataclass(frozen=True)
 class PodTrouble:
-    """Why a pod of a deployment cannot start, in one line: from its container states and conditions."""
+    """Why a pod of a deployment does not run, in one line: from its container states and conditions."""
 
     pod: str
     reason: str
     message: str = ""
+    component: str = ""
 
 
 SEQUENCE_ANNOTATION = "headrace.io/sequence"

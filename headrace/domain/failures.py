@@ -7,10 +7,11 @@ its log. The words of a fetcher or of the user's own code are repeated; a stack 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from headrace.domain.deployments import PodTrouble
+from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, TASK_MANAGER
 
 LONGEST_WORDS = 600
 LONGEST_LOG = 64 * 1024
@@ -21,27 +22,16 @@ LONGEST_LOG = 64 * 1024
 class Evidence:
     """What is known of a failure, each channel as it was read; empty where it said nothing.
 
-    `error` is the operator's, in words, root cause last; `exceptions` the stack traces of the JobManager's REST, newest
-    first; `log` the end of the JobManager's log; `refused` what the Kubernetes API or the operator said no with.
+    `refused` is what the Kubernetes API or the operator said no with; `trouble` what keeps a pod from running;
+    `exceptions` the stack traces of the JobManager's REST that belong to this failure, newest first; `error` the
+    operator's, in words, root cause last; `log` the end of the log of a JobManager that failed, and of no other.
     """
 
-    error: str = ""
+    refused: str = ""
     trouble: PodTrouble | None = None
     exceptions: Sequence[str] = ()
+    error: str = ""
     log: str = ""
-    refused: str = ""
-
-    def texts(self) -> Iterator[str]:
-        """Each channel's words, the most telling first."""
-        if self.refused:
-            yield self.refused
-        if self.trouble is not None:
-            yield f"{self.trouble.reason} {self.trouble.message}"
-        if self.error:
-            yield self.error
-        yield from self.exceptions
-        if self.log:
-            yield self.log[-LONGEST_LOG:]
 
 
 @dataclass(frozen=True)
@@ -52,26 +42,76 @@ class Explanation:
     next_step: str
 
     def __str__(self) -> str:
-        return f"{self.cause}; {self.next_step}" if self.next_step else self.cause
+        return f"{self.cause.rstrip('.')}; {self.next_step}" if self.next_step else self.cause
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """Where `pattern` is found, the cause is `words` (from the match), and `next_step` follows."""
+    """Where `pattern` is found, the cause is `words` (from the match), and `next_step` follows.
+
+    `in_log`: also in a log. Only what a program of ours or Flink's own end says is looked for there: whatever the
+    user's code prints stands in it too.
+    """
 
     pattern: re.Pattern[str]
-    words: Callable[[re.Match[str], Evidence], str]
+    words: Callable[[re.Match[str]], str]
     next_step: str
+    in_log: bool = False
 
 
 def explain(evidence: Evidence) -> Explanation | None:
-    """The failure in words; None where nothing is known that says more than its raw text."""
+    """The failure in words; None where nothing is known that says more than its raw text.
+
+    The channels that say most about the present come first, and of each only what it says about this failure: the
+    newest exception, the last thing in a log.
+    """
+    said = [evidence.refused, *evidence.exceptions[:1], evidence.error]
+    told = (_of_text(text) for text in said if text)
+    of_trouble = _of_trouble(evidence.trouble) if evidence.trouble is not None else None
+    return of_trouble or next((found for found in told if found is not None), None) or _of_log(evidence.log)
+
+
+def _of_trouble(trouble: PodTrouble) -> Explanation | None:
+    if trouble.reason == KILLED_FOR_MEMORY:
+        return Explanation(
+            f"{trouble.component} pod {trouble.pod} was killed for its use of memory (OOMKilled)".strip(),
+            f"raise {_MEMORY_OF.get(trouble.component, _ANY_MEMORY)}, {_STOP_THEN_SUBMIT}",
+        )
+    return _by_rule(f"{trouble.reason} {trouble.message}")
+
+
+def _of_text(text: str) -> Explanation | None:
+    return _by_rule(text) or _from_python(text) or _from_java(text)
+
+
+def _by_rule(text: str) -> Explanation | None:
     for rule in RULES:
-        for text in evidence.texts():
-            found = rule.pattern.search(text)
-            if found is not None:
-                return Explanation(_short(rule.words(found, evidence)), rule.next_step)
-    return _from_user_code(evidence)
+        found = rule.pattern.search(text)
+        if found is not None:
+            return _explained(rule, found)
+    return None
+
+
+def _of_log(log: str) -> Explanation | None:
+    """What comes last in it counts: what stands before it was survived."""
+    text = log[-LONGEST_LOG:]
+    ends = [(found, rule) for rule in RULES if rule.in_log and (found := _last(rule.pattern, text)) is not None]
+    traceback = _last(_TRACEBACK, text)
+    latest = max(ends, key=lambda end: end[0].start(), default=None)
+    if latest is not None and (traceback is None or latest[0].start() > traceback.start()):
+        return _explained(latest[1], latest[0])
+    return _from_python(text) or _from_java(text)
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = None
+    for found in pattern.finditer(text):  # noqa: B007 - the last one is wanted
+        pass
+    return found
+
+
+def _explained(rule: _Rule, found: re.Match[str]) -> Explanation:
+    return Explanation(_short(rule.words(found)), rule.next_step)
 
 
 def _short(words: str) -> str:
@@ -79,143 +119,241 @@ def _short(words: str) -> str:
     return line if len(line) <= LONGEST_WORDS else f"{line[: LONGEST_WORDS - 1]}…"
 
 
-def _whole(found: re.Match[str], _: Evidence) -> str:
+def _whole(found: re.Match[str]) -> str:
     return found[0]
 
 
-def _said(template: str) -> Callable[[re.Match[str], Evidence], str]:
-    return lambda found, _: template.format(*(group or "" for group in found.groups()))
+def _line(found: re.Match[str]) -> str:
+    """The line that it stands in, without what a logger put before it."""
+    text = found.string
+    begin, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.end())
+    line = text[begin : end if end >= 0 else len(text)]
+    return line.rpartition(" [] - ")[2]
+
+
+def _said(template: str) -> Callable[[re.Match[str]], str]:
+    return lambda found: template.format(*(group or "" for group in found.groups()))
 
 
 def _rule(
-    pattern: str, next_step: str, words: Callable[[re.Match[str], Evidence], str] = _whole, flags: int = 0
+    pattern: str,
+    next_step: str,
+    words: Callable[[re.Match[str]], str] = _whole,
+    *,
+    in_log: bool = False,
 ) -> _Rule:
-    return _Rule(re.compile(pattern, flags), words, next_step)
+    return _Rule(re.compile(pattern, re.MULTILINE), words, next_step, in_log)
 
 
+_MEMORY_OF = {JOB_MANAGER: "resources.job_manager.memory", TASK_MANAGER: "resources.task_manager.memory"}
+_ANY_MEMORY = " or ".join(_MEMORY_OF.values())
 _ARTIFACT = r"(?:SCRIPT_URL|JAR_URL|JAR_FILES) [^\n]{1,400}?"
+_OURS = r"(?:^|\] |CrashLoop - )"
+"""Before what a program of ours says: nothing in a log, the container's name in a pod's state or the operator's error.
+"""
 _STOP_THEN_SUBMIT = "then STOP the job and submit it again"
+_LOOK = "`headrace logs` and `headrace exceptions` have the whole of it"
+_USER_STEP = f"mend it, {_STOP_THEN_SUBMIT} (start_from: last, where it has state); {_LOOK}"
+_IMAGE_STEP = f"check image, and pod.image_pull_secrets where its registry needs a login, {_STOP_THEN_SUBMIT}"
 
 RULES: tuple[_Rule, ...] = (
     _rule(
         _ARTIFACT + r" answered (?:404|410)",
         f"the server has no such file: check the URL, {_STOP_THEN_SUBMIT}",
+        in_log=True,
     ),
     _rule(
         _ARTIFACT + r" answered (?:401|403)",
         f"the server wants credentials or forbids it: let the pods read the file, {_STOP_THEN_SUBMIT}",
+        in_log=True,
     ),
     _rule(
         _ARTIFACT + r" has sha256 [0-9a-f]{64}, not [0-9a-f]{64}",
         "the file is not the one whose hash was given: look at what changed, and submit it with the hash that it has",
+        in_log=True,
     ),
     _rule(
         _ARTIFACT + r" is larger than the \d+ bytes allowed",
         "build it into the image and name it by local:///…, or raise HEADRACE_FLINK_MAX_ARTIFACT_BYTES",
+        in_log=True,
     ),
     _rule(
         _ARTIFACT + r" refused: host [^\n]{1,200}? is not allowed[^\n]{0,200}",
         "add the host to HEADRACE_FLINK_ALLOWED_HOSTS if it may be fetched from",
+        in_log=True,
     ),
     _rule(
         _ARTIFACT + r"(?: is not a jar[^\n]{0,100}| is not in the image)",
         f"name the jar itself, {_STOP_THEN_SUBMIT}",
+        in_log=True,
     ),
     _rule(
         _ARTIFACT
         + r"(?: cannot be reached| did not answer in time| broke off| answered \d{3}| refused| cannot be stored"
         r"| did not arrive in time)[^\n]{0,200}",
         f"see that the pods can reach the server, {_STOP_THEN_SUBMIT}",
+        in_log=True,
     ),
     _rule(
-        r"(ErrImagePull|ImagePullBackOff|ErrImageNeverPull|InvalidImageName)\b([^\n]*)",
-        "check image, and pod.image_pull_secrets where its registry needs a login",
-        _said("the image cannot be pulled ({0}):{1}"),
+        r"^ErrImageNeverPull (?:\[[^\]\n]+\] )?([^\n]*)",
+        f"check image; load it onto the node, or set pod.image_pull_policy to IfNotPresent, {_STOP_THEN_SUBMIT}",
+        _said("the image cannot be pulled (ErrImageNeverPull): {0}"),
     ),
     _rule(
-        r"(?:failed to pull and unpack image|Failed to pull image|Container image) [^\n]+",
-        "check image, and pod.image_pull_secrets where its registry needs a login",
+        r"^(ErrImagePull|ImagePullBackOff|InvalidImageName|ImageInspectError) (?:\[[^\]\n]+\] )?([^\n]*)",
+        _IMAGE_STEP,
+        _said("the image cannot be pulled ({0}): {1}"),
+    ),
+    _rule(
+        r"(?:failed to pull and unpack image|Failed to pull image|Back-off pulling image) [^\n]+",
+        _IMAGE_STEP,
+        lambda found: f"the image cannot be pulled: {found[0]}",
     ),
     _rule(
         r"^Unschedulable ([^\n]+)",
-        "ask for less in resources, change pod.node_selector or pod.tolerations, or add nodes: it starts by itself",
+        "add nodes or free some, and it starts by itself; or ask for less in resources, or change pod.node_selector "
+        f"or pod.tolerations, {_STOP_THEN_SUBMIT}",
         _said("no node takes the pod: {0}"),
     ),
     _rule(
-        r"exceeded quota: [^\n]+",
-        "stop other jobs of the namespace, ask for less in resources, or have the ResourceQuota raised",
+        r"pods \"[^\"\n]+\" is forbidden: exceeded quota: [^\n]+",
+        "stop other jobs of the namespace or have the ResourceQuota raised, and it starts by itself; or ask for less "
+        f"in resources, {_STOP_THEN_SUBMIT}",
+        in_log=True,
     ),
     _rule(
-        r"(?:CreateContainerConfigError )?(?:\[[a-z-]+\] )?(?:secret|configmap) \"[^\"]+\" not found",
-        "create it in the job's namespace, or correct its name in env or env_from; it starts by itself then",
+        r"(?:secret|configmap) \"[^\"\n]+\" not found",
+        "create it in the job's namespace, and it starts by itself; or correct its name in env or env_from, "
+        f"{_STOP_THEN_SUBMIT}",
     ),
     _rule(
         r"couldn't find key \S+ in (?:Secret|ConfigMap) \S+",
-        "add the key, or correct it in env; it starts by itself then",
+        f"add the key, and it starts by itself; or correct it in env, {_STOP_THEN_SUBMIT}",
     ),
     _rule(
-        r"[^\n]*is forbidden: User [^\n]+",
-        "give Headrace's service account the right that is named, by a Role in that namespace; then submit again",
+        r"is forbidden: User \"[^\n]+",
+        "give the account that is named this right, by a Role and a RoleBinding in the namespace; then submit again",
+        _line,
+        in_log=True,
     ),
     _rule(
-        r"[^\n]*no FlinkDeployment CRD[^\n]*",
+        r"no FlinkDeployment CRD",
         "install the Flink Kubernetes Operator (its Helm chart brings the CRDs); then submit again",
+        lambda _: "this cluster has no FlinkDeployment CRD",
     ),
     _rule(
-        r"OOMKilled",
-        "raise resources.job_manager.memory or resources.task_manager.memory: the pod used more than it asked for",
-        lambda _, evidence: _out_of_memory(evidence),
+        r"Pod terminated, container termination statuses: \[[^\n]{0,400}?reason=OOMKilled",
+        f"raise resources.task_manager.memory, {_STOP_THEN_SUBMIT}",
+        lambda _: "a TaskManager's pod was killed for its use of memory (OOMKilled)",
+        in_log=True,
     ),
     _rule(
-        r"java\.lang\.OutOfMemoryError: ([^\n]{1,200})",
-        "raise resources.task_manager.memory (or job_manager.memory, where the JobManager said it)",
+        r"java\.lang\.OutOfMemoryError: (Java heap space|GC overhead limit exceeded)[^\n]{0,100}",
+        f"raise resources.task_manager.memory (or job_manager.memory, where the JobManager said it), "
+        f"{_STOP_THEN_SUBMIT}",
         _said("Flink ran out of memory: {0}"),
+        in_log=True,
     ),
     _rule(
-        r"Could not find a file system implementation for scheme '([^']+)'[^\n]*",
+        r"java\.lang\.OutOfMemoryError: (Metaspace)[^\n]{0,100}",
+        "raise taskmanager.memory.jvm-metaspace.size (jobmanager.memory.jvm-metaspace.size, where the JobManager said "
+        f"it) in flink_configuration, {_STOP_THEN_SUBMIT}",
+        _said("Flink ran out of memory: {0}"),
+        in_log=True,
+    ),
+    _rule(
+        r"java\.lang\.OutOfMemoryError: ((?:Cannot reserve [^\n]{1,100}|Direct buffer) ?[^\n]{0,100})",
+        f"raise taskmanager.memory.task.off-heap.size in flink_configuration, {_STOP_THEN_SUBMIT}",
+        _said("Flink ran out of memory outside of the heap: {0}"),
+        in_log=True,
+    ),
+    _rule(
+        r"Could not find a file system implementation for scheme '([^'\n]+)'",
         "build the image with that filesystem's plugin (flink_app/Dockerfile: S3_PLUGIN=true), or choose another place",
         _said("the image has no plugin for {0}:// locations"),
+        in_log=True,
     ),
     _rule(
-        r"^statement \d+, line \d+: [^\n]+",
-        "mend the statement, then STOP the job and submit it again",
-        flags=re.MULTILINE,
+        _OURS + r"(statement \d+, line \d+: [^\n]+)",
+        f"mend the statement, {_STOP_THEN_SUBMIT}",
+        _said("{0}"),
+        in_log=True,
     ),
     _rule(
-        r"script \S+, line \d+: [^\n]+",
-        "mend the script, then STOP the job and submit it again",
+        _OURS + r"((?:script|module) \S+, line \d+: [^\n]+)",
+        f"mend the script, {_STOP_THEN_SUBMIT}",
+        _said("{0}"),
+        in_log=True,
     ),
     _rule(
-        r"(?:ModuleNotFoundError|ImportError): [^\n]+",
-        "name the package in a requirements.txt beside the script, or build it into the image",
-        lambda found, evidence: found[0] + _place(evidence),
+        _OURS + r"(pip (?:could not install|was not done with) [^\n]+)",
+        f"correct requirements.txt, or let the pods reach the package index, {_STOP_THEN_SUBMIT}",
+        _said("{0}"),
+        in_log=True,
     ),
     _rule(
-        r"(?:Could not find the provided job class \(([^)]+)\)[^\n]*|ClassNotFoundException: (\S+))",
+        r"ModuleNotFoundError: [^\n]+",
+        "name the package in a requirements.txt beside the script, or build it into the image; a module of your own "
+        "travels with the script",
+        lambda found: found[0] + _python_place(found.string),
+        in_log=True,
+    ),
+    _rule(
+        r"(?:Could not find the provided job class \(([^)\n]+)\)|ClassNotFoundException: (\S+))",
         "check main_class against the classes of the jar (jar tf), and the jars that it needs in jar_files",
-        lambda found, _: f"the class {found[1] or found[2]} is not in the jar",
+        lambda found: f"the class {found[1] or found[2]} is not in the jar",
+        in_log=True,
     ),
     _rule(
-        r"[^\n]*(?:Neither a 'Main-Class', nor a 'program-class' entry|no main class|does not have a main method"
-        r"|The program's entry point class)[^\n]*",
+        r"(?:Neither a 'Main-Class', nor a 'program-class' entry|does not have a main method"
+        r"|The program's entry point class)",
         "set main_class to the class that has the main method",
+        _line,
+        in_log=True,
     ),
     _rule(
-        r"(NoSuchFileException|FileNotFoundException): (\S+)",
-        "check that the file is in the image, or travels with the job",
+        r"(?:AccessDeniedException: (/\S+)|FileNotFoundException: (/\S+) \(Permission denied\)"
+        r"|Mkdirs failed to create (?:file:)?(/\S+))",
+        "see that Flink's user (uid 9999) may read and write there",
+        lambda found: f"Flink may not use {found[1] or found[2] or found[3]}: permission denied",
+    ),
+    _rule(
+        r"(NoSuchFileException|FileNotFoundException): (?:File file:)?(/\S+)",
+        "check that the file is in the image, travels with the job, or is the state that start_from names",
         _said("the file {1} is not there ({0})"),
     ),
     _rule(
-        r"(?:Savepoint Error|Failed to trigger savepoint|Stop with savepoint operation)[^\n]*",
-        "see that Flink's user (uid 9999) can write to the savepoint directory, then send STOP again (or with force)",
-        lambda found, _: f"the savepoint could not be taken: {found[0]}",
+        r"(Savepoint Error|Failed to trigger savepoint|Stop with savepoint operation)([^\n]*)",
+        "`headrace logs` says why: often Flink's user (uid 9999) may not write to the savepoint directory; then send "
+        "STOP again (force ends the job without a savepoint)",
+        lambda found: f"the savepoint could not be taken: {found[1]}{_root(found[2])}",
+    ),
+    _rule(
+        r"(?:Connection unexpectedly closed by remote task manager|TaskManager with id \S+ is no longer reachable"
+        r"|Heartbeat of TaskManager with id \S+ timed out)",
+        "`headrace events` says what became of its pod: memory, eviction, its node",
+        lambda found: f"a TaskManager was lost: {_line(found).strip()}",
+    ),
+    _rule(
+        r"Could not acquire the minimum required resources",
+        "`headrace events` says what keeps its pod from coming: a node, a quota, its image",
+        lambda _: "no TaskManager came in time: Flink could not acquire the minimum required resources",
+    ),
+    _rule(
+        r"\[flink-main-container\] ([A-Za-z_][\w.]*(?:: [^\n]*)? \([^()\n]+, line \d+\))",
+        _USER_STEP,
+        _said("{0}"),
     ),
 )
 
 
-def _out_of_memory(evidence: Evidence) -> str:
-    pod = evidence.trouble.pod if evidence.trouble is not None else "a TaskManager's pod"
-    return f"{pod} was killed for its use of memory (OOMKilled)"
+_WRAPPED = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+")
+
+
+def _root(chain: str) -> str:
+    """The last of ` <- b <- c`, without the names of exceptions that only wrap it; as it is where it is no chain."""
+    _, is_chain, last = chain.rpartition(" <- ")
+    return f": {_WRAPPED.sub('', last)}" if is_chain else chain
 
 
 # What the user's own code raised.
@@ -238,24 +376,28 @@ _EMBEDDED = re.compile(r"pemja\.core\.PythonException: <class '([^']+)'>(?:: ([^
 _EMBEDDED_FRAME = re.compile(r"^\s+at (\S+)\(([\w.-]+\.py):(\d+)\)", re.MULTILINE)
 _CAUSED_BY = re.compile(r"^(?:Caused by: )?((?:[a-z]\w*\.)+[A-Z][\w$]*(?:Exception|Error)(?:: [^\n]*)?)$", re.MULTILINE)
 _JAVA_FRAME = re.compile(r"^\s+at ([\w.$]+)\.[\w$<>]+\((\w+\.java):(\d+)\)", re.MULTILINE)
+_WRAPPERS = ("org.apache.flink.runtime.JobException", "java.util.concurrent.")
 _NOT_THE_USERS_JAVA = ("org.apache.", "java.", "jdk.", "sun.", "scala.", "akka.", "pekko.", "com.sun.")
-_USER_STEP = "mend it, STOP the job and submit it again (start_from: last keeps its state); see headrace exceptions"
+_PYTHON_ENDED = "Python process exits with code"
+"""What Java says of a Python program that failed: nothing, its traceback does."""
 
 
-def _from_user_code(evidence: Evidence) -> Explanation | None:
-    for text in (*evidence.exceptions, evidence.log[-LONGEST_LOG:], evidence.error):
-        words = _python_words(text) or _embedded_python_words(text) or _java_words(text)
-        if words:
-            return Explanation(_short(words), _USER_STEP)
-    return None
+def _from_python(text: str) -> Explanation | None:
+    words = _python_words(text) or _embedded_python_words(text)
+    return Explanation(_short(words), _USER_STEP) if words else None
 
 
-def _place(evidence: Evidence) -> str:
-    for text in (*evidence.exceptions, evidence.log[-LONGEST_LOG:]):
-        place = _python_place(text)
-        if place:
-            return place
-    return ""
+def _from_java(text: str) -> Explanation | None:
+    """The root cause of the last Java stack trace, with the first line of it that is the user's own."""
+    causes = [found for found in _CAUSED_BY.finditer(text) if not found[1].startswith(_WRAPPERS)]
+    if not causes or _PYTHON_ENDED in causes[-1][1]:
+        return None
+    root = causes[-1]
+    frames = _JAVA_FRAME.finditer(text[root.end() :])
+    user = next((f for f in frames if not f[1].startswith(_NOT_THE_USERS_JAVA)), None)
+    if user is None:
+        return Explanation(_short(root[1]), _LOOK)
+    return Explanation(_short(f"{root[1]} ({user[2]}, line {user[3]})"), _USER_STEP)
 
 
 def _python_words(text: str) -> str | None:
@@ -284,15 +426,3 @@ def _embedded_python_words(text: str) -> str | None:
     frames = _EMBEDDED_FRAME.finditer(text[raised[-1].end() :])
     own = next((f for f in frames if not any(part in f[1] for part in _NOT_THE_USERS)), None)
     return f"{words} ({own[2]}, line {own[3]})" if own else words
-
-
-def _java_words(text: str) -> str | None:
-    """The root cause of a Java stack trace, with the first line of it that is the user's own."""
-    causes = list(_CAUSED_BY.finditer(text))
-    own = [c for c in causes if not c[1].startswith(("org.apache.flink.runtime.JobException", "java.util.concurrent."))]
-    if not own:
-        return None
-    root = own[-1]
-    frames = _JAVA_FRAME.finditer(text[root.end() :])
-    user = next((f for f in frames if not f[1].startswith(_NOT_THE_USERS_JAVA)), None)
-    return f"{root[1]} ({user[2]}, line {user[3]})" if user else root[1]

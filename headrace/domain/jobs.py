@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -66,6 +66,10 @@ class JobKey:
     job_id: str
 
 
+LOOKED_INTO_AGAIN_AFTER = timedelta(seconds=60)
+"""A job that restarts again and again is looked into anew after so long, and not at each restart."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
     """Why a job is as bad as it is: what kind of bad was looked into, when, its cause in words and the next step.
@@ -77,6 +81,10 @@ class Diagnosis:
     at: datetime
     cause: str = ""
     next_step: str = ""
+
+    def holds(self, at: datetime) -> bool:
+        """Whether it says something of the job as it is at that time: it is bad still, or was just now."""
+        return bool(self.cause) and (bool(self.of) or at - self.at < LOOKED_INTO_AGAIN_AFTER)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,8 @@ COMPONENTS = (JOB_MANAGER, TASK_MANAGER)
 SOON_OVER = frozenset({"", "PodInitializing", "ContainerCreating"})
 """Reasons for waiting that every pod passes through."""
 
+KILLED_FOR_MEMORY = "OOMKilled"
+
 
 class Waiting(msgspec.Struct, frozen=True, rename="camel"):
     """state.waiting."""
@@ -32,6 +34,7 @@ class Terminated(msgspec.Struct, frozen=True, rename="camel"):
     reason: str = ""
     message: str = ""
     exit_code: int = 0
+    finished_at: datetime | None = None
 
 
 class Running(msgspec.Struct, frozen=True, rename="camel"):
@@ -111,7 +114,10 @@ class ContainerSeen:
 
 @dataclass(frozen=True)
 class PodSeen:
-    """A pod of a job: its containers, init ones last, and in `reason` why it does not run, in words."""
+    """A pod of a job: its containers, init ones last, and in `reason` why it does not run, in words.
+
+    `killed_at` is when a container of it was last killed for its use of memory, also where it runs again.
+    """
 
     name: str
     component: str
@@ -121,6 +127,7 @@ class PodSeen:
     started_at: datetime | None
     containers: Sequence[ContainerSeen]
     reason: str = ""
+    killed_at: datetime | None = None
 
     @property
     def is_running(self) -> bool:
@@ -141,13 +148,14 @@ def pod_seen(pod: Pod) -> PodSeen:
     ready = any(each.type == "Ready" and each.status == "True" for each in status.conditions or ())
     return PodSeen(
         name=pod.metadata.name,
-        component=(pod.metadata.labels or {}).get(COMPONENT_LABEL, ""),
+        component=_component(pod),
         phase=status.phase,
         ready=ready,
         restarts=sum(each.restarts for each in mains),
         started_at=status.start_time,
         containers=(*mains, *inits),
         reason=_reason(pod),
+        killed_at=max(_killings(pod), default=None),
     )
 
 
@@ -159,6 +167,17 @@ def default_container(pod: PodSeen) -> str:
     if chosen is None or (not chosen.was_started and started):
         return started[-1].name if started else ""
     return chosen.name
+
+
+def _component(pod: Pod) -> str:
+    return (pod.metadata.labels or {}).get(COMPONENT_LABEL, "")
+
+
+def _killings(pod: Pod) -> Iterator[datetime]:
+    for status in pod.status.container_statuses or ():
+        for ended in (status.state.terminated, status.last_state.terminated):
+            if ended is not None and ended.reason == KILLED_FOR_MEMORY and ended.finished_at is not None:
+                yield ended.finished_at
 
 
 def _container_seen(spec: ContainerSpec, statuses: list[ContainerStatus] | None, *, is_init: bool) -> ContainerSeen:
@@ -181,26 +200,39 @@ def _reason(pod: Pod) -> str:
 
 
 def first_trouble(pods: Iterable[Pod]) -> PodTrouble | None:
-    """The first pod that cannot start or be scheduled; a fetcher's own words where it left some."""
+    """The first pod that cannot start or be scheduled, or was killed; a fetcher's own words where it left some."""
     return next((trouble for pod in pods if (trouble := _trouble(pod)) is not None), None)
 
 
 def _trouble(pod: Pod) -> PodTrouble | None:
     for condition in pod.status.conditions or ():
         if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
-            return PodTrouble(pod.metadata.name, "Unschedulable", condition.message)
+            return _of(pod, "Unschedulable", condition.message)
     for status in (*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())):
         waiting = status.state.waiting
-        if waiting is not None and waiting.reason not in SOON_OVER:
-            return PodTrouble(pod.metadata.name, waiting.reason, _words(status, waiting))
+        stands = waiting is None or waiting.reason not in SOON_OVER
+        if stands and _was_killed(status):
+            return _of(pod, KILLED_FOR_MEMORY, f"[{status.name}]")
+        if waiting is not None and stands:
+            return _of(pod, waiting.reason, _words(status, waiting))
     return _failed_init(pod)
+
+
+def _of(pod: Pod, reason: str, message: str) -> PodTrouble:
+    return PodTrouble(pod.metadata.name, reason, message, _component(pod))
+
+
+def _was_killed(status: ContainerStatus) -> bool:
+    """Whether it does not run because it was killed for its use of memory; one that runs again is no trouble."""
+    ended = status.state.terminated or (status.last_state.terminated if status.state.waiting is not None else None)
+    return ended is not None and ended.reason == KILLED_FOR_MEMORY
 
 
 def _failed_init(pod: Pod) -> PodTrouble | None:
     for status in pod.status.init_container_statuses or ():
         ended = status.state.terminated
         if ended is not None and ended.exit_code != 0:
-            return PodTrouble(pod.metadata.name, ended.reason or "Error", f"[{status.name}] {ended.message.strip()}")
+            return _of(pod, ended.reason or "Error", f"[{status.name}] {ended.message.strip()}")
     return None
 
 

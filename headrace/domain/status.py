@@ -28,6 +28,7 @@ LOOKED_INTO = frozenset({Phase.FAILED, Phase.REJECTED, Phase.RESTARTING})
 """Phases whose reason is what a diagnosis found, where it found something."""
 
 NOTHING_TO_SAY = Explanation("", "")
+SEE_FOR_YOURSELF = "`headrace logs` and `headrace events` may say why"
 
 
 @dataclass(frozen=True)
@@ -299,23 +300,37 @@ def _reason(case: _Case, phase: Phase) -> Explanation:
         return _nobody_takes_it(case)
     if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.FINISHED, Phase.DELETING, Phase.CANCELLED):
         return NOTHING_TO_SAY
-    known = case.job.diagnosis
-    if known is not None and known.cause and (phase in LOOKED_INTO or case.seen.trouble is not None):
+    trouble, known = case.seen.trouble, case.job.diagnosis
+    told = explain(Evidence(trouble=trouble)) if trouble is not None else None
+    if told is not None:
+        return told
+    if known is not None and known.holds(case.seen.at) and (phase in LOOKED_INTO or trouble is not None):
         return Explanation(known.cause, known.next_step)
-    trouble = case.seen.trouble
     if trouble is not None:
-        return Explanation(f"pod {trouble.pod}: {trouble.reason} {trouble.message}".strip(), "")
-    error = error_of(case.status)
-    if error is not None and error.message != "Job Not Found":
-        return explain(Evidence(error=error.message)) or Explanation(error.message, "")
+        return Explanation(f"pod {trouble.pod}: {trouble.reason} {trouble.message}".strip(), SEE_FOR_YOURSELF)
+    words = telling_error(case.status, phase)
+    if words:
+        return explain(Evidence(error=words)) or Explanation(words, SEE_FOR_YOURSELF)
     if phase is Phase.FAILED and case.job.phase is Phase.FAILED:
         return Explanation(case.job.reason, case.job.next_step)
     return NOTHING_TO_SAY
 
 
+def telling_error(status: Status | None, phase: Phase) -> str:
+    """The operator's error, where it says something of this phase: it stays in the status after what it was about, and
+    a JobManager that is READY says itself why its job restarts."""
+    error = error_of(status)
+    if status is None or error is None or error.message == "Job Not Found":
+        return ""
+    is_flinks = phase is Phase.RESTARTING and status.job_manager_deployment_status == "READY"
+    return "" if is_flinks else error.message
+
+
 def _nobody_takes_it(case: _Case) -> Explanation:
     """An operator writes a status at once: after a while without one, none looks at this namespace."""
     operation = case.operation
+    if operation is None and case.job.phase is Phase.SUBMITTING:
+        return Explanation(case.job.reason, case.job.next_step)
     written = operation.updated_at if operation is not None and operation.step is Step.AWAIT_RUNNING else None
     if written is None or case.seen.at - written < NO_OPERATOR_AFTER:
         return NOTHING_TO_SAY

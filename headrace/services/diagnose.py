@@ -7,24 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from headrace.domain.deployments import Deployment, PodTrouble
 from headrace.domain.failures import LONGEST_LOG, Evidence, Explanation, explain
-from headrace.domain.jobs import Diagnosis, Job, Phase
-from headrace.domain.pods import PodSeen, default_container
-from headrace.domain.status import error_of
+from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, Diagnosis, Job, Phase
+from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, PodSeen, default_container
+from headrace.domain.status import telling_error
 from headrace.errors import HeadraceError
-from headrace.ports import Clock, FlinkRuntime, JobManager
+from headrace.ports import Clock, ExceptionSeen, FlinkRuntime, JobManager
 
 LOG_LINES = 400
-AGAIN_AFTER = timedelta(seconds=60)
-"""A job that restarts again and again is read again after so long, and not at each restart."""
+RECENT = timedelta(minutes=10)
+"""How old what a restart is blamed on may be: a job runs for weeks, and its logs and history go as far back."""
 
 BAD = frozenset({Phase.FAILED, Phase.REJECTED, Phase.RESTARTING})
 
 Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class _Log:
+    """The end of a log, and whether the process that wrote it has ended."""
+
+    text: str = ""
+    has_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,42 +45,63 @@ class Diagnose:
 
     def is_due(self, job: Job, trouble: PodTrouble | None) -> bool:
         """Whether the job, as it was just observed, has turned bad and was not looked into for that."""
-        kind = kind_of(job, trouble)
-        if not kind or (job.diagnosis is not None and job.diagnosis.of == kind):
+        kind, known = kind_of(job, trouble), job.diagnosis
+        if not kind or known is None:
+            return bool(kind)
+        if known.of == kind or known.of.startswith(f"{kind} "):
             return False
-        is_known_loop = job.phase is Phase.RESTARTING and job.diagnosis is not None
-        return not is_known_loop or self.clock.now() - job.diagnosis.at >= AGAIN_AFTER  # type: ignore[union-attr]
+        return job.phase is not Phase.RESTARTING or self.clock.now() - known.at >= LOOKED_INTO_AGAIN_AFTER
 
     def facts(self, job: Job, live: Deployment, trouble: PodTrouble | None) -> dict[str, Any]:
         """What becomes of the job's record: its diagnosis, and the ends of its log and of its exceptions."""
         pods: Sequence[PodSeen] = _read(lambda: self.runtime.pods(job.namespace, job.deployment_name), ())
-        log = _read(lambda: self._log(job, pods), "")
-        exceptions: Sequence[str] = _read(lambda: self._exceptions(job), ())
-        error = error_of(live.status)
-        words = error.message if error is not None and error.message != "Job Not Found" else ""
-        found = explain(Evidence(error=words, trouble=trouble, exceptions=exceptions, log=log)) or Explanation("", "")
+        log: _Log = _read(lambda: self._log(job, pods), _Log())
+        exceptions: Sequence[ExceptionSeen] = _read(lambda: self._exceptions(job), ())
+        raised = [each.stacktrace for each in exceptions if self._counts(job, each.at)]
+        evidence = Evidence(
+            trouble=trouble or (None if raised else self._killed(pods)),
+            exceptions=raised,
+            error=telling_error(live.status, job.phase),
+            log=log.text if log.has_ended or job.phase is not Phase.RESTARTING else "",
+        )
+        found = explain(evidence) or Explanation("", "")
         kind = kind_of(job, trouble)
         return {
             "diagnosis": Diagnosis(of=kind, at=self.clock.now(), cause=found.cause, next_step=found.next_step),
-            "kept_log": log or job.kept_log,
-            "kept_exceptions": "\n\n".join(exceptions)[:LONGEST_LOG] or job.kept_exceptions,
+            "kept_log": log.text or job.kept_log,
+            "kept_exceptions": "\n\n".join(each.stacktrace for each in exceptions)[:LONGEST_LOG] or job.kept_exceptions,
         }
 
-    def _log(self, job: Job, pods: Sequence[PodSeen]) -> str:
+    def _counts(self, job: Job, at: datetime) -> bool:
+        """Whether what happened then may be why the job is bad now. What ended a job for good may be long ago."""
+        return job.phase is not Phase.RESTARTING or self.clock.now() - at <= RECENT
+
+    def _killed(self, pods: Sequence[PodSeen]) -> PodTrouble | None:
+        """A pod that was just killed for its use of memory, and may run again already."""
+        just_now = self.clock.now() - RECENT
+        killed = (pod for pod in pods if pod.killed_at is not None and pod.killed_at >= just_now)
+        return next((PodTrouble(pod.name, KILLED_FOR_MEMORY, component=pod.component) for pod in killed), None)
+
+    def _log(self, job: Job, pods: Sequence[PodSeen]) -> _Log:
         """The end of the JobManager's log; of the container before it, where that has just died."""
-        manager = next((pod for pod in pods if pod.component == "jobmanager"), None)
+        manager = next((pod for pod in pods if pod.component == JOB_MANAGER), None)
         if manager is None:
-            return ""
+            return _Log()
         container = default_container(manager)
-        for previous in (manager.restarts > 0, False):
-            text = self._tail(job, manager.name, container, previous=previous)
-            if text:
-                return text
-        return ""
+        ended = self._tail(job, manager.name, container, previous=True) if manager.restarts else ""
+        return _Log(ended, True) if ended else _Log(self._tail(job, manager.name, container, previous=False))
 
     def _tail(self, job: Job, pod: str, container: str, *, previous: bool) -> str:
+        """Its last lines. A job that ran may have a container in its past that died of something else."""
+        since = RECENT.total_seconds() if previous and job.was_running else None
         stream = self.runtime.logs(
-            job.namespace, pod, container, tail_lines=LOG_LINES, previous=previous, limit_bytes=4 * LONGEST_LOG
+            job.namespace,
+            pod,
+            container,
+            tail_lines=LOG_LINES,
+            since_seconds=int(since) if since else None,
+            previous=previous,
+            limit_bytes=4 * LONGEST_LOG,
         )
         if stream is None:
             return ""
@@ -81,18 +110,26 @@ class Diagnose:
         finally:
             stream.close()
 
-    def _exceptions(self, job: Job) -> Sequence[str]:
+    def _exceptions(self, job: Job) -> Sequence[ExceptionSeen]:
+        """Newest first."""
         if job.flink_job_id is None:
             return ()
         found = self.job_manager.exceptions(job.namespace, job.deployment_name, job.flink_job_id)
-        return [each.stacktrace for each in reversed(found)]
+        return list(reversed(found))
 
 
 def kind_of(job: Job, trouble: PodTrouble | None) -> str:
-    """What kind of bad a job is in; empty for a good one. Trouble's own words change, and are one kind."""
-    if job.phase in BAD:
-        return str(job.phase)
-    return f"{job.phase} in trouble" if trouble is not None else ""
+    """What kind of bad a job is in; empty for a good one. Trouble's own words change, and what comes by turns is one
+    kind."""
+    if job.phase not in BAD and trouble is None:
+        return ""
+    return f"{job.phase} {_kind_of_trouble(trouble)}" if trouble is not None else str(job.phase)
+
+
+def _kind_of_trouble(trouble: PodTrouble) -> str:
+    if "Image" in trouble.reason:
+        return "image"
+    return trouble.reason if trouble.reason in ("Unschedulable", KILLED_FOR_MEMORY) else "container"
 
 
 def _read(channel: Callable[[], Read], otherwise: Read) -> Read:

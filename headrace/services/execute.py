@@ -124,6 +124,10 @@ class Execute:
         job = self._store.job(operation.key)
         if stored.state is not State.FAILED or job is None or job.deployment_uid is None or job.phase in SETTLED:
             return
+        with suppress(Refused):  # what was refused before may be refused again
+            self._show(job)
+
+    def _show(self, job: Job) -> None:
         live = self._runtime.get(job.namespace, job.deployment_name)
         if live is None or live.metadata.uid != job.deployment_uid:
             return

@@ -31,7 +31,7 @@ from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Tra
 from headrace.domain.manifest import with_parallelism
 from headrace.domain.operations import DUE, Kind, Operation, State, Step
 from headrace.domain.status import observe
-from headrace.errors import HeadraceError, LostRace, Unavailable
+from headrace.errors import HeadraceError, LostRace, Refused, Unavailable
 from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Store, TaskQueue, WatchEvent
 from headrace.services.deadlines import Deadlines
 from headrace.services.diagnose import Diagnose
@@ -90,8 +90,8 @@ class Sync:
 
     def run(self, hold_seconds: float) -> Sequence[Transition]:
         """Follows the watch for `hold_seconds`, listing first where that is due; returns the changes of phases that
-        it stored, and none, at once, where another process holds the lease. Raises Unavailable after marking every
-        job's observation."""
+        it stored, and none, at once, where another process holds the lease. Raises Unavailable, and Refused where
+        the account may not look, after marking every job's observation."""
         self._changes = []
         self._looked = timedelta()
         self._deadlines.keep()
@@ -103,7 +103,7 @@ class Sync:
             self._follow(lease, hold_seconds)
         except HistoryGone:
             self._listed_at = None  # the list itself ran out of history: the next run lists anew
-        except Unavailable:
+        except (Unavailable, Refused):
             self._listed_at = None
             self._mark(Observation.UNREACHABLE)
             raise
@@ -281,7 +281,10 @@ class Sync:
             return None
         if status.job_manager_deployment_status == "MISSING":
             return None
-        return self._runtime.pod_trouble(job.namespace, job.deployment_name)
+        try:
+            return self._runtime.pod_trouble(job.namespace, job.deployment_name)
+        except Refused:
+            return None  # an account that may not look at pods still sees what the operator says
 
     def _reconsider(self) -> None:
         """Looks again at operations that time moves on: a deadline, a grace period, a pod that cannot start; and at

@@ -6,11 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from headrace.domain.deployments import PodTrouble
-from headrace.domain.jobs import JobKey, Phase
+from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, JobKey, Phase
 from headrace.domain.operations import State
 from headrace.errors import Unavailable
 from headrace.ports import ExceptionSeen
-from headrace.services.diagnose import AGAIN_AFTER
 from tests.unit.conftest import World
 
 PYTHON = 'Traceback (most recent call last):\n  File "/opt/headrace/files/job.py", line 7, in map\nValueError: boom\n'
@@ -69,7 +68,7 @@ def test_a_restart_loop_is_read_once_a_minute(world: World, monkeypatch: Any) ->
         world.becomes()
         world.sync()
         assert world.job().reason == ""
-        world.clock.advance(AGAIN_AFTER / timedelta(seconds=2))
+        world.clock.advance(LOOKED_INTO_AGAIN_AFTER / timedelta(seconds=2))
     assert asked == ["orders", "orders"]
 
 
@@ -127,7 +126,7 @@ def test_pods_that_cannot_start_are_told_before_the_job_has_failed(world: World)
     world.sync()
     assert world.job().phase is Phase.STARTING
     assert "the image cannot be pulled (ErrImageNeverPull)" in world.job().reason
-    assert "image_pull_secrets" in world.job().next_step
+    assert "image_pull_policy" in world.job().next_step
 
 
 def test_a_server_that_is_away_is_the_operations_reason_while_it_waits(world: World) -> None:

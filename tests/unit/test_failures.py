@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.domain.deployments import PodTrouble, Status
-from headrace.domain.failures import LONGEST_WORDS, Evidence, explain
+from headrace.domain.failures import LONGEST_LOG, LONGEST_WORDS, Evidence, explain
 from headrace.domain.status import error_of
 from tests.e2e.recorded import recorded_versions
 
@@ -36,6 +36,10 @@ Caused by: pemja.core.PythonException: <class 'ValueError'>: a poisonous record
 \tat /usr/lib/python3.11/site-packages/pyflink/fn_execution/embedded/operations.process_element(operations.py:93)
 \tat pemja.core.object.PyIterator.hasNext(PyIterator.java:40) ~[?:?]
 """
+LOST_TO_MEMORY = (
+    "java.lang.Exception: Pod terminated, container termination statuses: [flink-main-container(exitCode=137, "
+    "reason=OOMKilled, message=null)], pod status: Failed(reason=null, message=null)\n\tat a.b.C.d(C.java:1)"
+)
 UNSCHEDULABLE = PodTrouble("orders-taskmanager-1-1", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.")
 
 
@@ -109,6 +113,60 @@ CASES: list[tuple[str, Evidence, str, str]] = [
     ),
     ("oom", Evidence(trouble=PodTrouble("orders-taskmanager-1-1", "OOMKilled", "exit 137")), "OOMKilled", "resources"),
     (
+        "oom of a TaskManager",
+        Evidence(trouble=PodTrouble("orders-taskmanager-1-1", "OOMKilled", component="taskmanager")),
+        "taskmanager pod orders-taskmanager-1-1 was killed",
+        "raise resources.task_manager.memory",
+    ),
+    (
+        "oom that Flink saw",
+        Evidence(exceptions=[LOST_TO_MEMORY]),
+        "a TaskManager's pod was killed for its use of memory",
+        "raise resources.task_manager.memory",
+    ),
+    (
+        "lost",
+        Evidence(exceptions=["java.util.concurrent.TimeoutException: Heartbeat of TaskManager with id x-1 timed out."]),
+        "a TaskManager was lost",
+        "headrace events",
+    ),
+    (
+        "metaspace",
+        Evidence(exceptions=["java.lang.OutOfMemoryError: Metaspace. The metaspace out-of-memory error"]),
+        "Metaspace",
+        "taskmanager.memory.jvm-metaspace.size",
+    ),
+    (
+        "quota of TaskManagers",
+        Evidence(log='Message: pods "orders-taskmanager-1-1" is forbidden: exceeded quota: q, requested: pods=1\n'),
+        "exceeded quota: q",
+        "ResourceQuota",
+    ),
+    (
+        "not writable",
+        Evidence(exceptions=["Caused by: java.io.IOException: Mkdirs failed to create file:/state/chk"]),
+        "/state/chk: permission denied",
+        "9999",
+    ),
+    (
+        "pip",
+        Evidence(trouble=PodTrouble("p", "CrashLoopBackOff", "[flink-main-container] pip could not install r.txt: No")),
+        "pip could not install r.txt",
+        "requirements.txt",
+    ),
+    (
+        "syntax as the pod left it",
+        Evidence(trouble=PodTrouble("p", "CrashLoopBackOff", "[flink-main-container] script /a/job.py, line 3: bad")),
+        "script /a/job.py, line 3: bad",
+        "mend",
+    ),
+    (
+        "error as the pod left it",
+        Evidence(trouble=PodTrouble("p", "CrashLoopBackOff", "[flink-main-container] KeyError: 'a' (job.py, line 2)")),
+        "KeyError: 'a' (job.py, line 2)",
+        "start_from",
+    ),
+    (
         "heap",
         Evidence(exceptions=["java.lang.OutOfMemoryError: Java heap space\n\tat x"]),
         "Java heap space",
@@ -132,6 +190,58 @@ def test_a_failure_has_its_cause_and_the_next_step(evidence: Evidence, cause: st
     assert cause in found.cause
     assert step in found.next_step
     assert "\n" not in str(found)
+
+
+def test_only_the_newest_exception_is_blamed() -> None:
+    found = explain(Evidence(exceptions=[JAVA, LOST_TO_MEMORY]))
+    assert found is not None
+    assert "a poisonous record" in found.cause
+
+
+def test_what_stands_last_in_a_log_is_blamed() -> None:
+    survived = "java.lang.OutOfMemoryError: Java heap space\nscript /opt/x.py, line 1: invalid syntax\n"
+    found = explain(Evidence(log=survived + PYTHON))
+    assert found is not None
+    assert "ValueError: no such table (job.py, line 12)" in found.cause
+    found = explain(Evidence(log=PYTHON + "java.lang.OutOfMemoryError: Java heap space\n"))
+    assert found is not None
+    assert "Java heap space" in found.cause
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-11-25 14:00:00,000 INFO  io.example.Job [] - java.io.FileNotFoundException: /tmp/cache is made anew",
+        "the docs say: script x.py, line 3: is wrong",
+        "ErrImagePull is a word that a job may print",
+        "2026-11-25 14:00:00,000 WARN  io.example.Job [] - Savepoint Error happens",
+        "-XX:+ExitOnOutOfMemoryError",
+        "Heartbeat of TaskManager with id a timed out",
+    ],
+)
+def test_an_innocent_line_of_a_log_is_blamed_for_nothing(line: str) -> None:
+    assert explain(Evidence(log=f"{line}\n")) is None
+
+
+def test_what_flink_wraps_a_python_program_in_is_no_cause() -> None:
+    wrapped = "org.apache.flink.X: a\nCaused by: java.lang.RuntimeException: Python process exits with code: 1\n"
+    found = explain(Evidence(exceptions=[wrapped], log=PYTHON))
+    assert found is not None
+    assert "ValueError: no such table" in found.cause
+    assert explain(Evidence(exceptions=[wrapped])) is None
+
+
+def test_an_error_that_is_not_of_the_users_code_does_not_send_him_there() -> None:
+    found = explain(Evidence(exceptions=["org.apache.kafka.common.errors.TimeoutException: Timed out\n\tat a.b(C.c)"]))
+    assert found is not None
+    assert "mend" not in found.next_step
+    assert "headrace logs" in found.next_step
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "a ", "a-", "x.Y: ", "SCRIPT_URL ", " at "])
+@pytest.mark.timeout(20)
+def test_a_log_of_one_endless_line_is_read_in_no_time(piece: str) -> None:
+    explain(Evidence(log=piece * (LONGEST_LOG // len(piece)), error=piece * 2000))
 
 
 def test_what_nobody_knows_is_not_made_up() -> None:

@@ -15,9 +15,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from headrace.domain.deployments import SEQUENCE_ANNOTATION, Deployment, Gone, PodTrouble, Seen, sequence_of
-from headrace.domain.jobs import SETTLED, Desired, Job, Phase
+from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Phase
 from headrace.domain.operations import Kind, Operation, Source, State, Step
-from headrace.domain.status import observe
+from headrace.domain.status import LOOKED_INTO, observe
 from tests.unit.replay import RECORDINGS, events_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,9 +97,17 @@ def deployments(draw: st.DrawFn) -> Deployment:
     return msgspec.convert(whole, Deployment)
 
 
-troubles = st.none() | st.builds(PodTrouble, st.just("pod-1"), st.text(max_size=5), st.text(max_size=5))
+reasons = st.text(max_size=5) | st.sampled_from(["OOMKilled", "Unschedulable", "ErrImagePull", "CrashLoopBackOff"])
+troubles = st.none() | st.builds(PodTrouble, st.just("pod-1"), reasons, st.text(max_size=5))
 sights = st.builds(
     Seen, deployments() | st.builds(Gone, st.booleans(), st.integers(0, 3)), seconds, troubles, st.just(timedelta())
+)
+diagnoses = st.builds(
+    Diagnosis,
+    of=st.sampled_from(["", "FAILED", "RESTARTING", "STARTING container"]),
+    at=seconds,
+    cause=st.sampled_from(["", "a cause"]),
+    next_step=st.just("a step"),
 )
 jobs = st.builds(
     replace,
@@ -111,6 +119,8 @@ jobs = st.builds(
     failure_kept=st.booleans(),
     trouble_since=st.none() | seconds,
     not_found_count=st.integers(0, 3),
+    reason=st.sampled_from(["", "a reason"]),
+    diagnosis=st.none() | diagnoses,
 )
 operations = st.builds(
     replace,
@@ -136,6 +146,21 @@ def test_anything_that_is_seen_gives_one_phase_and_the_same_one_again(
     assert (observed.operation is None) == (operation is None)
     ended = observed.operation is not None and not observed.operation.is_open
     assert not ended or observed.operation.reason
+
+
+@settings(max_examples=300)
+@given(deployments(), seconds, troubles, jobs, diagnoses)
+def test_what_was_found_out_stays_and_is_told_of_a_bad_job_alone(
+    what: Deployment, at: datetime, trouble: PodTrouble | None, job: Job, known: Diagnosis
+) -> None:
+    seen = Seen(what, at, trouble)
+    once = observe(seen, replace(job, diagnosis=known), None, grace_seconds=GRACE_SECONDS).job
+    again = observe(seen, once, None, grace_seconds=GRACE_SECONDS).job
+    assert once.diagnosis in (known, replace(known, of=""))
+    if again.phase is once.phase:
+        assert (again.reason, again.next_step, again.diagnosis) == (once.reason, once.next_step, once.diagnosis)
+    is_bad = once.phase in LOOKED_INTO or trouble is not None
+    assert once.reason != "a cause" or is_bad
 
 
 @given(deployments(), jobs, operations)

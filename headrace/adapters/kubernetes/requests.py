@@ -23,6 +23,10 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 
+class Unserved(Unavailable):
+    """A server that is itself does not know the resource: it has no such CRD, or not yet, or not for a moment."""
+
+
 class ProblemDetails(msgspec.Struct, frozen=True):
     """What an error is about."""
 
@@ -170,11 +174,12 @@ class Requests:
     def _usable(self, answer: Answer, doing: str) -> Answer:
         """An answer of a server that is itself: 401 (a token that ran out), 429, 5xx and a 404 that names no object
         (the resource is not served) are worth another try."""
-        is_unserved = answer.status == 404 and answer.problem.reason != "NotFound"
-        if answer.status in (401, 429) or answer.status >= 500 or is_unserved:
-            words = f"{self._server} answered {answer.status} while {doing} (HEADRACE_KUBECONFIG)"
-            hint = "; is the Flink Kubernetes Operator's CRD installed?" if is_unserved else ""
-            raise Unavailable(f"{words}: {answer.problem.message}{hint}")
+        words = f"{self._server} answered {answer.status} while {doing} (HEADRACE_KUBECONFIG)"
+        if answer.status in (401, 429) or answer.status >= 500:
+            raise Unavailable(f"{words}: {answer.problem.message}")
+        if answer.status == 404 and answer.problem.reason != "NotFound":
+            hint = "is the Flink Kubernetes Operator's CRD installed?"
+            raise Unserved(f"{words}: {answer.problem.message.strip()}; {hint}")
         return answer
 
     def _lines(self, response: Any, doing: str) -> Iterator[bytes]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import orjson
 
-from headrace.adapters.kubernetes.requests import JSON_PATCH, Answer, Requests, refused
+from headrace.adapters.kubernetes.requests import JSON_PATCH, Answer, Requests, Unserved, refused
 from headrace.domain.deployments import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -29,6 +30,7 @@ from headrace.ports import Change, EventSeen, Fence, HistoryGone, LogStream, Pag
 
 GROUP = "/apis/flink.apache.org/v1beta1"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/flinkdeployments.flink.apache.org"
+NO_CRD = "this cluster has no FlinkDeployment CRD: install the Flink Kubernetes Operator"
 WRITE = {"fieldManager": "headrace", "fieldValidation": "Strict"}
 OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 VERSIONS_KEPT_SECONDS = 300.0
@@ -90,6 +92,9 @@ class OperatorRuntime:
         doing = f"creating FlinkDeployment {namespace}/{name}"
         try:
             answer = self._requests.send("POST", _deployments(namespace), doing=doing, query=WRITE, body=manifest)
+        except Unserved as error:
+            self._refuse_without_crd(error)
+            raise
         except Unavailable as error:
             return self._read_back(manifest, error)
         if answer.status == 409:
@@ -97,6 +102,13 @@ class OperatorRuntime:
         if answer.status not in (200, 201):
             raise refused(answer, doing)
         return _deployment.decode(answer.body)
+
+    def _refuse_without_crd(self, error: Unserved) -> None:
+        """What is not served may be on its way: only where the CRD itself is not there is another try in vain."""
+        with suppress(Unavailable):
+            answer = self._requests.send("GET", CRD, doing="reading the FlinkDeployment CRD")
+            if answer.status == 404:
+                raise Refused(NO_CRD) from error
 
     def _read_back(self, manifest: Mapping[str, Any], error: Unavailable) -> Deployment:
         """A create without an answer may have happened: the operation that stands there says so."""
@@ -153,7 +165,11 @@ class OperatorRuntime:
 
     def _get(self, namespace: str, name: str) -> bytes | None:
         doing = f"reading FlinkDeployment {namespace}/{name}"
-        answer = self._requests.send("GET", f"{_deployments(namespace)}/{name}", doing=doing)
+        try:
+            answer = self._requests.send("GET", f"{_deployments(namespace)}/{name}", doing=doing)
+        except Unserved as error:
+            self._refuse_without_crd(error)
+            raise
         if answer.status == 404:
             return None
         if answer.status != 200:
@@ -301,7 +317,7 @@ class OperatorRuntime:
         if answer.status == 403:
             return ()  # a namespaced Role may not read CRDs: the operator's own validation has the word then
         if answer.status == 404:
-            raise Refused("this cluster has no FlinkDeployment CRD: install the Flink Kubernetes Operator")
+            raise Refused(NO_CRD)
         if answer.status != 200:
             raise refused(answer, doing)
         found = _enum(orjson.loads(answer.body))
