@@ -8,10 +8,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+import yaml
 
 from tests.e2e.recorded import recorded, states_of
-from tests.e2e.stack import ROOT, RunningStack, processes_of, running_stack, start, wait_for
+from tests.e2e.stack import DEPLOYMENTS, ROOT, RunningStack, processes_of, running_stack, start, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -122,12 +124,22 @@ def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack) -> Non
     assert stack.job("broken")["status"] == "FAILED"
     assert states_of(stack.history("broken")[-1]) == recorded("script-missing")
     _the_log_has(stack, "broken", "", "broken.py, line 1: invalid syntax")
+    assert "broken" in _seen_by_kubectl(stack)
     assert "Error" in [event["reason"] for event in stack.call("GET", "/jobs/broken/events").json()["events"]]
     stopped = stack.call("POST", "/jobs/broken/stop", {}).json()["operation"]
     assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
     gone = stack.call("GET", "/jobs/broken/logs")
     assert gone.status_code == 404
     assert "is gone since its run 1 ended" in gone.json()["detail"]
+
+
+def _seen_by_kubectl(stack: RunningStack) -> list[str]:
+    """The deployments that a client gets by the kubeconfig for kubectl, which sends no token over plain HTTP."""
+    config = yaml.safe_load(Path(stack.file["kubectl_kubeconfig"]).read_text())
+    url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"].get("token", "")
+    headers = {"Authorization": f"Bearer {token}"} if url.startswith("https") else {}
+    answer = httpx.get(url + DEPLOYMENTS, headers=headers, timeout=10, trust_env=False, verify=False)
+    return [deployment["metadata"]["name"] for deployment in answer.json()["items"]]
 
 
 def test_an_unwritable_savepoint_directory_fails_the_stop_and_nothing_else(stack: RunningStack) -> None:
