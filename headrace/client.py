@@ -5,7 +5,6 @@ Each POST carries an Idempotency-Key of its own unless one is given, so that a r
 
 from __future__ import annotations
 
-import math
 import re
 import time
 import uuid
@@ -24,7 +23,8 @@ FOLLOW_READ_SECONDS = 660.0
 """A log may be silent for as long as the API follows it, ten minutes unless it was told otherwise."""
 
 MOST_LINES = 10_000
-MARGIN_SECONDS = 5
+"""What is asked for to go on with a log: more than may have come in the meantime."""
+
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 Json = dict[str, Any]
@@ -47,6 +47,16 @@ class Client:
             trust_env=False,
             transport=transport,
         )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
 
     def submit(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> Json:
         """POST jobs/submit: {"template_id", "job_config", "job_id", "start_from"}; the answer has the operation."""
@@ -105,7 +115,8 @@ class Client:
     ) -> Iterator[str]:
         """The lines of a job's log as they come, until its pod has ended. Where the connection or the API's bound
         ends it, it goes on from the last line; `on_trouble` is told why it waits."""
-        seen, asked = _SeenLines(), {**(query or {}), "timestamps": "true"}
+        seen = _SeenLines()
+        asked = {**(query or {}), "timestamps": "true"}
         while True:
             try:
                 log = self.logs(job_id, asked, follow=True)
@@ -123,7 +134,9 @@ class Client:
                     raise
                 on_trouble(str(error))
             time.sleep(PAUSE_SECONDS)
-            asked |= seen.from_there()
+            if seen.any:
+                asked = {**asked, "tail": MOST_LINES}
+                asked.pop("since", None)
 
     def events(self, job_id: str) -> Json:
         """{"events": [...], "note"}: what happened to the job's deployment and pods in the last hour, newest last."""
@@ -238,7 +251,6 @@ class _SeenLines:
     def __init__(self) -> None:
         self._last = ""
         self._as_late = 0
-        self._seen_at = time.monotonic()
 
     @property
     def any(self) -> bool:
@@ -256,13 +268,8 @@ class _SeenLines:
                 to_skip -= 1
             elif at >= last:
                 self._as_late = self._as_late + 1 if at == self._last else 1
-                self._last, self._seen_at = at, time.monotonic()
+                self._last = at
                 yield text
-
-    def from_there(self) -> dict[str, str | int]:
-        """What to ask for next: whatever may have come since the last line did."""
-        silent = math.ceil(time.monotonic() - self._seen_at) + MARGIN_SECONDS
-        return {"since": f"{silent}s", "tail": MOST_LINES} if self.any else {}
 
 
 def _content(answer: httpx.Response) -> Json:

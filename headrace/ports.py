@@ -155,9 +155,10 @@ class FlinkRuntime(Protocol):
     ) -> LogStream | None:
         """What a container of a pod printed, as it printed it; None where the pod is gone.
 
-        `follow_seconds` above 0 goes on with what it prints from now on, for that long or until it ends. `previous`
-        is the container before a restart; `timestamps` puts a time of RFC 3339 and a space before each line. Raises
-        Refused where that container has not started, or was not restarted; a stream may raise Unavailable.
+        `follow_seconds` above 0 goes on with what it prints from now on, for that long or until it ends; a log that is
+        silent from its beginning may be over sooner. `previous` is the container before a restart; `timestamps` puts a
+        time of RFC 3339 and a space before each line. Raises Refused where that container has not started, or was not
+        restarted; a stream may raise Unavailable.
         """
         ...
 

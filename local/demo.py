@@ -6,28 +6,33 @@ Flower and the jobs' own output say. Anything that did not happen ends it with t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
+from headrace.cli.files import template_from
 from local.process import free_port
 from local.stack import PYTHON, ROOT, StackError, down, is_alive, read_stack_file
 
-TEMPLATE = ROOT / "examples" / "templates" / "counting.yaml"
+EXAMPLES = ROOT / "examples"
 START_TIMEOUT_SECONDS = 120.0
 PHASE_TIMEOUT_SECONDS = 150.0
 JOBS = ("orders", "clicks", "payments")
+TEMPLATES = ("counting", "counting-sql", "counting-jar")
+"""One of each type of job: a Python script, SQL statements, a jar."""
 
 
 class DemoFailure(Exception):
@@ -69,12 +74,18 @@ class Demo:
         self._folder = folder
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._stack: dict[str, Any] = {}
+        self._jars = ""
 
     def run(self) -> None:
         """Every step in its order. Raises DemoFailure."""
         self._start_stack()
-        self._register_template()
-        self._submit_three_ways()
+        with serving(EXAMPLES / "jar") as self._jars:
+            self._register_templates()
+            self._submit_three_ways()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """From three jobs that run to their ends. A pod that is started anew fetches its jar anew."""
         self._show_records()
         counts = self._counts()
         self._scale(JOBS[0], 2)
@@ -109,28 +120,25 @@ class Demo:
                 raise DemoFailure(f"the stack was not up after {START_TIMEOUT_SECONDS:.0f} s; see {self._folder}/logs")
             time.sleep(0.2)
 
-    def _register_template(self) -> None:
-        body = yaml.safe_load(TEMPLATE.read_text())
-        script = (TEMPLATE.parent / body["script"]).resolve()
-        text = script.read_text()
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        body["script"] = {"name": script.name, "content": text, "sha256": digest}
-        self._call("POST", "/api/v1/flink/templates", body)
-        say(f"2. template {body['template_id']} is registered, from {TEMPLATE.relative_to(ROOT)}")
+    def _register_templates(self) -> None:
+        for name in TEMPLATES:
+            body = template_from(EXAMPLES / "templates" / f"{name}.yaml")
+            if body["type"] == "JAR":
+                body["jar"] = f"{self._jars}/counting-job.jar"
+            self._call("POST", "/api/v1/flink/templates", body)
+        say(f"2. three templates are registered, from examples/templates: {', '.join(TEMPLATES)}")
 
     def _submit_three_ways(self) -> None:
         first, second, third = JOBS
-        answer = self._call(
-            "POST", "/api/v1/flink/jobs/submit", {"template_id": "counting", "job_id": first, "job_config": {}}
-        )
-        say(f"3. {first} submitted by HTTP: operation {answer['operation']['id']}")
+        answer = self._call("POST", "/api/v1/flink/jobs/submit", {"template_id": TEMPLATES[0], "job_id": first})
+        say(f"3. {first}, a Python script, submitted by HTTP: operation {answer['operation']['id']}")
         self._await_phase(first, "RUNNING")
         broker = ("--broker", self._stack["redis_url"])
-        self._example("submit_by_celery.py", *broker, "--template-id", "counting", "--job-id", second)
-        say(f"4. {second} submitted by a bare Celery send_task")
+        self._example("submit_by_celery.py", *broker, "--template-id", TEMPLATES[1], "--job-id", second)
+        say(f"4. {second}, SQL statements, submitted by a bare Celery send_task")
         servers = ("--bootstrap-servers", self._stack["kafka_bootstrap_servers"])
-        self._example("submit_by_kafka.py", *servers, "--template-id", "counting", "--job-id", third)
-        say(f"5. {third} submitted by a Kafka record")
+        self._example("submit_by_kafka.py", *servers, "--template-id", TEMPLATES[2], "--job-id", third)
+        say(f"5. {third}, a jar that its pods fetch, submitted by a Kafka record")
         self._await_phase(second, "RUNNING")
         self._await_phase(third, "RUNNING", process="consumer")
 
@@ -278,6 +286,20 @@ class Demo:
             raise self._failure(f"{method} {path} answered {answer.status_code}: {answer.text[:400]}", "api")
         content: dict[str, Any] = answer.json()
         return content
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a web server of these files, as a company's artifact server would be."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 def say(line: str) -> None:

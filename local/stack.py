@@ -58,6 +58,7 @@ class Stack:
         self._data = options.data.resolve()
         self._running: list[LocalProcess] = []
         self._settings: dict[str, str] = {}
+        self._for_kubectl: Path | None = None
 
     @property
     def stack_file(self) -> Path:
@@ -154,7 +155,9 @@ class Stack:
         token, url = kube_apiserver.write_credentials(folder), f"http://127.0.0.1:{port}"
         kube_apiserver.write_kubeconfig(kubeconfig, url, token)
         argv = [PYTHON, "-m", "local.kubernetes_api", "--port", str(port), "--data-dir", str(folder)]
-        argv += ["--token-file", str(folder / "token")]
+        # Over plain HTTP kubectl sends no token of a kubeconfig: it gets one of its own.
+        self._for_kubectl = self._data / "kubeconfig-of-kubectl"
+        argv += ["--token-file", str(folder / "token"), "--kubectl-kubeconfig", str(self._for_kubectl)]
         yield Command("kubernetes", argv, lambda: servers.http_answers(f"{url}/readyz"), url)
 
     def _operator(self, rest_port: int) -> Command:
@@ -233,6 +236,7 @@ class Stack:
             "api_key_file": str(self._data / "api-keys"),
             "flower_url": f"http://127.0.0.1:{self._options.flower_port}",
             "kubeconfig": self._settings.get("HEADRACE_KUBECONFIG", ""),
+            "kubectl_kubeconfig": str(self._for_kubectl or self._settings.get("HEADRACE_KUBECONFIG", "")),
             "mongodb_url": self._settings.get("HEADRACE_MONGODB_URL", ""),
             "redis_url": self._settings.get("HEADRACE_REDIS_URL", ""),
             "kafka_bootstrap_servers": self._settings.get("HEADRACE_KAFKA_BOOTSTRAP_SERVERS", ""),

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from headrace.domain.templates import Resources
+from headrace.domain.job_requests import Resources
 from headrace.errors import ConfigurationError
 
 PROFILES: Mapping[str, Resources] = {

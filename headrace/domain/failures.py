@@ -372,6 +372,8 @@ _NOT_THE_USERS = (
     "entrypoint.py",
     "<string>",
 )
+_EMBEDDED = re.compile(r"pemja\.core\.PythonException: <class '([^']+)'>(?:: ([^\n]*))?")
+_EMBEDDED_FRAME = re.compile(r"^\s+at (\S+)\(([\w.-]+\.py):(\d+)\)", re.MULTILINE)
 _CAUSED_BY = re.compile(r"^(?:Caused by: )?((?:[a-z]\w*\.)+[A-Z][\w$]*(?:Exception|Error)(?:: [^\n]*)?)$", re.MULTILINE)
 _JAVA_FRAME = re.compile(r"^\s+at ([\w.$]+)\.[\w$<>]+\((\w+\.java):(\d+)\)", re.MULTILINE)
 _WRAPPERS = ("org.apache.flink.runtime.JobException", "java.util.concurrent.")
@@ -381,7 +383,7 @@ _PYTHON_ENDED = "Python process exits with code"
 
 
 def _from_python(text: str) -> Explanation | None:
-    words = _python_words(text)
+    words = _python_words(text) or _embedded_python_words(text)
     return Explanation(_short(words), _USER_STEP) if words else None
 
 
@@ -413,3 +415,14 @@ def _python_place(text: str) -> str:
     frames = _FRAME.findall(text[begins[-1] :]) if begins else []
     own = [(file, line) for file, line in frames if not any(part in file for part in _NOT_THE_USERS)]
     return f" ({own[-1][0].rpartition('/')[2]}, line {own[-1][1]})" if own else ""
+
+
+def _embedded_python_words(text: str) -> str | None:
+    """What Python raised inside of a TaskManager's JVM (python.execution-mode: thread), the last time."""
+    raised = list(_EMBEDDED.finditer(text))
+    if not raised:
+        return None
+    words = f"{raised[-1][1]}: {raised[-1][2]}".rstrip(": ")
+    frames = _EMBEDDED_FRAME.finditer(text[raised[-1].end() :])
+    own = next((f for f in frames if not any(part in f[1] for part in _NOT_THE_USERS)), None)
+    return f"{words} ({own[2]}, line {own[3]})" if own else words

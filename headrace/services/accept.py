@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from headrace.domain import lifecycle
+from headrace.domain.job_requests import JobRequest, Resources
 from headrace.domain.jobs import Desired, Job, JobKey, Phase, deployment_name
 from headrace.domain.manifest import Platform, Stamp, render
 from headrace.domain.operations import DESIRED_BY, Kind, Operation, Source, hash_of, operation_id
-from headrace.domain.templates import JobRequest, Resources, Template, merged, parse_resolved, resolve
+from headrace.domain.templates import Template, merged, parse_resolved, resolve
 from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
 from headrace.ports import Clock, FlinkRuntime, Store, TaskQueue
 from headrace.services.sealing import Sealing

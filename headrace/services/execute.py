@@ -28,13 +28,13 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.failures import Evidence, Explanation, explain
+from headrace.domain.job_requests import JobRequest, parse_request
 from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.manifest import Platform, Stamp, render, with_parallelism, with_state
 from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name
 from headrace.domain.manifest.programs import config_map_data, files_name
 from headrace.domain.operations import DUE, Kind, Operation, State, Step, supersedes
 from headrace.domain.status import observe
-from headrace.domain.templates import JobRequest, parse_request
 from headrace.errors import LostRace, Refused, TransientError, Unavailable
 from headrace.ports import Change, Clock, Fence, FlinkRuntime, JobManager, Store
 from headrace.services.deadlines import Deadlines
@@ -385,7 +385,8 @@ class Execute:
     def _apply(self, job: Job, operation: Operation, wanted: Mapping[str, Any], then: Step) -> None:
         """One fenced patch from the last applied manifest to `wanted`, then the step that waits for it."""
         assert job.applied_manifest is not None  # noqa: S101 - the callers have looked
-        written = self._fenced(job, operation, diff.changes(job.applied_manifest, wanted))
+        written = self._written_already(job, operation)
+        written = written or self._fenced(job, operation, diff.changes(job.applied_manifest, wanted))
         if written is None:
             return
         self._remember(
@@ -395,6 +396,14 @@ class Execute:
             generation=written.metadata.generation,
         )
         self._move(operation, then, generation=written.metadata.generation, deployment_uid=written.metadata.uid)
+
+    def _written_already(self, job: Job, operation: Operation) -> Deployment | None:
+        """The deployment where a worker has written and recorded it, and only the operation's own record is behind."""
+        if job.applied_sequence != operation.sequence:
+            return None
+        live = self._runtime.get(job.namespace, job.deployment_name)
+        is_it = live is not None and live.metadata.uid == job.deployment_uid
+        return live if live is not None and is_it and sequence_of(live) == operation.sequence else None
 
     def _fenced(self, job: Job, operation: Operation, wished: Sequence[Change]) -> Deployment | None:
         """Writes behind the fence; a fence that did not hold is read once and classified. None: the operation ended."""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from headrace.domain.deployments import (
     JOB_ID_ANNOTATION,
@@ -25,11 +26,11 @@ from headrace.domain.deployments import (
     is_running,
     sequence_of,
 )
+from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Transition
 from headrace.domain.manifest import with_parallelism
 from headrace.domain.operations import DUE, Kind, Operation, State, Step
 from headrace.domain.status import observe
-from headrace.domain.templates import parse_request
 from headrace.errors import HeadraceError, LostRace, Refused, Unavailable
 from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Store, TaskQueue, WatchEvent
 from headrace.services.deadlines import Deadlines
@@ -38,6 +39,9 @@ from headrace.services.diagnose import Diagnose
 LEASE = "sync"
 LEASE_SECONDS = 30.0
 BATCH = 200
+LONGEST_LOOK = timedelta(seconds=3)
+"""How long one run may look into jobs that turned bad: a JobManager that does not answer takes seconds to say so."""
+
 TRIES = 5
 
 RECONSIDERED = 50
@@ -80,6 +84,8 @@ class Sync:
         self._scope = scope
         self._holder = holder
         self._listed_at: datetime | None = None
+        self._looked = timedelta()
+        self._postponed: set[JobKey] = set()
         self._changes: list[Transition] = []
 
     def run(self, hold_seconds: float) -> Sequence[Transition]:
@@ -87,6 +93,7 @@ class Sync:
         it stored, and none, at once, where another process holds the lease. Raises Unavailable, and Refused where
         the account may not look, after marking every job's observation."""
         self._changes = []
+        self._looked = timedelta()
         self._deadlines.keep()
         now = self._clock.now()
         lease = self._store.take_lease(f"{LEASE}/{self._scope.namespace}", self._holder, LEASE_SECONDS, now)
@@ -195,12 +202,21 @@ class Sync:
         seen = Seen(what, self._clock.now(), trouble, silent)
         observed = observe(seen, job, operation, grace_seconds=self._scope.grace_seconds)
         if isinstance(what, Deployment) and self._diagnose.is_due(observed.job, trouble):
-            told = replace(job, **self._diagnose.facts(observed.job, what, trouble))
+            if self._looked >= LONGEST_LOOK:
+                self._postponed.add(job.key)  # who is well is observed on; this one a little later
+                return job
+            told = replace(job, **self._look_into(observed.job, what, trouble))
             observed = observe(seen, told, operation, grace_seconds=self._scope.grace_seconds)
         after = self._store_observed(job, operation, observed.job, observed.operation, observed.transition, gap)
         if observed.operation is None or observed.operation.is_open:
             return after
         return self._show_without(after, what, trouble)
+
+    def _look_into(self, job: Job, live: Deployment, trouble: PodTrouble | None) -> dict[str, Any]:
+        begun = self._clock.now()
+        facts = self._diagnose.facts(job, live, trouble)
+        self._looked += self._clock.now() - begun
+        return facts
 
     def _show_without(self, job: Job, what: Deployment | Gone, trouble: PodTrouble | None) -> Job:
         """An operation that has just ended no longer gives the job its phase, and no event may come to say so."""
@@ -271,17 +287,24 @@ class Sync:
             return None  # an account that may not look at pods still sees what the operator says
 
     def _reconsider(self) -> None:
-        """Looks again at operations that time moves on: a deadline, a grace period, a pod that cannot start."""
+        """Looks again at operations that time moves on: a deadline, a grace period, a pod that cannot start; and at
+        jobs that there was no time to look into."""
         now = self._clock.now()
+        postponed, self._postponed = self._postponed, set()
+        for key in postponed:
+            self._look_again(key)
         waiting = [o for o in self._store.open_operations(limit=100_000) if o.step not in DUE]
         due = [o for o in waiting if _time_matters(o, now, self._scope.grace_seconds)][:RECONSIDERED]
         others = [o for o in waiting if o not in due and now - o.accepted_at >= LASTING]
         for operation in [*due, *random.sample(others, min(len(others), RECONSIDERED - len(due)))]:
-            job = self._store.job(operation.key)
-            if job is None or job.namespace != self._scope.namespace:
-                continue
-            live = self._runtime.get(job.namespace, job.deployment_name)
-            self._observe_one(job.key, live if live is not None else Gone(reads=2), gap=False, job=job)
+            self._look_again(operation.key)
+
+    def _look_again(self, key: JobKey) -> None:
+        job = self._store.job(key)
+        if job is None or job.namespace != self._scope.namespace:
+            return
+        live = self._runtime.get(job.namespace, job.deployment_name)
+        self._observe_one(job.key, live if live is not None else Gone(reads=2), gap=False, job=job)
 
     def _mark(self, observation: Observation) -> None:
         """A failing API call changes the observation and nothing else."""

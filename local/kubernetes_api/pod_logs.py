@@ -1,7 +1,7 @@
 """Pod logs, read from the files that the pod's annotation names. It knows files, not HTTP.
 
 No container runtime stamps these lines: a line's time is the one it begins with, as Flink's log has it, in the zone of
-this machine; one without belongs to the last that has.
+this machine; one without has that of the line before, or of the container's start. Times never go back.
 """
 
 import json
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """A container's output: a part of a file. `end` is None where it may still grow."""
+    """A container's output: a part of a file. `end` is None where it may still grow; `begun_at` is in seconds since
+    the epoch."""
 
     container: str
     path: Path
+    begun_at: float
     start: int = 0
     end: int | None = None
 
@@ -45,6 +48,11 @@ class Options:
     limit_bytes: int | None = None
     timestamps: bool = False
 
+    @property
+    def needs_times(self) -> bool:
+        """Whether it matters when lines were written."""
+        return self.timestamps or self.oldest is not None
+
 
 def source(pod: Json, container: str, *, previous: bool) -> Source:
     """BadRequest where the container is not the pod's, must be named, or has not started; or had none before it."""
@@ -55,11 +63,12 @@ def source(pod: Json, container: str, *, previous: bool) -> Source:
     place = _places(pod).get(chosen)
     if place is None or not Path(place["path"]).is_file():
         raise statuses.bad_request(f'container "{chosen}" in pod "{name}" is waiting to start: {_waits_for(pod)}')
+    begun_at = _begun_at(pod, chosen)
     if not previous:
-        return Source(chosen, Path(place["path"]), place["start"])
+        return Source(chosen, Path(place["path"]), begun_at, place["start"])
     if place["previous"] is None:
         raise statuses.bad_request(f'previous terminated container "{chosen}" in pod "{name}" not found')
-    return Source(chosen, Path(place["path"]), place["previous"], place["start"])
+    return Source(chosen, Path(place["path"]), 0.0, place["previous"], place["start"])
 
 
 def is_growing(pod: Json, source: Source) -> bool:
@@ -67,27 +76,35 @@ def is_growing(pod: Json, source: Source) -> bool:
     place = _places(pod).get(source.container)
     if source.end is not None or place is None or place["start"] != source.start:
         return False
-    status = pod.get("status", {})
-    seen = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
-    return not any(each["name"] == source.container and "terminated" in each.get("state", {}) for each in seen)
+    return "terminated" not in _status(pod, source.container).get("state", {})
 
 
-def read(source: Source, options: Options) -> tuple[bytes, int]:
-    """The lines that there are, and the place in the file up to which they go."""
+@dataclass(frozen=True)
+class Read:
+    """What was read, up to where in the file, and the time of its last line."""
+
+    text: bytes
+    end: int
+    last_at: float
+
+
+def read(source: Source, options: Options) -> Read:
+    """The lines that there are."""
     with source.path.open("rb") as file:
         file.seek(source.start)
         content = file.read(-1 if source.end is None else source.end - source.start)
     lines = _LINE.findall(content)
-    if options.tail_lines is not None:
-        lines = lines[-options.tail_lines :] if options.tail_lines else []
-    return _limited(_shown(lines, source.path, options), options.limit_bytes), source.start + len(content)
+    times = _times(lines, source.begun_at) if options.needs_times else [source.begun_at] * len(lines)
+    text = b"".join(_shown(lines, times, options))
+    limited = text if options.limit_bytes is None else text[: options.limit_bytes]
+    return Read(limited, source.start + len(content), times[-1] if times else source.begun_at)
 
 
-def follow(source: Source, start: int, options: Options, is_over: Callable[[], bool]) -> Iterator[bytes]:
-    """What comes after `start`, until `is_over` and nothing is left; an empty chunk now and then, for the caller."""
+def follow(source: Source, before: Read, options: Options, is_over: Callable[[], bool]) -> Iterator[bytes]:
+    """What comes after what was read, until `is_over` and nothing is left; an empty chunk now and then."""
     with source.path.open("rb") as file:
-        file.seek(start)
-        stamper = _Stamper(at_line_start=_ends_a_line(source, start))
+        file.seek(before.end)
+        stamper = _Stamper(before.last_at, at_line_start=_ends_a_line(source, before.end))
         while True:
             was_over, chunk = is_over(), file.read(CHUNK_BYTES)
             yield stamper.stamped(chunk) if options.timestamps else chunk
@@ -100,14 +117,14 @@ def follow(source: Source, start: int, options: Options, is_over: Callable[[], b
 class _Stamper:
     """Puts times in front of the lines of a text that comes in pieces."""
 
-    def __init__(self, *, at_line_start: bool) -> None:
+    def __init__(self, last_at: float, *, at_line_start: bool) -> None:
         self._at_line_start = at_line_start
-        self._last = time.time()
+        self._last = last_at
 
     def stamped(self, piece: bytes) -> bytes:
         shown = []
         for line in _LINE.findall(piece):
-            self._last = _written_at(line) or self._last
+            self._last = max(_written_at(line), self._last)
             shown.append(_prefix(self._last) + line if self._at_line_start else line)
             self._at_line_start = line.endswith(b"\n")
         return b"".join(shown)
@@ -121,42 +138,44 @@ def _ends_a_line(source: Source, end: int) -> bool:
         return file.read(1) == b"\n"
 
 
-def _limited(text: bytes, limit_bytes: int | None) -> bytes:
-    return text if limit_bytes is None else text[:limit_bytes]
+def _shown(lines: list[bytes], times: list[float], options: Options) -> Iterator[bytes]:
+    first = 0 if options.tail_lines is None else max(0, len(lines) - options.tail_lines)
+    for at, line in zip(times[first:], lines[first:], strict=True):
+        if options.oldest is None or at >= options.oldest:
+            yield _prefix(at) + line if options.timestamps else line
 
 
-def _shown(lines: list[bytes], path: Path, options: Options) -> bytes:
-    if options.oldest is None and not options.timestamps:
-        return b"".join(lines)
-    times = _times(lines, path.stat().st_mtime)
-    oldest = options.oldest
-    first = next((index for index, at in enumerate(times) if oldest is None or at >= oldest), len(lines))
-    chosen = zip(times[first:], lines[first:], strict=True)
-    return b"".join((_prefix(at) + line) if options.timestamps else line for at, line in chosen)
-
-
-def _times(lines: list[bytes], otherwise: float) -> list[float]:
-    """Each line's time; those before the first that has one get the first's, or `otherwise`."""
+def _times(lines: list[bytes], begun_at: float) -> list[float]:
     own = [_written_at(line) for line in lines]
-    last = next((at for at in own if at is not None), otherwise)
-    found = []
-    for at in own:
-        last = at if at is not None else last
-        found.append(last)
-    return found
+    first = next((at for at in own if at), begun_at)
+    return list(accumulate(own, max, initial=first))[1:]
 
 
 def _prefix(at: float) -> bytes:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z ").encode()
 
 
-def _written_at(line: bytes) -> float | None:
+def _written_at(line: bytes) -> float:
+    """The time that a line begins with; 0 where it has none."""
     for length in (23, 19):  # with milliseconds, without
         try:
             return datetime.fromisoformat(line[:length].decode("ascii")).timestamp()
         except ValueError:
             continue
-    return None
+    return 0.0
+
+
+def _begun_at(pod: Json, container: str) -> float:
+    status = _status(pod, container)
+    states = [state for part in ("state", "lastState") for state in status.get(part, {}).values() if state]
+    times = [state["startedAt"] for state in states if "startedAt" in state]
+    return datetime.fromisoformat(times[0] if times else pod["metadata"]["creationTimestamp"]).timestamp()
+
+
+def _status(pod: Json, container: str) -> Json:
+    status = pod.get("status", {})
+    seen = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
+    return next((each for each in seen if each["name"] == container), {})
 
 
 def _only_container(pod: Json) -> str:

@@ -400,16 +400,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_log(self, request: Request, pod: Json) -> None:
         source = pod_logs.source(pod, request.query.get("container", ""), previous=request.flag("previous"))
         options = _log_options(request)
-        text, end = pod_logs.read(source, options)
+        found = pod_logs.read(source, options)
         if not request.flag("follow") or source.end is not None:
-            return self._send(HTTPStatus.OK, text, content_type="text/plain")
+            return self._send(HTTPStatus.OK, found.text, content_type="text/plain")
         registry = self.server.registry
 
         def is_over() -> bool:
             stored = registry.store.get(request.key)
             return self._is_over() or stored is None or not pod_logs.is_growing(stored.body, source)
 
-        chunks = chain([text], pod_logs.follow(source, end, options, is_over))
+        chunks = chain([found.text], pod_logs.follow(source, found, options, is_over))
         return self._stream(_limited(chunks, options.limit_bytes), content_type="text/plain")
 
     def _event_renderer(self, request: Request) -> Callable[[Stored], bytes]:

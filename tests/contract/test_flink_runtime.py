@@ -501,6 +501,16 @@ def test_a_server_in_trouble_is_unavailable_and_never_absence(
 
 
 @on_the_small_api
+def test_a_log_that_is_silent_from_its_beginning_ends_and_is_no_error(place: Cluster, name: str) -> None:
+    assert place.local is not None
+    place.run_pod(name, name, printed=["one"])
+    place.local.inject(Fault(FaultKind.HANG, verb="get", resource="pods", hang_seconds=5))
+    found = connect(place.kubeconfig, 1.0).logs("default", name, MAIN, follow_seconds=60)
+    assert found is not None
+    assert list(found) == []
+
+
+@on_the_small_api
 def test_a_server_that_hangs_is_given_up_within_the_bound(place: Cluster, name: str) -> None:
     assert place.local is not None
     impatient = connect(place.kubeconfig, 1.0)

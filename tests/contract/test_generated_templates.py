@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from headrace.domain.job_requests import JobRequest
 from headrace.domain.manifest import Stamp, render
-from headrace.domain.templates import JobRequest, parse_resolved, parse_template, resolve
+from headrace.domain.templates import parse_resolved, parse_template, resolve
 from headrace.errors import InvalidRequest
 from tests.contract.test_manifests import PATH
 from tests.kube_apiserver import KubeServer, running_kube_apiserver

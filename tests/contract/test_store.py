@@ -21,7 +21,8 @@ import pytest
 from headrace.adapters.mongo import connect
 from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Kind, Operation, Source, State, Step, hash_of, operation_id
-from headrace.domain.templates import JobRequest, Template
+from headrace.domain.parameters import Parameter, ParameterType
+from headrace.domain.templates import Template
 from headrace.errors import LostRace, Unavailable
 from headrace.ports import JobFilter, Store
 from headrace.testing import InMemoryStore
@@ -292,15 +293,17 @@ def test_remembering_a_savepoint_again_changes_nothing(store: Store) -> None:
 
 def test_templates_have_versions_and_equal_content_makes_none(store: Store) -> None:
     def template(parallelism: int) -> Template:
-        request = JobRequest(type="PYTHON_SCRIPT", script="https://x.y/job.py", parallelism=parallelism)
-        return Template(template_id="t", version=1, request=request)
+        parameters = {"rate": Parameter(default=1.5, type=ParameterType.NUMBER)}
+        body = {"script": "https://x.y/job.py", "parallelism": parallelism, "flink_configuration": {"a.b": "${rate}"}}
+        return Template(template_id="t", version=1, parameters=parameters, body=body)
 
     assert store.put_template(template(1), "default").version == 1
     assert store.put_template(template(1), "default").version == 1
     assert store.put_template(template(2), "default").version == 2
     first = store.template("default", "t", 1)
     assert first is not None
-    assert first.request.parallelism == 1
+    assert first.body == template(1).body
+    assert first.parameters == template(1).parameters
     assert [each.version for each in store.templates("default")] == [2]
     assert store.templates("other") == []
     at_once(5, lambda n: store.put_template(template(n + 10), "default"))

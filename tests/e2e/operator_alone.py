@@ -72,6 +72,16 @@ class Api:
     def pods(self, name: str) -> list[Resource]:
         return list(self.get(f"{CORE}/pods?labelSelector=app%3D{name}")["items"])
 
+    def events(self, name: str) -> list[Resource]:
+        """The events about objects of this name."""
+        return list(self.get(f"{CORE}/events?fieldSelector=involvedObject.name%3D{name}")["items"])
+
+    def log(self, pod: str, **query: str) -> str | None:
+        """What a pod printed; None where no kubelet is there to say it."""
+        answer = self._http.get(f"{CORE}/pods/{pod}/log", params=query)
+        assert answer.status_code in (200, 204), answer.text
+        return answer.text if answer.status_code == 200 else None
+
     def versions(self, name: str, run: int = 0) -> list[Resource]:
         """Every version of the run-th deployment of this name."""
         found: dict[str, list[Resource]] = {}

@@ -45,6 +45,24 @@ def recorded_snapshots(name: str) -> list[dict[str, Any]]:
     return list({each["metadata"]["name"]: each for each in _recorded(name, "flinkstatesnapshots")}.values())
 
 
+Told = tuple[str, str, str]
+
+
+def events_told(events: Iterable[dict[str, Any]]) -> set[Told]:
+    """(type, reason, component) of the events about a FlinkDeployment, but for a job's exceptions: which of those an
+    operator sees depends on when it looks."""
+    return {
+        (event["type"], event["reason"], event["source"]["component"])
+        for event in events
+        if event["involvedObject"]["kind"] == "FlinkDeployment" and event["reason"] != "JobException"
+    }
+
+
+def recorded_events(name: str) -> set[Told]:
+    """What the real operator told of a recording's deployments."""
+    return events_told(_recorded(name, "events"))
+
+
 def _recorded(name: str, resource: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines()]
     return [line["object"] for line in lines if line["resource"] == resource]

@@ -25,9 +25,9 @@ from typing import Any
 
 import pytest
 
+from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job
 from headrace.domain.manifest import Platform, Stamp, render
-from headrace.domain.templates import parse_request
 from tests.e2e.operator_alone import (
     CORE,
     SNAPSHOTS,
@@ -39,7 +39,16 @@ from tests.e2e.operator_alone import (
     running_api,
     running_operator,
 )
-from tests.e2e.recorded import OPTIONAL, Look, looks_of, recorded_snapshots, recorded_versions, shape_of_snapshot
+from tests.e2e.recorded import (
+    OPTIONAL,
+    Look,
+    events_told,
+    looks_of,
+    recorded_events,
+    recorded_snapshots,
+    recorded_versions,
+    shape_of_snapshot,
+)
 from tests.e2e.stack import DEPLOYMENTS, ROOT, processes_of, wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -113,6 +122,16 @@ class Play:
 
         wait_for(f"{times} errors of {self.name}", has_come_up, 90)
 
+    def has_printed(self, component: str, words: str, **query: str) -> None:
+        """Until a pod's log has these words, where the API has logs."""
+
+        def is_there() -> bool:
+            pods = [p for p in self.api.pods(self.name) if p["metadata"]["labels"]["component"] == component]
+            logs = [self.api.log(pod["metadata"]["name"], **query) for pod in pods]
+            return any(log is None or words in log for log in logs)
+
+        wait_for(f"{words} in the log of {self.name}", is_there, 30)
+
     def delete(self) -> None:
         """Deletes the deployment; it takes the pods and processes with it."""
         self.pause()
@@ -153,6 +172,7 @@ def stop_and_second_run(play: Play) -> None:
     play.pause()
     play.api.patch_job(play.name, state="suspended")
     path = savepoint_of(play.until("SUSPENDED", "FINISHED", generation=2))
+    play.has_printed("jobmanager", "Starting StandaloneApplicationClusterEntryPoint")
     assert (Path(re.sub("^file:/*", "/", path)) / "_metadata").is_file()
     play.delete()
     play.apply(play.manifest(start_from=path))
@@ -192,12 +212,14 @@ def script_missing(play: Play) -> None:
     arguments[arguments.index("-py") + 1] = "/opt/headrace/none.py"
     play.apply(manifest)
     play.until("FAILED", "FAILED")
+    play.has_printed("jobmanager", "none.py")
     play.delete()
 
 
 def init_container_fails(play: Play) -> None:
     play.apply(play.manifest(url=play.missing_url))
     play.until_error()
+    play.has_printed("jobmanager", "answered 404", container="fetch")
     play.delete()
 
 
@@ -383,6 +405,32 @@ def test_each_savepoint_leaves_a_snapshot(plays: Plays, scenario: Callable[[Play
 )
 def test_what_saved_nothing_leaves_no_snapshot(plays: Plays, scenario: Callable[[Play], None]) -> None:
     assert plays.api.snapshots(plays.ended(scenario)) == []
+
+
+@pytest.mark.parametrize(
+    ("scenario", "recording"),
+    [
+        (stop_and_second_run, "stop-and-second-run"),
+        (savepoint_directory_unwritable, "savepoint-directory-unwritable"),
+        (batch_finishes, "batch-finishes"),
+        (script_missing, "script-missing"),
+        (init_container_fails, "init-container-fails"),
+        (invalid_parallelism, "invalid-parallelism"),
+    ],
+)
+def test_events_tell_what_the_recorded_ones_tell(
+    plays: Plays, scenario: Callable[[Play], None], recording: str
+) -> None:
+    name = plays.ended(scenario)
+    told, recorded = lambda: events_told(plays.api.events(name)), recorded_events(recording)
+    wait_for(f"the events of {name} to be {recorded}, not {told()}", lambda: told() == recorded, 10)
+
+
+def test_what_is_told_twice_is_counted(plays: Plays) -> None:
+    events = plays.api.events(plays.ended(savepoint_directory_unwritable))
+    counts = {event["reason"]: event["count"] for event in events}
+    assert counts["Suspended"] >= counts["SavepointError"] >= 2
+    assert counts["SpecChanged"] == counts["Submit"] == 1
 
 
 def of_generations(versions: list[Resource], last: int) -> list[Resource]:

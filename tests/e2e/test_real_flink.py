@@ -8,10 +8,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+import yaml
 
 from tests.e2e.recorded import recorded, states_of
-from tests.e2e.stack import ROOT, RunningStack, processes_of, running_stack, start, wait_for
+from tests.e2e.stack import DEPLOYMENTS, ROOT, RunningStack, processes_of, running_stack, start, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -54,6 +56,25 @@ def _the_jobmanager_is_killed(stack: RunningStack) -> None:
     assert int(stack.job("orders")["start_time"]) > started
     wait_for("the count to go on", lambda: stack.count("orders") > counted)
     assert "FAILED" not in stack.phases("orders")
+    _its_logs_and_events_tell_of_it(stack)
+
+
+def _its_logs_and_events_tell_of_it(stack: RunningStack) -> None:
+    events = stack.call("GET", "/jobs/orders/events").json()["events"]
+    assert {"Submit", "JobStatusChanged", "Started"} <= {event["reason"] for event in events}
+    assert stack.call("GET", "/jobs/orders/exceptions").status_code == 200
+    starting = "Starting StandaloneApplicationClusterEntryPoint"
+    for query, words in (("previous=true", starting), ("", starting), ("component=taskmanager", "TaskManagerRunner")):
+        _the_log_has(stack, "orders", query, words)
+
+
+def _the_log_has(stack: RunningStack, job_id: str, query: str, words: str) -> None:
+    """Where the API is a kube-apiserver there is no kubelet, and so no log; that is said."""
+    answer = stack.call("GET", f"/jobs/{job_id}/logs?tail=10000&{query}")
+    if os.environ.get("KUBEBUILDER_ASSETS"):
+        assert (answer.status_code, "not scheduled to a node" in answer.text) == (502, True)
+    else:
+        assert words in answer.text
 
 
 def _it_is_scaled(stack: RunningStack) -> None:
@@ -102,8 +123,23 @@ def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack) -> Non
     assert ended["state"] == "FAILED"
     assert stack.job("broken")["status"] == "FAILED"
     assert states_of(stack.history("broken")[-1]) == recorded("script-missing")
+    _the_log_has(stack, "broken", "", "broken.py, line 1: invalid syntax")
+    assert "broken" in _seen_by_kubectl(stack)
+    assert "Error" in [event["reason"] for event in stack.call("GET", "/jobs/broken/events").json()["events"]]
     stopped = stack.call("POST", "/jobs/broken/stop", {}).json()["operation"]
     assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
+    gone = stack.call("GET", "/jobs/broken/logs")
+    assert gone.status_code == 404
+    assert "is gone since its run 1 ended" in gone.json()["detail"]
+
+
+def _seen_by_kubectl(stack: RunningStack) -> list[str]:
+    """The deployments that a client gets by the kubeconfig for kubectl, which sends no token over plain HTTP."""
+    config = yaml.safe_load(Path(stack.file["kubectl_kubeconfig"]).read_text())
+    url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"].get("token", "")
+    headers = {"Authorization": f"Bearer {token}"} if url.startswith("https") else {}
+    answer = httpx.get(url + DEPLOYMENTS, headers=headers, timeout=10, trust_env=False, verify=False)
+    return [deployment["metadata"]["name"] for deployment in answer.json()["items"]]
 
 
 def test_an_unwritable_savepoint_directory_fails_the_stop_and_nothing_else(stack: RunningStack) -> None:
@@ -133,6 +169,11 @@ def test_a_stop_of_a_job_that_crash_loops_keeps_its_last_checkpoint(stack: Runni
     wait_for("a checkpoint", lambda: stack.checkpoints("loops").get("completed"))
     for name in ("loops", "stateless"):
         wait_for(f"{name} to crash", lambda name=name: "RESTARTING" in stack.phases(name))
+    exceptions = stack.call("GET", "/jobs/stateless/exceptions").json()["exceptions"]
+    assert "a poisonous record" in exceptions[-1]["stacktrace"]
+    assert exceptions[-1]["task_name"]
+    events = stack.call("GET", "/jobs/stateless/events").json()["events"]
+    assert "JobException" in [event["reason"] for event in events]
     stops = {name: stack.call("POST", f"/jobs/{name}/stop", {}).json()["operation"] for name in ("loops", "stateless")}
     ended = {name: stack.await_operation(operation["id"]) for name, operation in stops.items()}
     assert {name: operation["state"] for name, operation in ended.items()} == dict.fromkeys(ended, "SUCCEEDED")

@@ -83,6 +83,7 @@ def test_a_thousand_submits_survive_the_loss_of_redis_and_of_a_worker(
     assert created(kubernetes) == Counter(dict.fromkeys(names, 1))
 
 
+@pytest.mark.alone
 def test_a_frozen_redis_holds_no_submit(stack: RunningStack, kubernetes: LocalKubernetesApi) -> None:
     stack.call("POST", "/jobs/submit", {"job_id": "first", "job_config": {"script": SCRIPT}})
     wait_for("the first to be created", lambda: created(kubernetes)["first"] == 1)

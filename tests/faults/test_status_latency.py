@@ -12,7 +12,7 @@ from local.kubernetes_api.server import LocalKubernetesApi
 from tests.e2e.stack import RunningStack, wait_for
 from tests.faults.conftest import TOKEN
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}

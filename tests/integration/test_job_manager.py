@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +17,10 @@ from headrace.settings import Settings
 from local.flink_operator.rest_gateway import RestGateway
 from local.kube_apiserver import write_kubeconfig
 from local.process import free_port
+from tests.e2e.serving import serving
 
 JOB = "f" * 32
 CHECKPOINTS = f"/jobs/{JOB}/checkpoints"
-
-
-@contextmanager
-def serving(answers: dict[str, Any]) -> Iterator[int]:
-    """A server that answers these paths with JSON or bytes, and any other with Flink's own 404; its port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = answers.get(self.path)
-            body = found if isinstance(found, bytes) else json.dumps(found or {"errors": ["not found"]}).encode()
-            self.send_response(404 if found is None else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
 
 
 def job_manager(folder: Path, **settings: Any) -> JobManager:
@@ -58,12 +35,16 @@ def job_manager(folder: Path, **settings: Any) -> JobManager:
 @contextmanager
 def by_way(way: str, folder: Path, answers: dict[str, Any]) -> Iterator[JobManager]:
     proxy = "/api/v1/namespaces/prod/services/orders-rest:rest/proxy" if way == "proxy" else ""
-    with serving({proxy + path: answer for path, answer in answers.items()}) as port:
+    files = {
+        proxy + path: each if isinstance(each, bytes) else json.dumps(each).encode() for path, each in answers.items()
+    }
+    with serving({path: body for path, body in files.items() if body != b"null"}) as address:
+        port = int(address.rpartition(":")[2])
         if way == "proxy":
-            write_kubeconfig(folder / "kubeconfig", f"http://127.0.0.1:{port}", "token")
+            write_kubeconfig(folder / "kubeconfig", address, "token")
             yield job_manager(folder, kubeconfig=folder / "kubeconfig")
         elif way == "direct":
-            yield job_manager(folder, flink_rest_url=f"http://127.0.0.1:{port}")
+            yield job_manager(folder, flink_rest_url=address)
         else:
             entry = free_port()
             gateway = RestGateway(entry, lambda *named: port if named == ("prod", "orders") else None)

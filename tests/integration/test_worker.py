@@ -147,6 +147,7 @@ def test_a_killed_worker_leaves_its_work_to_the_next(installation: Installation,
     assert [created(installation.cluster, each, since) for each in names] == [1] * len(names)
 
 
+@pytest.mark.alone
 def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Installation, name: str) -> None:
     for _ in range(2):
         installation.worker()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
 from api.app import create_app
+from headrace.domain.pods import MAIN_CONTAINER as MAIN
+from headrace.ports import ExceptionSeen
 from tests.unit.conftest import SCRIPT, World
 
 KEY = {"Authorization": "Bearer k"}
@@ -126,3 +129,104 @@ def test_a_secret_is_not_shown(api: Api, world: World) -> None:
     pages.append(f"/operations/{operation['id']}")
     for page in pages:
         assert "canary" not in api.v1("GET", page).text
+
+
+def pod(name: str, component: str = "jobmanager", **container: Any) -> dict[str, Any]:
+    running = {"name": MAIN, "ready": True, "restartCount": 0, "state": {"running": {}}, **container}
+    status = {"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [running]}
+    labels = {"app": "orders", "component": component}
+    return {"metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": MAIN}]}, "status": status}
+
+
+def test_a_log_is_text_with_its_pod_named(api: Api, world: World) -> None:
+    world.runs()
+    world.runtime.put_pod("default", pod("orders-1"))
+    for number in range(300):
+        world.runtime.print_line("orders-1", MAIN, f"line {number}")
+    answer = api.v1("GET", "/jobs/orders/logs")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert (answer.headers["headrace-pod"], answer.headers["headrace-container"]) == ("orders-1", MAIN)
+    assert len(answer.text.splitlines()) == 200
+    assert api.v1("GET", "/jobs/orders/logs?tail=1").text == "line 299\n"
+    assert api.v1("GET", "/jobs/orders/logs?tail=1&pod=orders-1&container=" + MAIN).text == "line 299\n"
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "allowed"),
+    [
+        ("component=jm", "component", "jobmanager or taskmanager"),
+        ("tail=-1", "tail", "0 to 10000"),
+        ("tail=10001", "tail", "0 to 10000"),
+        ("since=yesterday", "since", "90s, 5m, 2h or 1d"),
+        ("since=31d", "since", "up to 30d"),
+        ("follow=perhaps", "follow", "true or false"),
+        ("previous=true&follow=true", "follow", "leave out follow or previous"),
+        ("container=sidecar", "container", MAIN),
+    ],
+)
+def test_a_wrong_parameter_of_a_log_names_itself_and_what_is_allowed(
+    api: Api, world: World, query: str, field: str, allowed: str
+) -> None:
+    world.runs()
+    world.runtime.put_pod("default", pod("orders-1"))
+    answer = api.v1("GET", f"/jobs/orders/logs?{query}")
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    (error,) = answer.json()["errors"]
+    assert error["field"] == field
+    assert allowed in error["detail"]
+
+
+def test_a_log_of_nobody_is_404_in_words(api: Api, world: World) -> None:
+    assert api.v1("GET", "/jobs/none/logs").status_code == 404
+    world.runs()
+    world.runtime.put_pod("default", pod("orders-1"))
+    other = api.v1("GET", "/jobs/orders/logs?pod=payments-1")
+    assert other.status_code == 404
+    assert "it has orders-1" in other.json()["detail"]
+    assert "never restarted" in api.v1("GET", "/jobs/orders/logs?previous=true").json()["detail"]
+    nothing = api.v1("GET", "/jobs/orders/logs?component=taskmanager")
+    assert nothing.status_code == 404
+    assert nothing.json()["detail"] == "the TaskManager's pod of job orders is not there: the job is RUNNING"
+
+
+def test_a_log_is_cut_at_a_mebibyte_and_says_so(api: Api, world: World) -> None:
+    world.runs()
+    world.runtime.put_pod("default", pod("orders-1"))
+    for _ in range(20):
+        world.runtime.print_line("orders-1", MAIN, "x" * 100_000)
+    answer = api.v1("GET", "/jobs/orders/logs")
+    assert 900_000 < len(answer.content) < 1_100_000
+    assert answer.text.splitlines()[-1] == "# cut after 1048576 bytes; ask for fewer lines"
+
+
+def test_events_and_exceptions_are_json(api: Api, world: World) -> None:
+    world.runs()
+    about = {"kind": "FlinkDeployment", "name": "orders"}
+    seen = {"involvedObject": about, "type": "Normal", "reason": "Submit", "message": "Starting deployment"}
+    world.runtime.put_event("default", {**seen, "lastTimestamp": "2026-01-01T00:00:00Z", "count": 2})
+    (event,) = api.v1("GET", "/jobs/orders/events").json()["events"]
+    assert event == {
+        "at": "2026-01-01T00:00:00+00:00",
+        "type": "Normal",
+        "reason": "Submit",
+        "message": "Starting deployment",
+        "object": "FlinkDeployment/orders",
+        "count": 2,
+    }
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    world.job_manager.history = [ExceptionSeen(at, "java.lang.Exception", "boom\n\tat x", "Map (1/1)")]
+    content = api.v1("GET", "/jobs/orders/exceptions").json()
+    assert content["exceptions"][0]["exception_name"] == "java.lang.Exception"
+    assert content["exceptions"][0]["task_name"] == "Map (1/1)"
+    assert (content["kept"], content["note"]) == ("", "")
+
+
+def test_a_kubernetes_api_that_is_down_is_503_and_names_its_setting(api: Api, world: World) -> None:
+    world.runs()
+    world.runtime.outage = True
+    for page in ("logs", "logs?follow=true", "events"):
+        answer = api.v1("GET", f"/jobs/orders/{page}")
+        assert answer.status_code == 503
+        assert "HEADRACE_KUBECONFIG" in answer.json()["detail"]

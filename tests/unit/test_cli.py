@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +144,175 @@ def test_a_stack_nearby_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path / "below")
     found = connection.find(None, None)
     assert (found.url, found.api_key) == ("http://127.0.0.1:1", "secret")
+
+
+@pytest.fixture
+def sent(run: Any) -> Any:
+    """Runs a submit against an API that takes it, and returns what was sent, or the error's words."""
+
+    def submit(*arguments: str) -> Any:
+        bodies: list[dict[str, Any]] = []
+
+        def answers(request: httpx.Request) -> httpx.Response:
+            if request.method == "GET":
+                declared = {"n": {"type": "INTEGER"}, "fast": {"type": "BOOLEAN"}, "s": {"type": "STRING"}}
+                return httpx.Response(200, json={"template_id": "t", "parameters": declared})
+            bodies.append(json.loads(request.content))
+            return httpx.Response(202, json={"job_id": "a", "status": "REQUESTED", "operation": OPERATION})
+
+        code, _, err = run(answers, "submit", *arguments)
+        return bodies[0] if code == 0 else err
+
+    return submit
+
+
+def test_a_folder_is_sent_whole_but_for_what_is_nobodys_source(sent: Any, tmp_path: Path) -> None:
+    for name in ("main.py", "shop/prices.py", "requirements.txt", "__pycache__/x.pyc", ".git/config"):
+        file = tmp_path / "job" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    config = sent(str(tmp_path / "job"))["job_config"]
+    assert config["script"]["name"] == "main.py"
+    assert [file["name"] for file in config["files"]] == ["requirements.txt", "shop/prices.py"]
+    assert "has no job.py" in sent(str(tmp_path / "job"), "--main", "job.py")
+
+
+def test_files_go_beside_a_script_and_statements_as_sql(sent: Any, tmp_path: Path) -> None:
+    for name in ("job.py", "util.py", "job.sql", "job.jar"):
+        (tmp_path / name).write_text(f"-- {name}")
+    config = sent(str(tmp_path / "job.py"), "--file", str(tmp_path / "util.py"))["job_config"]
+    assert [file["name"] for file in config["files"]] == ["util.py"]
+    config = sent(str(tmp_path / "job.sql"), "--jar-file", "https://x/a.jar", "--jar-file", "local:///b.jar")[
+        "job_config"
+    ]
+    assert config == {"type": "SQL", "sql": "-- job.sql", "jar_files": ["https://x/a.jar", "local:///b.jar"]}
+    assert "https URL" in sent(str(tmp_path / "job.jar"))
+    assert "cannot be read" in sent(str(tmp_path / "none.py"))
+
+
+def test_a_url_says_its_type(sent: Any) -> None:
+    jar = sent("https://x/a.jar", "--main-class", "com.example.A", "--arg", "--rate", "--arg", "5")["job_config"]
+    assert jar == {"type": "JAR", "jar": "https://x/a.jar", "main_class": "com.example.A", "args": ["--rate", "5"]}
+    assert sent("https://x/a.sql?v=1")["job_config"] == {"type": "SQL", "script": "https://x/a.sql?v=1"}
+    assert sent("local:///opt/a.py")["job_config"] == {"script": "local:///opt/a.py"}
+
+
+def test_parameters_are_sent_in_their_declared_types(sent: Any) -> None:
+    given = ("--param", "n=7", "--param", "fast=true", "--param", "s=1=2", "--param", "x=y", "--template-version", "3")
+    body = sent("--template", "t", *given)
+    assert body["parameters"] == {"n": 7, "fast": True, "s": "1=2", "x": "y"}
+    assert body["template_version"] == 3
+    assert sent("--template", "t", "--param", "n=seven")["parameters"] == {"n": "seven"}, "refused with the API's words"
+    assert "KEY=VALUE" in sent("--template", "t", "--param", "n")
+
+
+def log(text: str, *, pod: str = "orders-1", has_ended: bool = True) -> httpx.Response:
+    headers = {"Headrace-Pod": pod, "Headrace-Ended": "true" if has_ended else "false"}
+    return httpx.Response(200, text=text, headers=headers)
+
+
+def test_a_log_is_printed_as_it_is_and_asked_for_as_told(run: Any) -> None:
+    asked: list[dict[str, str]] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        asked.append(dict(request.url.params))
+        return log("one\n\ttwo \r three\u2028four\nfive")
+
+    code, out, err = run(answers, "logs", "orders", "--since", "5m", "--tail", "7", "-p", "--component", "taskmanager")
+    assert (code, err) == (0, "")
+    assert out == "one\n\ttwo \r three\u2028four\nfive\n"
+    assert asked == [{"since": "5m", "tail": "7", "component": "taskmanager", "previous": "true"}]
+    run(answers, "logs", "orders", "--pod", "orders-1", "--container", "fetch")
+    assert asked[1] == {"pod": "orders-1", "container": "fetch"}
+
+
+def test_a_wrong_since_is_a_usage_error_in_the_servers_words(run: Any) -> None:
+    errors = [{"field": "since", "detail": "'x' is not allowed: give 90s"}]
+    code, out, err = run(lambda _: problem(400, "not valid", errors=errors), "logs", "orders", "--since", "x")
+    assert (code, out) == (main.USAGE, "")
+    assert "since: 'x' is not allowed" in err
+
+
+def test_a_log_that_is_gone_is_not_found(run: Any) -> None:
+    code, out, err = run(lambda _: problem(404, "the pod is gone since 12:00"), "logs", "orders")
+    assert (code, out) == (main.NOT_FOUND, "")
+    assert "gone since 12:00" in err
+
+
+class Broken(httpx.SyncByteStream):
+    """Bytes that come, and then a connection that ends."""
+
+    def __init__(self, *pieces: bytes, error: BaseException) -> None:
+        self._pieces = pieces
+        self._error = error
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._pieces
+        raise self._error
+
+
+def test_a_followed_log_goes_on_where_it_broke_and_repeats_nothing(run: Any) -> None:
+    at = "2026-01-01T00:00:0"
+    dropped = httpx.RemoteProtocolError("peer closed connection")
+    pieces = (f"{at}1.1Z one\n{at}1.1Z two\n".encode(), f"{at}1.1Z three\n".encode())
+    given = [
+        httpx.Response(200, stream=Broken(*pieces, error=dropped), headers={"Headrace-Pod": "orders-1"}),
+        problem(503, "the Kubernetes API does not answer"),
+        problem(503, "the Kubernetes API does not answer"),
+        problem(503, "the Kubernetes API does not answer"),
+        log(f"{at}0.9Z zero\n{at}1.1Z one\n{at}1.1Z two\n{at}1.1Z three\n{at}1.1Z four\n", has_ended=False),
+        log(f"{at}1.1Z four\n{at}2.0Z five\n"),
+    ]
+    asked: list[dict[str, str]] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        asked.append(dict(request.url.params))
+        return given.pop(0)
+
+    code, out, err = run(answers, "logs", "orders", "-f", "--tail", "2", "--since", "5m")
+    assert code == 0
+    assert out.split() == ["one", "two", "three", "four", "five"]
+    assert len(err.strip().splitlines()) == 2
+    assert asked[0] == {"tail": "2", "since": "5m", "timestamps": "true", "follow": "true"}
+    assert asked[-1]["tail"] == "10000"
+    assert "since" not in asked[-1]
+
+
+def test_following_ends_with_the_pod_and_does_not_show_twice_what_was_kept(run: Any) -> None:
+    given = [log("2026-01-01T00:00:00.1Z one\n", has_ended=False), log("# the pod is gone\none\n", pod="")]
+    code, out, _ = run(lambda _: given.pop(0), "logs", "orders", "-f")
+    assert (code, out) == (0, "one\n")
+    given = [log("2026-01-01T00:00:00.1Z one\n", has_ended=False), problem(404, "gone")]
+    assert run(lambda _: given.pop(0), "logs", "orders", "-f")[:2] == (0, "one\n")
+    assert run(lambda _: log("# the pod is gone\nkept\n", pod=""), "logs", "orders", "-f")[1].endswith("kept\n")
+    assert run(lambda _: problem(404, "gone"), "logs", "orders", "-f")[0] == main.NOT_FOUND
+
+
+def test_ctrl_c_ends_following_quietly(run: Any) -> None:
+    stream = Broken(b"2026-01-01T00:00:00.1Z one\n", error=KeyboardInterrupt())
+    code, out, err = run(lambda _: httpx.Response(200, stream=stream), "logs", "orders", "-f")
+    assert (code, out, err) == (main.INTERRUPTED, "one\n", "")
+
+
+def test_events_are_a_table_or_data_and_a_note_is_no_data(run: Any) -> None:
+    event = {"at": "2026", "type": "Warning", "reason": "BackOff", "object": "Pod/x", "count": 3, "message": "[fetch]"}
+    content = {"events": [event], "note": ""}
+    code, out, err = run(lambda _: httpx.Response(200, json=content), "events", "orders")
+    assert (code, err) == (0, "")
+    assert "BackOff" in out
+    assert "[fetch]" in out
+    assert json.loads(run(lambda _: httpx.Response(200, json=content), "events", "orders", "-o", "json")[1]) == content
+    empty = {"events": [], "note": "no events of the last hour"}
+    assert run(lambda _: httpx.Response(200, json=empty), "events", "orders") == (0, "", f"{empty['note']}\n")
+
+
+def test_exceptions_come_with_their_stack_traces_or_what_was_kept(run: Any) -> None:
+    seen = {"at": "2026", "exception_name": "java.lang.Exception", "task_name": "Map", "stacktrace": "boom\n\tat x"}
+    content = {"exceptions": [seen], "kept": "", "note": ""}
+    _, out, _ = run(lambda _: httpx.Response(200, json=content), "exceptions", "orders")
+    assert "java.lang.Exception" in out
+    assert "boom\n\tat x\n" in out
+    gone = {"exceptions": [], "kept": "it was so", "note": "the JobManager does not run"}
+    code, out, err = run(lambda _: httpx.Response(200, json=gone), "exceptions", "orders")
+    assert (code, out.strip(), err.strip()) == (0, "it was so", "the JobManager does not run")
+    assert "kept: it was so" in run(lambda _: httpx.Response(200, json=gone), "exceptions", "orders", "-o", "yaml")[1]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from headrace.cli.files import template_from
-from headrace.domain.templates import JobType, parse_template
+from headrace.domain.job_requests import JobType
+from headrace.domain.templates import parse_template
 from tests.unit.conftest import World
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "templates").glob("*.yaml"))

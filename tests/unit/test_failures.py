@@ -30,6 +30,12 @@ Caused by: java.lang.IllegalStateException: a poisonous record
 \tat io.example.Count.processElement(Count.java:42)
 \tat org.apache.flink.streaming.api.operators.KeyedProcessOperator.processElement(KeyedProcessOperator.java:83)
 """
+EMBEDDED = """java.lang.RuntimeException: chained
+Caused by: pemja.core.PythonException: <class 'ValueError'>: a poisonous record
+\tat /opt/headrace/files/job.process_element(job.py:43) ~[?:?]
+\tat /usr/lib/python3.11/site-packages/pyflink/fn_execution/embedded/operations.process_element(operations.py:93)
+\tat pemja.core.object.PyIterator.hasNext(PyIterator.java:40) ~[?:?]
+"""
 LOST_TO_MEMORY = (
     "java.lang.Exception: Pod terminated, container termination statuses: [flink-main-container(exitCode=137, "
     "reason=OOMKilled, message=null)], pod status: Failed(reason=null, message=null)\n\tat a.b.C.d(C.java:1)"
@@ -86,6 +92,7 @@ CASES: list[tuple[str, Evidence, str, str]] = [
         "IllegalStateException: a poisonous record (Count.java, line 42)",
         "start_from",
     ),
+    ("embedded", Evidence(exceptions=[EMBEDDED]), "ValueError: a poisonous record (job.py, line 43)", "mend it"),
     ("sql", Evidence(log="statement 3, line 12: Object 'x' not found\n"), "statement 3, line 12: Object 'x'", "mend"),
     ("image", Evidence(error=recorded_error("image-pull-fails")), "no route to host", "image_pull_secrets"),
     (

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.domain import diff
+from headrace.domain.job_requests import JobRequest, parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job, deployment_name
 from headrace.domain.manifest import Platform, Stamp, render, with_parallelism
-from headrace.domain.templates import JobRequest, parse_request
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 PLATFORM = Platform(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from headrace.domain.job_requests import parse_request
 from headrace.domain.manifest import Stamp, render
-from headrace.domain.templates import parse_request
 from local.flink_operator.mapping import MERGE_BY_NAME, merged_pod_spec
 from tests.unit.test_manifest import BUCKET, JOB, PLATFORM, REQUESTS
 

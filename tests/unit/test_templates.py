@@ -8,17 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.domain.job_requests import JobRequest, parse_request
 from headrace.domain.parameters import Parameter, substituted
-from headrace.domain.templates import (
-    MOST_FILE_BYTES,
-    JobRequest,
-    Template,
-    parse_request,
-    parse_resolved,
-    parse_template,
-    resolve,
-    template_body,
-)
+from headrace.domain.sources import MOST_FILE_BYTES
+from headrace.domain.templates import Template, parse_resolved, parse_template, resolve, template_body
 from headrace.errors import InvalidRequest
 
 FILE = {"name": "job.py", "content": "print(1)\n"}

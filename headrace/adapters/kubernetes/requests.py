@@ -154,15 +154,21 @@ class Requests:
             return self._usable(answer, doing)
         return self._lines(response, doing)
 
-    def pieces(self, path: str, *, doing: str, query: Mapping[str, str | int], bound_seconds: float) -> Pieces | Answer:
-        """A body without an end as it comes, until the bound; an Answer where it is not 200."""
+    def pieces(
+        self, path: str, *, doing: str, query: Mapping[str, str | int], bound_seconds: float
+    ) -> Pieces | Answer | None:
+        """A body without an end as it comes, until the bound; an Answer where it is not 200; None where nothing came,
+        not even an answer's first line, as of a log that is silent from its beginning."""
         with self._translated(doing):
-            bound = bound_seconds + self._timeout_seconds
-            response = self._request("GET", path, query, None, "", stream=True, bound=bound)
+            try:
+                response = self._request("GET", path, query, None, "", stream=True, bound=self._timeout_seconds)
+            except urllib3.exceptions.ReadTimeoutError:
+                return None
         if response.status != 200:
             with self._translated(doing):
                 answer = Answer(response.status, response.read())
             return self._usable(answer, doing)
+        response.connection.sock.settimeout(bound_seconds + self._timeout_seconds)
         return Pieces(response, bound_seconds, lambda: self._translated(doing))
 
     def _usable(self, answer: Answer, doing: str) -> Answer:

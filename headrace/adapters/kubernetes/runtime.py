@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from headrace.adapters.kubernetes.requests import JSON_PATCH, Answer, Pieces, Requests, Unserved, refused
+from headrace.adapters.kubernetes.requests import JSON_PATCH, Answer, Requests, Unserved, refused
 from headrace.domain.deployments import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -286,7 +286,7 @@ class OperatorRuntime:
         query |= {name: "true" for name, flag in flags.items() if flag}
         if follow_seconds > 0:
             found = self._requests.pieces(path, doing=doing, query=query, bound_seconds=follow_seconds)
-            return found if isinstance(found, Pieces) else _no_log(found, doing)
+            return _no_log(found, doing) if isinstance(found, Answer) else found or _Whole(b"")
         answer = self._requests.send("GET", path, doing=doing, query=query)
         return _Whole(answer.body) if answer.status == 200 else _no_log(answer, doing)
 

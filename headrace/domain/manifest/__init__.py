@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.domain import deployments as wire
+from headrace.domain.job_requests import JobRequest, JobType
 from headrace.domain.jobs import Job
 from headrace.domain.manifest import jar, python_script, sql
 from headrace.domain.manifest.parts import Platform, configuration, extending, metadata_labels, shared_pod
 from headrace.domain.manifest.programs import Program, job_manager_pod, task_manager_pod
-from headrace.domain.templates import JobRequest, JobType
 
 __all__ = ["Platform", "Stamp", "render", "with_parallelism", "with_state"]
 

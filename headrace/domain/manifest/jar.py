@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from headrace.domain.job_requests import JobRequest
 from headrace.domain.manifest.programs import USRLIB, Program, file_name, source_of
-from headrace.domain.templates import JobRequest
 
 
 def program(request: JobRequest) -> Program:

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from headrace.domain import deployments as wire
 from headrace.domain.environment import Sealed, SecretReference
+from headrace.domain.job_requests import JobRequest, Resources, StateLocation, StateVolume
 from headrace.domain.jobs import Job
-from headrace.domain.templates import JobRequest, Resources, StateLocation, StateVolume
 
 MAIN_CONTAINER = "flink-main-container"
 """The container that the operator fills in; env and mounts given under this name reach it (`spec.env` is none)."""

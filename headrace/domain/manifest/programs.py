@@ -12,9 +12,10 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from headrace.domain.job_requests import JobRequest
 from headrace.domain.jobs import Job
 from headrace.domain.manifest.parts import Platform
-from headrace.domain.templates import Artifact, JobRequest
+from headrace.domain.sources import Artifact
 
 ENTRYPOINT = "/opt/headrace/entrypoint.py"
 FILES = "/opt/headrace/files"

@@ -6,8 +6,9 @@ interpreters, modules and requirements are said in the configuration, which both
 
 from __future__ import annotations
 
+from headrace.domain.job_requests import JobRequest
 from headrace.domain.manifest.programs import ENTRYPOINT, FILES, Program, Source, file_name, source_of
-from headrace.domain.templates import REQUIREMENTS, JobRequest, SourceFile
+from headrace.domain.sources import REQUIREMENTS, SourceFile
 
 PYTHON_JAR = "local:///opt/flink/opt/flink-python.jar"
 PYTHON_DRIVER = "org.apache.flink.client.python.PythonDriver"

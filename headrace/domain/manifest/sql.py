@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from headrace.domain.job_requests import JobRequest
 from headrace.domain.manifest.programs import FILES, Program, Source, file_name, source_of
 from headrace.domain.manifest.python_script import PYTHON_DRIVER, PYTHON_JAR, python_configuration
-from headrace.domain.templates import SQL_FILE, JobRequest, SourceFile
+from headrace.domain.sources import SQL_FILE, SourceFile
 
 SQL_RUNNER = "/opt/headrace/sql_runner.py"
 

@@ -1,0 +1,162 @@
+"""Each type of job on real Flink: scaled, stopped with a savepoint, and started again from it with its state intact."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from headrace.cli.files import source_from
+from tests import servers
+from tests.e2e.serving import serving
+from tests.e2e.stack import ROOT, RunningStack, running_stack, wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+EXAMPLES = ROOT / "examples"
+CHECKPOINTS = {"execution.checkpointing.interval": "2s", "python.execution-mode": "thread"}
+CONNECTOR = "flink-sql-connector-kafka"
+
+
+@pytest.fixture(scope="module")
+def connector() -> Path | None:
+    """The Kafka connector's jar from FLINK_CONNECTOR_JARS, where it is set."""
+    folder = os.environ.get("FLINK_CONNECTOR_JARS")
+    return next(Path(folder).glob(f"{CONNECTOR}-*.jar"), None) if folder else None
+
+
+@pytest.fixture(scope="module")
+def web(connector: Path | None) -> Iterator[str]:
+    files = {f"/{name}.jar": (EXAMPLES / "jar" / f"{name}.jar").read_bytes() for name in ("counting-job", "shout-udf")}
+    if connector is not None:
+        files["/connector.jar"] = connector.read_bytes()
+    with serving(files) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    with running_stack(tmp_path_factory.mktemp("stack") / "data") as running:
+        yield running
+
+
+def configs(web: str) -> dict[str, dict[str, Any]]:
+    return {
+        "jar": {
+            "type": "JAR",
+            "jar": f"{web}/counting-job.jar",
+            "main_class": "io.headrace.examples.CountingJob",
+            "args": ["--rate", "20"],
+        },
+        "sql": source_from(str(EXAMPLES / "sql" / "counting.sql")),
+        "folder": {**source_from(str(ROOT / "tests" / "data" / "folder_job")), "jar_files": f"{web}/shout-udf.jar"},
+    }
+
+
+def submit(stack: RunningStack, job_id: str, config: dict[str, Any], **fields: Any) -> None:
+    body = {"job_id": job_id, "job_config": {**config, "flink_configuration": CHECKPOINTS}, **fields}
+    answer = stack.call("POST", "/jobs/submit", body)
+    assert answer.status_code == 202, answer.text
+
+
+def do(stack: RunningStack, job_id: str, verb: str, body: dict[str, Any]) -> None:
+    operation = stack.call("POST", f"/jobs/{job_id}/{verb}", body).json()["operation"]
+    ended = stack.await_operation(operation["id"])
+    assert ended["state"] == "SUCCEEDED", ended
+
+
+@pytest.mark.parametrize("job_id", ["jar", "sql", "folder"])
+def test_state_outlives_a_scale_a_stop_and_a_second_run(stack: RunningStack, web: str, job_id: str) -> None:
+    submit(stack, job_id, configs(web)[job_id])
+    stack.await_phase(job_id, "RUNNING")
+    counted = wait_for("output", lambda: stack.count(job_id))
+    do(stack, job_id, "scale", {"parallelism": 2})
+    assert stack.phases(job_id)[-2:] == ["SCALING", "RUNNING"]
+    wait_for("the count to go on", lambda: stack.count(job_id) > counted)
+    do(stack, job_id, "stop", {})
+    path = str(stack.job(job_id)["savepoint_path"])
+    assert (Path(re.sub("^file:/*", "/", path)) / "_metadata").is_file()
+    counted = stack.count(job_id)
+    submit(stack, job_id, configs(web)[job_id], start_from="last")
+    stack.await_phase(job_id, "RUNNING")
+    restored = wait_for("it to be restored", lambda: stack.checkpoints(job_id).get("restored"))
+    assert restored["external_path"] == path
+    wait_for("the count to go on", lambda: stack.count(job_id) > counted)
+    assert lines_are_whole(stack, job_id)
+    do(stack, job_id, "stop", {})
+
+
+def lines_are_whole(stack: RunningStack, job_id: str) -> bool:
+    """Each key was counted from 1 on, each count once: nothing was lost or counted twice over all that happened."""
+    counts: dict[str, list[int]] = {}
+    for part in (stack.data / "state" / "output" / job_id).rglob("part-*"):
+        for line in part.read_text().splitlines():
+            key, _, count = line.rpartition(",")
+            counts.setdefault(key, []).append(int(count))
+    if job_id == "folder":
+        assert set(counts) == {f"KEY-{n}!" for n in range(4)}, "the jar's function ran on each"
+    return all(sorted(found) == list(range(1, len(found) + 1)) for found in counts.values())
+
+
+def test_a_bounded_script_finishes(stack: RunningStack) -> None:
+    sql = """
+    SET 'execution.runtime-mode' = 'batch';
+    CREATE TABLE words (word STRING) WITH ('connector' = 'filesystem', 'path' = '${HEADRACE_OUTPUT}', 'format' = 'csv');
+    INSERT INTO words SELECT word FROM (VALUES ('a;b'), ('c')) AS v (word); -- a comment; with a semicolon
+    """
+    submit(stack, "bounded", {"type": "SQL", "sql": sql})
+    stack.await_phase("bounded", "FINISHED")
+    [operation] = stack.call("GET", "/jobs/bounded/operations").json()["operations"]
+    assert operation["state"] == "SUCCEEDED"
+    parts = (stack.data / "state" / "output" / "bounded").rglob("part-*")
+    assert sorted("".join(part.read_text() for part in parts).split()) == ["a;b", "c"]
+
+
+def test_a_sql_job_reads_a_real_kafka_topic(
+    stack: RunningStack, web: str, connector: Path | None, tmp_path: Path
+) -> None:
+    if connector is None:
+        reason = f"FLINK_CONNECTOR_JARS does not name a folder with {CONNECTOR}-*.jar; download one and set it"
+        if os.environ.get("HEADRACE_TESTS_NO_SKIP") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    command = servers.real_kafka(tmp_path / "kafka")
+    with servers.running(command, tmp_path / "kafka"):
+        producer = Producer({"bootstrap.servers": command.address})
+        for word in ("to", "be", "or", "not", "to", "be"):
+            producer.produce("words", word.encode())
+        assert producer.flush(30) == 0
+        template = {
+            "template_id": "words",
+            "type": "SQL",
+            "parameters": {"servers": {"required": True}, "topic": {"default": "words"}},
+            "sql": KAFKA_SQL,
+            "jar_files": [f"{web}/connector.jar"],
+            "flink_configuration": CHECKPOINTS,
+        }
+        assert stack.call("POST", "/templates", template).status_code == 201
+        body = {"template_id": "words", "job_id": "words", "parameters": {"servers": command.address}}
+        assert stack.call("POST", "/jobs/submit", body).status_code == 202
+        stack.await_phase("words", "RUNNING")
+        output = stack.data / "state" / "output" / "words"
+        wait_for("the words", lambda: words_in(output) == ["be", "be", "not", "or", "to", "to"])
+        do(stack, "words", "stop", {})
+
+
+KAFKA_SQL = """
+CREATE TABLE words (word STRING) WITH (
+  'connector' = 'kafka', 'topic' = '${topic}', 'properties.bootstrap.servers' = '${servers}',
+  'properties.group.id' = 'words', 'scan.startup.mode' = 'earliest-offset', 'format' = 'raw'
+);
+CREATE TABLE found (word STRING) WITH ('connector' = 'filesystem', 'path' = '${HEADRACE_OUTPUT}', 'format' = 'csv');
+INSERT INTO found SELECT word FROM words;
+"""
+
+
+def words_in(folder: Path) -> list[str]:
+    return sorted(word for part in folder.rglob("part-*") for word in part.read_text().split())

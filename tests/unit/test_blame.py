@@ -1,0 +1,169 @@
+"""What a job that turned bad is blamed on: what happened now, and nothing that it survived."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from headrace.domain.deployments import PodTrouble
+from headrace.domain.jobs import Observation, Phase
+from headrace.domain.operations import State
+from headrace.errors import Refused
+from headrace.ports import ExceptionSeen
+from tests.unit.conftest import World
+
+MAIN = "flink-main-container"
+OLD = "Caused by: java.lang.IllegalStateException: long ago\n"
+NEW = "Caused by: java.lang.IllegalStateException: just now\n"
+
+
+def shows_manager(world: World, restarts: int = 0, killed: datetime | None = None) -> None:
+    last = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": killed}} if killed else {}
+    status = {"name": MAIN, "restartCount": restarts, "state": {"running": {}}, "lastState": last}
+    world.runtime.put_pod(
+        "default",
+        {
+            "metadata": {"name": "orders-jm", "labels": {"app": "orders", "component": "jobmanager"}},
+            "spec": {"containers": [{"name": MAIN}]},
+            "status": {"phase": "Running", "containerStatuses": [status]},
+        },
+    )
+
+
+def raised(world: World, *found: tuple[timedelta, str]) -> None:
+    """The JobManager's history: how long ago, and the stack trace; oldest first."""
+    now = world.clock.now()
+    world.job_manager.history = [ExceptionSeen(now - ago, "x", text) for ago, text in found]
+
+
+def restarts(world: World, **status: Any) -> None:
+    world.becomes(job={"state": "RESTARTING"}, **status)
+    world.sync()
+
+
+def test_a_restart_is_blamed_on_what_was_just_raised(world: World) -> None:
+    world.runs()
+    raised(world, (timedelta(days=20), OLD), (timedelta(seconds=5), NEW))
+    restarts(world)
+    assert world.job().phase is Phase.RESTARTING
+    assert "just now" in world.job().reason
+    assert "long ago" in world.job().kept_exceptions
+
+
+def test_a_restart_is_not_blamed_on_what_a_job_of_weeks_has_survived(world: World) -> None:
+    world.runs()
+    raised(world, (timedelta(days=20), OLD))
+    shows_manager(world, restarts=1, killed=world.clock.now() - timedelta(days=15))
+    world.runtime.print_line("orders-jm", MAIN, OLD)
+    weeks = datetime.now(UTC) - timedelta(days=15)
+    world.runtime.print_line("orders-jm", MAIN, OLD, at=weeks, previous=True)
+    restarts(world, error="a.b.UpgradeFailureException")
+    assert world.job().phase is Phase.RESTARTING
+    assert (world.job().reason, world.job().next_step) == ("", "")
+    assert "long ago" in world.job().kept_log
+
+
+def test_a_restart_is_blamed_on_how_the_jobmanager_ended_before_it(world: World) -> None:
+    world.runs()
+    shows_manager(world, restarts=1)
+    world.runtime.print_line("orders-jm", MAIN, NEW, previous=True)
+    restarts(world)
+    assert "just now" in world.job().reason
+
+
+def test_a_jobmanager_that_was_killed_and_runs_again_is_told(world: World) -> None:
+    world.runs()
+    shows_manager(world, restarts=1, killed=world.clock.now() - timedelta(seconds=20))
+    restarts(world)
+    assert "jobmanager pod orders-jm was killed for its use of memory" in world.job().reason
+    assert "resources.job_manager.memory" in world.job().next_step
+
+
+def test_what_was_raised_since_counts_more_than_a_kill_before_it(world: World) -> None:
+    world.runs()
+    shows_manager(world, restarts=1, killed=world.clock.now() - timedelta(minutes=8))
+    raised(world, (timedelta(seconds=5), NEW))
+    restarts(world)
+    assert "just now" in world.job().reason
+
+
+def test_what_explained_a_restart_long_ago_does_not_explain_the_next(world: World) -> None:
+    world.runs()
+    raised(world, (timedelta(seconds=5), NEW))
+    restarts(world)
+    world.becomes()
+    world.sync()
+    world.clock.advance(14 * 86400)
+    restarts(world)
+    assert world.job().reason == ""
+
+
+def test_what_cannot_start_is_told_as_it_is_now(world: World) -> None:
+    world.submit()
+    world.execute()
+    world.runtime.trouble = PodTrouble("orders-jm", "Unschedulable", "0/1 nodes are available")
+    world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job={"state": "RECONCILING"})
+    world.sync()
+    assert "0/1 nodes" in world.job().reason
+    world.runtime.trouble = PodTrouble("orders-jm", "CrashLoopBackOff", f"[{MAIN}] back-off 10s")
+    shows_manager(world)
+    world.runtime.print_line("orders-jm", MAIN, NEW)
+    world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job={"state": "RECONCILING"})
+    world.sync()
+    assert "just now" in world.job().reason
+
+
+def test_a_crash_loop_that_nothing_explains_says_where_to_look(world: World) -> None:
+    world.submit()
+    world.execute()
+    world.runtime.trouble = PodTrouble("orders-jm", "CrashLoopBackOff", f"[{MAIN}] back-off 10s")
+    world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job={"state": "RECONCILING"})
+    world.sync()
+    assert "back-off 10s" in world.job().reason
+    assert "headrace logs" in world.job().next_step
+
+
+def test_a_job_that_no_operator_takes_says_so_after_half_a_minute(world: World) -> None:
+    submit = world.submit()
+    world.execute()
+    world.clock.advance(29)
+    world.sync()
+    assert (world.job().phase, world.job().reason) == (Phase.SUBMITTING, "")
+    world.clock.advance(2)
+    world.sync()
+    assert "no operator has taken it within 30 s" in world.job().reason
+    assert "namespace default (watchNamespaces)" in world.job().next_step
+    for _ in range(100):
+        world.clock.advance(10)
+        world.sync()
+    ended = world.operation(submit)
+    assert ended.state is State.FAILED
+    assert "no operator has taken it" in ended.reason
+    assert "no operator has taken it" in world.job().reason
+
+
+def test_an_account_that_may_not_look_leaves_the_phase_and_says_unreachable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.runs()
+
+    def refuse(*_: object) -> None:
+        raise Refused('flinkdeployments is forbidden: User "a" cannot list')
+
+    monkeypatch.setattr(world.runtime, "watch", refuse)
+    with pytest.raises(Refused):
+        world.sync()
+    assert (world.job().phase, world.job().observation) == (Phase.RUNNING, Observation.UNREACHABLE)
+
+
+def test_an_account_that_may_not_see_pods_still_sees_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.runs()
+
+    def refuse(*_: object) -> None:
+        raise Refused('pods is forbidden: User "a" cannot list')
+
+    monkeypatch.setattr(world.runtime, "pod_trouble", refuse)
+    restarts(world)
+    assert world.job().phase is Phase.RESTARTING
