@@ -33,8 +33,8 @@ from headrace.errors import Unavailable
 from local.kube_apiserver import write_kubeconfig
 from tests import servers
 from tests.contract.kubernetes import Cluster
+from tests.e2e.serving import serving
 from tests.integration.conftest import HERE, SCRIPT, Installation, installed, settings_of
-from tests.integration.test_job_manager import serving
 from tests.kube_apiserver import CRDS_DIRECTORY, POWERLESS
 from tests.unit.replay import Event, events_of
 
@@ -391,7 +391,7 @@ def serves_deployments(place: Cluster) -> bool:
 @pytest.mark.parametrize("seen", [{"kind": "CustomResourceDefinition"}, None], ids=["there", "not to be told"])
 def test_what_is_not_served_for_a_moment_is_no_missing_crd(tmp_path: Path, seen: dict[str, str] | None) -> None:
     """A proxy, or a server that starts, answers 404 to everything."""
-    with serving({CRD: seen} if seen else {}) as port:
-        write_kubeconfig(tmp_path / "kubeconfig", f"http://127.0.0.1:{port}", "token")
+    with serving({CRD: json.dumps(seen).encode()} if seen else {}) as address:
+        write_kubeconfig(tmp_path / "kubeconfig", address, "token")
         with pytest.raises(Unavailable, match="is the Flink Kubernetes Operator's CRD installed"):
             connect(tmp_path / "kubeconfig", 2).get("default", "orders")
