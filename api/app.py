@@ -90,6 +90,8 @@ def _refusal(request: Request, keys: Sequence[bytes]) -> Response | None:
     ):
         words = "send an API key: Authorization: Bearer <key>, or X-API-Key"
         return problems.problem(401, "unauthorized", words, headers={"WWW-Authenticate": "Bearer"})
+    if "transfer-encoding" in headers:
+        return problems.problem(411, "the body's length is not given", "send it with a Content-Length")
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > BODY_LIMIT_BYTES:
         return problems.problem(413, "the body is too large", f"at most {BODY_LIMIT_BYTES} bytes are taken")

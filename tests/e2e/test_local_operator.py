@@ -277,7 +277,7 @@ class Plays:
         return play.name
 
 
-@pytest.fixture(scope="module", params=["small", "real"])
+@pytest.fixture(scope="module", params=["small", pytest.param("real", marks=pytest.mark.slow)])
 def plays(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plays]:
     folder, chance = tmp_path_factory.mktemp(request.param), random.Random(f"{SEED} {request.param}")
     (folder / "state").mkdir()

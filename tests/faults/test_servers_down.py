@@ -30,6 +30,7 @@ def frozen(stack: RunningStack, process: str) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_mongodb_frozen_refuses_by_name_and_loses_no_task(stack: RunningStack, kubernetes: LocalKubernetesApi) -> None:
     fields = {"job_id": "by-celery", "job_config": {"script": SCRIPT}}
     with frozen(stack, "mongodb"):

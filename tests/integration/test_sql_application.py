@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from local.flink_operator.cluster import Application, Cluster
 from local.flink_operator.mapping import PYFLINK
 from local.flink_operator.rest import effective_state
@@ -83,6 +85,7 @@ def has_grown(folder: Path, before: dict[str, list[int]]) -> bool:
     return len(now) == KEYS and all(len(totals) > len(before.get(name, [])) for name, totals in now.items())
 
 
+@pytest.mark.slow
 def test_a_bounded_script_ends_finished(tmp_path: Path):
     script = tmp_path / "bounded.sql"
     script.write_text(BOUNDED)

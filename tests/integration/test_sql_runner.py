@@ -62,6 +62,7 @@ def lines(folder: Path) -> list[str]:
     return sorted(line for part in folder.glob("part-*") for line in part.read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_a_bounded_script_runs_to_its_end(tmp_path: Path):
     (tmp_path / "words.py").write_text(BACKWARDS)
     ended = run(tmp_path, BOUNDED)

@@ -230,3 +230,10 @@ def test_a_kubernetes_api_that_is_down_is_503_and_names_its_setting(api: Api, wo
         answer = api.v1("GET", f"/jobs/orders/{page}")
         assert answer.status_code == 503
         assert "HEADRACE_KUBECONFIG" in answer.json()["detail"]
+
+
+def test_a_body_that_is_too_large_or_of_no_given_length_is_not_read(api: Api) -> None:
+    for headers, status in (({"Content-Length": str(3 * 1024 * 1024)}, 413), ({"Transfer-Encoding": "chunked"}, 411)):
+        answer = api.send("POST", "/api/v1/flink/jobs/submit", headers={**KEY, **headers})
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
