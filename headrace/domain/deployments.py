@@ -149,6 +149,12 @@ def has_ended(deployment: Deployment) -> bool:
     return job is not None and job.state in ("FAILED", "FINISHED", "CANCELED")
 
 
+def keeps_failing(deployment: Deployment) -> bool:
+    """Whether Flink's job has run and failed, and is on its way to the next try."""
+    job = deployment.status.job_status if deployment.status else None
+    return job is not None and job.state in ("FAILING", "RESTARTING")
+
+
 def never_started(deployment: Deployment, was_running: bool) -> bool:
     """Whether no JobManager of this run can have completed a checkpoint: none was ever READY."""
     status = deployment.status

@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from headrace.domain.deployments import Deployment, Gone, JobStatus, Seen, Status, is_behind, sequence_of
+from headrace.domain.deployments import (
+    Deployment,
+    Gone,
+    JobStatus,
+    PodTrouble,
+    Seen,
+    Status,
+    is_behind,
+    keeps_failing,
+    sequence_of,
+)
 from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Observation, Phase, Transition
 from headrace.domain.operations import PHASE_WHILE_OPEN, Kind, Operation, State, Step
@@ -26,6 +36,9 @@ UPGRADE_FAILURE_SUFFIX = "UpgradeFailureException"
 NO_OPERATOR_AFTER = timedelta(seconds=30)
 LOOKED_INTO = frozenset({Phase.FAILED, Phase.REJECTED, Phase.RESTARTING})
 """Phases whose reason is what a diagnosis found, where it found something."""
+
+HELD_UP = frozenset({Phase.STARTING, Phase.SCALING, Phase.UPGRADING})
+"""Phases on the way to RUNNING, which a job that fails at once each time never gets to."""
 
 NOTHING_TO_SAY = Explanation("", "")
 SEE_FOR_YOURSELF = "`headrace logs` and `headrace events` may say why"
@@ -304,7 +317,7 @@ def _reason(case: _Case, phase: Phase) -> Explanation:
     told = explain(Evidence(trouble=trouble)) if trouble is not None else None
     if told is not None:
         return told
-    if known is not None and known.holds(case.seen.at) and (phase in LOOKED_INTO or trouble is not None):
+    if known is not None and known.holds(case.seen.at) and is_bad(phase, case.deployment, trouble):
         return Explanation(known.cause, known.next_step)
     if trouble is not None:
         return Explanation(f"pod {trouble.pod}: {trouble.reason} {trouble.message}".strip(), SEE_FOR_YOURSELF)
@@ -314,6 +327,11 @@ def _reason(case: _Case, phase: Phase) -> Explanation:
     if phase is Phase.FAILED and case.job.phase is Phase.FAILED:
         return Explanation(case.job.reason, case.job.next_step)
     return NOTHING_TO_SAY
+
+
+def is_bad(phase: Phase, deployment: Deployment, trouble: PodTrouble | None) -> bool:
+    """Whether somebody wants to know why: what was found out of the job is its reason then."""
+    return phase in LOOKED_INTO or trouble is not None or (phase in HELD_UP and keeps_failing(deployment))
 
 
 def telling_error(status: Status | None, phase: Phase) -> str:
@@ -371,8 +389,8 @@ def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
 def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:
     """What was found out stays known; a job that is well again is looked into anew when it turns bad."""
     known = case.job.diagnosis
-    is_well = phase not in LOOKED_INTO and case.seen.trouble is None
-    return replace(known, of="") if known is not None and is_well else known
+    bad = is_bad(phase, case.deployment, case.seen.trouble)
+    return known if known is None or bad else replace(known, of="")
 
 
 def _trouble_since(case: _Case, trouble: bool, ready: bool) -> datetime | None:

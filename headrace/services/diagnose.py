@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from headrace.domain.deployments import Deployment, PodTrouble
+from headrace.domain.deployments import Deployment, PodTrouble, keeps_failing
 from headrace.domain.failures import LONGEST_LOG, Evidence, Explanation, explain
 from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, Diagnosis, Job, Phase
 from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, PodSeen, default_container
-from headrace.domain.status import telling_error
+from headrace.domain.status import is_bad, telling_error
 from headrace.errors import HeadraceError
 from headrace.ports import Clock, ExceptionSeen, FlinkRuntime, JobManager
 
 LOG_LINES = 400
 RECENT = timedelta(minutes=10)
 """How old what a restart is blamed on may be: a job runs for weeks, and its logs and history go as far back."""
-
-BAD = frozenset({Phase.FAILED, Phase.REJECTED, Phase.RESTARTING})
 
 Read = TypeVar("Read")
 
@@ -43,14 +41,15 @@ class Diagnose:
     job_manager: JobManager
     clock: Clock
 
-    def is_due(self, job: Job, trouble: PodTrouble | None) -> bool:
+    def is_due(self, job: Job, live: Deployment, trouble: PodTrouble | None) -> bool:
         """Whether the job, as it was just observed, has turned bad and was not looked into for that."""
-        kind, known = kind_of(job, trouble), job.diagnosis
+        kind, known = kind_of(job, live, trouble), job.diagnosis
         if not kind or known is None:
             return bool(kind)
         if known.of == kind or known.of.startswith(f"{kind} "):
             return False
-        return job.phase is not Phase.RESTARTING or self.clock.now() - known.at >= LOOKED_INTO_AGAIN_AFTER
+        is_loop = job.phase is Phase.RESTARTING or keeps_failing(live)
+        return not is_loop or self.clock.now() - known.at >= LOOKED_INTO_AGAIN_AFTER
 
     def facts(self, job: Job, live: Deployment, trouble: PodTrouble | None) -> dict[str, Any]:
         """What becomes of the job's record: its diagnosis, and the ends of its log and of its exceptions."""
@@ -62,10 +61,10 @@ class Diagnose:
             trouble=trouble or (None if raised else self._killed(pods)),
             exceptions=raised,
             error=telling_error(live.status, job.phase),
-            log=log.text if log.has_ended or job.phase is not Phase.RESTARTING else "",
+            log=log.text if log.has_ended or not _goes_on(job) else "",
         )
         found = explain(evidence) or Explanation("", "")
-        kind = kind_of(job, trouble)
+        kind = kind_of(job, live, trouble)
         return {
             "diagnosis": Diagnosis(of=kind, at=self.clock.now(), cause=found.cause, next_step=found.next_step),
             "kept_log": log.text or job.kept_log,
@@ -74,7 +73,7 @@ class Diagnose:
 
     def _counts(self, job: Job, at: datetime) -> bool:
         """Whether what happened then may be why the job is bad now. What ended a job for good may be long ago."""
-        return job.phase is not Phase.RESTARTING or self.clock.now() - at <= RECENT
+        return not _goes_on(job) or self.clock.now() - at <= RECENT
 
     def _killed(self, pods: Sequence[PodSeen]) -> PodTrouble | None:
         """A pod that was just killed for its use of memory, and may run again already."""
@@ -118,10 +117,15 @@ class Diagnose:
         return list(reversed(found))
 
 
-def kind_of(job: Job, trouble: PodTrouble | None) -> str:
+def _goes_on(job: Job) -> bool:
+    """Whether it ran before and will again: what it says has a past that it survived."""
+    return job.was_running and job.phase is not Phase.FAILED
+
+
+def kind_of(job: Job, live: Deployment, trouble: PodTrouble | None) -> str:
     """What kind of bad a job is in; empty for a good one. Trouble's own words change, and what comes by turns is one
     kind."""
-    if job.phase not in BAD and trouble is None:
+    if not is_bad(job.phase, live, trouble):
         return ""
     return f"{job.phase} {_kind_of_trouble(trouble)}" if trouble is not None else str(job.phase)
 

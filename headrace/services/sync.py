@@ -201,7 +201,7 @@ class Sync:
         silent = self._deadlines.silent_for(operation) if operation else timedelta()
         seen = Seen(what, self._clock.now(), trouble, silent)
         observed = observe(seen, job, operation, grace_seconds=self._scope.grace_seconds)
-        if isinstance(what, Deployment) and self._diagnose.is_due(observed.job, trouble):
+        if isinstance(what, Deployment) and self._diagnose.is_due(observed.job, what, trouble):
             if self._looked >= LONGEST_LOOK:
                 self._postponed.add(job.key)  # who is well is observed on; this one a little later
                 return job

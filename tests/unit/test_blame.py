@@ -89,6 +89,23 @@ def test_what_was_raised_since_counts_more_than_a_kill_before_it(world: World) -
     assert "just now" in world.job().reason
 
 
+def test_a_job_that_fails_at_once_each_time_says_why_though_nobody_saw_it_run(world: World) -> None:
+    submit = world.submit()
+    world.execute()
+    raised(world, (timedelta(seconds=5), NEW))
+    for state in ("CREATED", "RESTARTING"):
+        world.becomes(lifecycleState="DEPLOYED", job={"state": state})
+        world.sync()
+    assert world.job().phase is Phase.STARTING
+    assert "just now" in world.job().reason
+    for _ in range(100):
+        world.clock.advance(10)
+        world.sync()
+    ended = world.operation(submit)
+    assert ended.state is State.FAILED
+    assert "just now" in ended.reason
+
+
 def test_what_explained_a_restart_long_ago_does_not_explain_the_next(world: World) -> None:
     world.runs()
     raised(world, (timedelta(seconds=5), NEW))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from headrace.domain.deployments import SEQUENCE_ANNOTATION, Deployment, Gone, PodTrouble, Seen, sequence_of
 from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Phase
 from headrace.domain.operations import Kind, Operation, Source, State, Step
-from headrace.domain.status import LOOKED_INTO, observe
+from headrace.domain.status import is_bad, observe
 from tests.unit.replay import RECORDINGS, events_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -159,8 +159,7 @@ def test_what_was_found_out_stays_and_is_told_of_a_bad_job_alone(
     assert once.diagnosis in (known, replace(known, of=""))
     if again.phase is once.phase:
         assert (again.reason, again.next_step, again.diagnosis) == (once.reason, once.next_step, once.diagnosis)
-    is_bad = once.phase in LOOKED_INTO or trouble is not None
-    assert once.reason != "a cause" or is_bad
+    assert once.reason != "a cause" or is_bad(once.phase, what, trouble)
 
 
 @given(deployments(), jobs, operations)
