@@ -194,10 +194,6 @@ class JobManager(Protocol):
         """
         ...
 
-    def root_exception(self, namespace: str, name: str, flink_job_id: str) -> str | None:
-        """The first lines of the job's root exception, or None."""
-        ...
-
     def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
         """The job's exception history as the JobManager has it (the last 16, as a rule), newest last.
 

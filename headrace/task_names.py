@@ -8,7 +8,6 @@ SCALE: Final = "flink.scale"
 EXECUTE: Final = "flink.execute"
 SYNC_STATUS: Final = "flink.sync_status"
 REDELIVER: Final = "flink.redeliver"
-PRUNE: Final = "flink.prune"
 
 OPERATIONS_QUEUE: Final = "flink.operations"
 SYNC_QUEUE: Final = "flink.sync"

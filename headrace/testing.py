@@ -552,7 +552,6 @@ class InMemoryJobManager:
 
     def __init__(self, checkpoint: str | Unavailable | None = None) -> None:
         self.checkpoint = checkpoint
-        self.exception: str | None = None
         self.history: Sequence[ExceptionSeen] | Unavailable = ()
 
     def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
@@ -560,10 +559,6 @@ class InMemoryJobManager:
         if isinstance(self.checkpoint, Unavailable):
             raise self.checkpoint
         return self.checkpoint
-
-    def root_exception(self, namespace: str, name: str, flink_job_id: str) -> str | None:
-        """See ports.JobManager."""
-        return self.exception
 
     def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
         """See ports.JobManager."""

@@ -127,7 +127,6 @@ class Job:
     savepoint_path: str | None = None
     not_found_count: int = 0
     failure_kept: bool = False
-    trouble_generation: int | None = None
     trouble_since: datetime | None = None
     reason: str = ""
     next_step: str = ""

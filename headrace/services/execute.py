@@ -213,7 +213,6 @@ class Execute:
                 failure_kept=False,
                 not_found_count=0,
                 trouble_since=None,
-                trouble_generation=None,
                 error="",
                 diagnosis=None,
                 kept_log="",

@@ -66,12 +66,6 @@ class RestJobManager:
             raise Unavailable(f"the last checkpoint of {namespace}/{name} has no path of its own: set a checkpoint dir")
         return str(path) if path else None
 
-    def root_exception(self, namespace: str, name: str, flink_job_id: str) -> str | None:
-        """See ports.JobManager."""
-        content = self._get(namespace, name, f"/jobs/{flink_job_id}/exceptions")
-        entries = (content.get("exceptionHistory") or {}).get("entries") or []
-        return "\n".join(str(entries[0].get("stacktrace", "")).splitlines()[:5]) if entries else None
-
     def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
         """See ports.JobManager."""
         content = self._get(namespace, name, f"/jobs/{flink_job_id}/exceptions")
