@@ -168,12 +168,12 @@ class Execute:
         elif not self._keeps_state_of(job):
             self._fail(job, operation, f"job {job.job_id}: a run of it is still there; send STOP first")
         else:
-            self._record_state(job, live)
+            self._record_state(job, operation, live)
             self._runtime.delete(job.namespace, job.deployment_name, live.metadata.uid)
             soon = self._clock.now() + timedelta(seconds=1)
             self._write(replace(operation, step=Step.CLEAR, state=State.RUNNING, not_before=soon))
 
-    def _record_state(self, job: Job, live: Deployment) -> None:
+    def _record_state(self, job: Job, operation: Operation, live: Deployment) -> None:
         """What a failed run leaves is on record before it is deleted, where its JobManager still answers."""
         try:
             path = self._last_checkpoint(job, live)
@@ -181,47 +181,58 @@ class Execute:
             return
         if path and path != job.savepoint_path:
             self._store.add_savepoint(path, job.key, job.run, "checkpoint", self._clock.now())
-            self._remember(job.key, savepoint_path=path)
+            self._remember(operation, savepoint_path=path)
 
     def _keeps_state_of(self, job: Job) -> bool:
         return job.phase in SETTLED or job.phase is Phase.REQUESTED
 
     def _begin_run(self, job: Job, operation: Operation) -> None:
+        """The job's record is made ready for the run, once: a worker that comes late finds it begun, and what was
+        created since stays on record."""
+        job = self._store.job(job.key) or job
+        if job.applied_sequence < operation.sequence:
+            start_from = operation.arguments.get("start_from")
+            if start_from == "last" and not job.savepoint_path:
+                words = f"job {job.job_id} has no last state on record; submit it without start_from"
+                self._fail(job, operation, words)
+                return
+            self._store.replace_job(self._of_new_run(job, operation))
+            self._tell_transition(job, job.run + 1, Phase.REQUESTED, "")
+        self._move(operation, Step.CREATE)
+
+    def _of_new_run(self, job: Job, operation: Operation) -> Job:
         arguments = operation.arguments
         start_from = arguments.get("start_from")
-        if start_from == "last" and not job.savepoint_path and job.applied_sequence != operation.sequence:
-            self._fail(job, operation, f"job {job.job_id} has no last state on record; submit it without start_from")
-            return
-        self._settle(job, Phase.REQUESTED, "")
-        job = self._store.job(job.key) or job
-        self._store.replace_job(
-            replace(
-                job,
-                run=job.run if job.applied_sequence == operation.sequence else job.run + 1,
-                applied_sequence=operation.sequence,
-                request=arguments["request"],
-                labels=arguments["request"].get("labels", {}),
-                template_id=arguments.get("template_id"),
-                template_version=arguments.get("template_version"),
-                start_from=job.savepoint_path if start_from == "last" else start_from,
-                desired=Desired.RUNNING,
-                deployment_uid=None,
-                resource_version=None,
-                flink_job_id=None,
-                start_time=None,
-                was_running=False,
-                failure_kept=False,
-                not_found_count=0,
-                trouble_since=None,
-                error="",
-                diagnosis=None,
-                kept_log="",
-                kept_exceptions="",
-                applied_manifest=None,
-                updated_at=self._clock.now(),
-            )
+        return replace(
+            job,
+            run=job.run + 1,
+            applied_sequence=operation.sequence,
+            request=arguments["request"],
+            labels=arguments["request"].get("labels", {}),
+            template_id=arguments.get("template_id"),
+            template_version=arguments.get("template_version"),
+            start_from=job.savepoint_path if start_from == "last" else start_from,
+            desired=Desired.RUNNING,
+            phase=Phase.REQUESTED,
+            observation=Observation.FRESH,
+            observed_at=self._clock.now(),
+            reason="",
+            next_step="",
+            deployment_uid=None,
+            resource_version=None,
+            flink_job_id=None,
+            start_time=None,
+            was_running=False,
+            failure_kept=False,
+            not_found_count=0,
+            trouble_since=None,
+            error="",
+            diagnosis=None,
+            kept_log="",
+            kept_exceptions="",
+            applied_manifest=None,
+            updated_at=self._clock.now(),
         )
-        self._move(operation, Step.CREATE)
 
     def _create(self, job: Job, operation: Operation) -> None:
         request = parse_request(operation.arguments["request"])
@@ -248,7 +259,7 @@ class Execute:
     def _created(self, job: Job, operation: Operation, manifest: Mapping[str, Any], created: Deployment) -> None:
         uid = created.metadata.uid
         self._remember(
-            job.key,
+            operation,
             applied_manifest=manifest,
             deployment_uid=uid,
             generation=created.metadata.generation,
@@ -288,7 +299,7 @@ class Execute:
             self._nothing_left(job, operation, live)
             return
         if job.deployment_uid != live.metadata.uid:
-            job = self._remember(job.key, deployment_uid=live.metadata.uid)
+            job = self._remember(operation, deployment_uid=live.metadata.uid)
         if sequence_of(live) != operation.sequence:  # else the suspend is written, and its record was lost
             kept = self._keep_what_there_is(job, operation, live)
             if kept is None:
@@ -300,10 +311,10 @@ class Execute:
     def _nothing_left(self, job: Job, operation: Operation, live: Deployment | None) -> None:
         if live is not None and _is_of(live, job):
             self._runtime.delete(job.namespace, job.deployment_name, live.metadata.uid)
-            self._remember(job.key, deployment_uid=live.metadata.uid)
+            self._remember(operation, deployment_uid=live.metadata.uid)
             self._move(operation, Step.AWAIT_GONE, deployment_uid=live.metadata.uid)
             return
-        self._settle(job, Phase.CANCELLED, "stopped before it ran")
+        self._settle(job, operation, Phase.CANCELLED, Explanation("stopped before it ran", ""))
         self._end(operation, State.SUCCEEDED, "nothing ran")
 
     def _keep_what_there_is(self, job: Job, operation: Operation, live: Deployment) -> Operation | None:
@@ -360,10 +371,10 @@ class Execute:
         if operation.savepoint_path:
             kind = "savepoint" if "savepoint-" in operation.savepoint_path else "checkpoint"
             self._store.add_savepoint(operation.savepoint_path, job.key, job.run, kind, self._clock.now())
-            job = self._remember(job.key, savepoint_path=operation.savepoint_path)
+            job = self._remember(operation, savepoint_path=operation.savepoint_path)
         uid = operation.deployment_uid or job.deployment_uid
         if uid is None or not self._runtime.delete(job.namespace, job.deployment_name, uid):
-            self._settle(job, Phase.CANCELLED, "stopped")
+            self._settle(job, operation, Phase.CANCELLED, Explanation("stopped", ""))
             self._end(operation, State.SUCCEEDED, _stopped(operation))
             return
         self._move(operation, Step.AWAIT_GONE, deployment_uid=uid)
@@ -378,7 +389,7 @@ class Execute:
             wanted = render(job, parse_request(job.request), self._platform, self._stamp(job, operation))
             written = self._fenced(job, operation, diff.changes(job.applied_manifest, wanted))
             if written is not None:
-                self._remember(job.key, applied_manifest=wanted, desired=Desired.RUNNING)
+                self._remember(operation, applied_manifest=wanted, desired=Desired.RUNNING)
         self._end(operation, State.FAILED, operation.failure or "withdrawn")
 
     def _apply(self, job: Job, operation: Operation, wanted: Mapping[str, Any], then: Step) -> None:
@@ -389,7 +400,7 @@ class Execute:
         if written is None:
             return
         self._remember(
-            job.key,
+            operation,
             applied_manifest=wanted,
             applied_sequence=operation.sequence,
             generation=written.metadata.generation,
@@ -438,36 +449,42 @@ class Execute:
     def _fail(self, job: Job, operation: Operation, why: str | Explanation) -> None:
         words = why if isinstance(why, Explanation) else Explanation(why, "")
         if operation.kind is Kind.SUBMIT:
-            self._settle(job, Phase.REJECTED, words.cause, words.next_step)
+            self._settle(job, operation, Phase.REJECTED, words)
         self._end(self._fresh(operation), State.FAILED, str(words))
 
-    def _settle(self, job: Job, phase: Phase, reason: str, next_step: str = "") -> None:
+    def _settle(self, job: Job, operation: Operation, phase: Phase, why: Explanation) -> None:
         """A phase that no observation can show, since there is no deployment; with its place in the history."""
+        facts = {"phase": phase, "reason": why.cause, "next_step": why.next_step}
         now = self._clock.now()
-        facts = {"phase": phase, "reason": reason, "next_step": next_step}
-        stored = self._remember(job.key, **facts, observed_at=now, observation=Observation.FRESH)
-        if job.phase is not phase:
-            self._store.add_transitions(
-                [
-                    Transition(
-                        tenant=job.tenant,
-                        job_id=job.job_id,
-                        run=stored.run,
-                        from_phase=job.phase,
-                        to_phase=phase,
-                        at=now,
-                        observed_at=now,
-                        reason=reason,
-                    )
-                ]
-            )
+        stored = self._remember(operation, **facts, observed_at=now, observation=Observation.FRESH)
+        self._tell_transition(job, stored.run, phase, why.cause)
 
-    def _remember(self, key: JobKey, **facts: Any) -> Job:
-        """Writes facts into the job's record, whoever else writes it meanwhile."""
+    def _tell_transition(self, before: Job, run: int, phase: Phase, reason: str) -> None:
+        if before.phase is phase:
+            return
+        now = self._clock.now()
+        transition = Transition(
+            tenant=before.tenant,
+            job_id=before.job_id,
+            run=run,
+            from_phase=before.phase,
+            to_phase=phase,
+            at=now,
+            observed_at=now,
+            reason=reason,
+        )
+        self._store.add_transitions([transition])
+
+    def _remember(self, operation: Operation, **facts: Any) -> Job:
+        """Writes facts into the job's record, whoever else writes it meanwhile; but never over those of a newer
+        operation: a worker that froze knows nothing of it. Raises LostRace there."""
+        key = operation.key
         for _ in range(20):
             job = self._store.job(key)
             if job is None:
                 raise LostRace(f"job {key.job_id} has no record yet")
+            if job.applied_sequence > operation.sequence:
+                raise LostRace(f"job {key.job_id}: a newer operation than {operation.id} has written its record")
             try:
                 return self._store.replace_job(replace(job, **facts, updated_at=self._clock.now()))
             except LostRace:

@@ -187,7 +187,7 @@ def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Ins
     seen = [sequence_of(e.deployment) for e in events if e.deployment.metadata.name == name and e.kind == "MODIFIED"]
     assert seen == sorted(seen)
     scales = installation.operations(name)[1:]
-    assert scales[-1].state is State.SUCCEEDED
+    assert scales[-1].state is State.SUCCEEDED, scales[-1].reason
     assert {each.state for each in scales} <= {State.SUCCEEDED, State.SUPERSEDED}
     whole = installation.cluster.runtime.get_whole("default", name)
     assert whole is not None
