@@ -110,6 +110,21 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return found
 
 
+_FAILED = re.compile(r"(?:switched from [A-Z]+ to FAILED\b|Trying to recover from a global failure)[^\n]*\n")
+_LOGGED = re.compile(r"^\d{4}-\d\d-\d\d ", re.MULTILINE)
+
+
+def failure_in(log: str) -> str:
+    """The stack trace of the last failure that a JobManager's log tells of; empty where it tells of none.
+
+    The history of its REST has a failure only once Flink has waited for its next try.
+    """
+    told = _last(_FAILED, log)
+    after = log[told.end() :] if told is not None else ""
+    next_line = _LOGGED.search(after)
+    return after[: next_line.start()] if next_line is not None else after
+
+
 def _explained(rule: _Rule, found: re.Match[str]) -> Explanation:
     return Explanation(_short(rule.words(found)), rule.next_step)
 

@@ -525,15 +525,15 @@ def _with_patience(case: _Case, operation: Operation) -> Operation:
     if failing and operation.trouble_since is None:
         said = error.message if error else ""
         operation = replace(operation, trouble_since=at, reason=str(explain(Evidence(error=said)) or said))
+    why = operation.reason or _words_of(case.job) or "no progress"
     if _is_late(case, operation):
-        why = operation.reason or _words_of(case.job) or "no progress"
         return _failed(case, operation, f"its deadline passed: {why}")
     if operation.trouble_since is None:
         return operation
     if not failing and not is_behind(case.deployment, operation.generation):
         return replace(operation, trouble_since=None)
     if at - operation.trouble_since >= timedelta(seconds=case.grace_seconds):
-        return _failed(case, operation, operation.reason)
+        return _failed(case, operation, why)
     return operation
 
 

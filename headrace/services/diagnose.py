@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from headrace.domain.deployments import Deployment, PodTrouble, keeps_failing
-from headrace.domain.failures import LONGEST_LOG, Evidence, Explanation, explain
+from headrace.domain.failures import LONGEST_LOG, Evidence, Explanation, explain, failure_in
 from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, Diagnosis, Job, Phase
 from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, PodSeen, default_container
 from headrace.domain.status import is_bad, telling_error
@@ -22,14 +22,18 @@ LOG_LINES = 400
 RECENT = timedelta(minutes=10)
 """How old what a restart is blamed on may be: a job runs for weeks, and its logs and history go as far back."""
 
+NOTHING_FOUND_AGAIN_AFTER = timedelta(seconds=10)
+"""Where nothing was found of a job that restarts again and again: its JobManager may know by its next try."""
+
 Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
 class _Log:
-    """The end of a log, and whether the process that wrote it has ended."""
+    """The end of a log, what of it is of now, and whether the process that wrote it has ended."""
 
     text: str = ""
+    recent: str = ""
     has_ended: bool = False
 
 
@@ -49,7 +53,8 @@ class Diagnose:
         if known.of == kind or known.of.startswith(f"{kind} "):
             return False
         is_loop = job.phase is Phase.RESTARTING or keeps_failing(live)
-        return not is_loop or self.clock.now() - known.at >= LOOKED_INTO_AGAIN_AFTER
+        pause = LOOKED_INTO_AGAIN_AFTER if known.cause else NOTHING_FOUND_AGAIN_AFTER
+        return not is_loop or self.clock.now() - known.at >= pause
 
     def facts(self, job: Job, live: Deployment, trouble: PodTrouble | None) -> dict[str, Any]:
         """What becomes of the job's record: its diagnosis, and the ends of its log and of its exceptions."""
@@ -57,6 +62,8 @@ class Diagnose:
         log: _Log = _read(lambda: self._log(job, pods), _Log())
         exceptions: Sequence[ExceptionSeen] = _read(lambda: self._exceptions(job), ())
         raised = [each.stacktrace for each in exceptions if self._counts(job, each.at)]
+        failure = failure_in(log.recent)
+        raised = [failure, *raised] if failure else raised
         evidence = Evidence(
             trouble=trouble or (None if raised else self._killed(pods)),
             exceptions=raised,
@@ -87,18 +94,22 @@ class Diagnose:
         if manager is None:
             return _Log()
         container = default_container(manager)
-        ended = self._tail(job, manager.name, container, previous=True) if manager.restarts else ""
-        return _Log(ended, True) if ended else _Log(self._tail(job, manager.name, container, previous=False))
+        of_now = int(RECENT.total_seconds()) if job.was_running else None
+        ended = self._tail(job, manager.name, container, previous=True, since=of_now) if manager.restarts else ""
+        if ended:
+            return _Log(ended, ended, has_ended=True)
+        whole = self._tail(job, manager.name, container)
+        return _Log(whole, self._tail(job, manager.name, container, since=of_now) if _goes_on(job) else whole)
 
-    def _tail(self, job: Job, pod: str, container: str, *, previous: bool) -> str:
-        """Its last lines. A job that ran may have a container in its past that died of something else."""
-        since = RECENT.total_seconds() if previous and job.was_running else None
+    def _tail(self, job: Job, pod: str, container: str, *, previous: bool = False, since: int | None = None) -> str:
+        """Its last lines, of so many seconds. A job that ran may have a container in its past that died of something
+        else."""
         stream = self.runtime.logs(
             job.namespace,
             pod,
             container,
             tail_lines=LOG_LINES,
-            since_seconds=int(since) if since else None,
+            since_seconds=since,
             previous=previous,
             limit_bytes=4 * LONGEST_LOG,
         )

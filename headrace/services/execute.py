@@ -44,6 +44,7 @@ STEPS_AT_ONCE = 8
 """An upper bound on the steps of one call; the next wake-up goes on from there."""
 
 FENCE_TRIES = 4
+SHOW_TRIES = 5
 
 CHECKPOINT_WAIT = timedelta(seconds=5)
 CHECKPOINT_TRIES = 12
@@ -120,15 +121,20 @@ class Execute:
 
     def _look_again_after_a_failure(self, operation: Operation) -> None:
         """A failed operation no longer gives the job its phase, and no event may come to say so."""
-        stored = self._fresh(operation)
-        job = self._store.job(operation.key)
-        if stored.state is not State.FAILED or job is None or job.deployment_uid is None or job.phase in SETTLED:
+        if self._fresh(operation).state is not State.FAILED:
             return
-        with suppress(Refused):  # what was refused before may be refused again
-            self._show(job)
+        for _ in range(SHOW_TRIES):
+            job = self._store.job(operation.key)
+            if job is None or job.deployment_uid is None or job.phase in SETTLED:
+                return
+            with suppress(LostRace):  # the sync has just seen it too, with the operation still open
+                self._show(job)
+                return
 
     def _show(self, job: Job) -> None:
-        live = self._runtime.get(job.namespace, job.deployment_name)
+        live = None
+        with suppress(Refused):  # what was refused before may be refused again
+            live = self._runtime.get(job.namespace, job.deployment_name)
         if live is None or live.metadata.uid != job.deployment_uid:
             return
         following = next(iter(self._store.open_operations_of(job.key)), None)

@@ -31,7 +31,8 @@ FAILING = (
     .read_text()
     .replace(
         "        count = (self._count.value() or 0) + 1\n",
-        "        count = (self._count.value() or 0) + 1\n        raise ValueError('a poisonous record')\n",
+        "        count = (self._count.value() or 0) + 1\n"
+        "        if count > 5:  # by then it was seen to run\n            raise ValueError('a poisonous record')\n",
     )
 )
 THREAD = {"flink_configuration": {"python.execution-mode": "thread"}}

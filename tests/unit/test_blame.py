@@ -73,6 +73,41 @@ def test_a_restart_is_blamed_on_how_the_jobmanager_ended_before_it(world: World)
     assert "just now" in world.job().reason
 
 
+FAILED = "2026-11-25 14:00:00,000 INFO  o.a.f.r.e.ExecutionGraph [] - count (1/1) switched from RUNNING to FAILED on x."
+LATER = "2026-11-25 14:00:00,001 INFO  o.a.f.r.jobmaster.JobMaster [] - Caused by: java.lang.Error: innocent"
+
+
+def test_a_restart_is_blamed_on_the_failure_that_the_history_does_not_have_yet(world: World) -> None:
+    """The history has it only when Flink tries again; until then its newest entry is of an earlier one."""
+    world.runs()
+    raised(world, (timedelta(minutes=2), OLD))
+    shows_manager(world)
+    for line in (FAILED, NEW.rstrip(), "\tat io.example.Count.processElement(Count.java:42)", LATER):
+        world.runtime.print_line("orders-jm", MAIN, line)
+    restarts(world)
+    assert world.job().reason == "java.lang.IllegalStateException: just now (Count.java, line 42)"
+
+
+def test_a_restart_is_not_blamed_on_a_failure_that_its_log_tells_of_weeks_ago(world: World) -> None:
+    world.runs()
+    shows_manager(world)
+    for line in (FAILED, OLD.rstrip()):
+        world.runtime.print_line("orders-jm", MAIN, line, at=datetime.now(UTC) - timedelta(days=15))
+    restarts(world)
+    assert world.job().reason == ""
+
+
+def test_a_loop_of_which_nothing_was_found_is_soon_looked_into_again(world: World) -> None:
+    world.runs()
+    restarts(world)
+    world.becomes()
+    world.sync()
+    raised(world, (timedelta(seconds=5), NEW))
+    world.clock.advance(11)
+    restarts(world)
+    assert "just now" in world.job().reason
+
+
 def test_a_jobmanager_that_was_killed_and_runs_again_is_told(world: World) -> None:
     world.runs()
     shows_manager(world, restarts=1, killed=world.clock.now() - timedelta(seconds=20))

@@ -10,9 +10,9 @@ from datetime import timedelta
 import pytest
 
 from headrace.domain.deployments import Gone
-from headrace.domain.jobs import Desired, JobKey, Observation, Phase
+from headrace.domain.jobs import Desired, Job, JobKey, Observation, Phase
 from headrace.domain.operations import State
-from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, NotFound, Unavailable
+from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
 from headrace.services.handle_event import Origin
 from tests.unit.conftest import UPGRADE_FAILURE, World
 
@@ -286,6 +286,31 @@ def test_a_stop_whose_savepoint_fails_is_withdrawn(world: World) -> None:
     world.becomes()
     world.settle()
     assert world.job().phase is Phase.RUNNING
+
+
+def test_a_withdrawn_stop_shows_though_the_sync_writes_the_job_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.runs()
+    operation = world.stop()
+    world.execute()
+    world.becomes(observedGeneration=1, error=UPGRADE_FAILURE)
+    world.sync()
+    world.clock.advance(120)
+    world.sync()
+    replace_job, lost = world.store.replace_job, [0]
+
+    def loses_once(job: Job) -> Job:
+        if not world.operation(operation).is_open and not lost[0]:
+            lost[0] += 1
+            raise LostRace("job orders was changed by somebody else")
+        return replace_job(job)
+
+    monkeypatch.setattr(world.store, "replace_job", loses_once)
+    world.execute()
+    assert lost == [1]
+    assert world.operation(operation).state is State.FAILED
+    assert world.job().phase is not Phase.CANCELLING
 
 
 def test_a_worker_that_froze_before_its_create_brings_nothing_back(world: World) -> None:
