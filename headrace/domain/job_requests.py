@@ -288,6 +288,11 @@ class JobRequest(Part):
         """What is stored of it: every field that says something, defaults too, since those may change."""
         return {key: value for key, value in self.model_dump(mode="json", exclude_none=True).items() if value != []}
 
+    def as_given(self) -> dict[str, Any]:
+        """What was said, without what follows from defaults: a profile or an override may still say more."""
+        given = self.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+        return {key: value for key, value in given.items() if value != []} | {"type": self.type.value}
+
     def source_files(self) -> tuple[SourceFile, ...]:
         """Every file that travels with the request, the script first."""
         own = (self.script,) if isinstance(self.script, SourceFile) else ()

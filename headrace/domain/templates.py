@@ -66,7 +66,7 @@ def parse_template(body: Mapping[str, Any]) -> Template:
         raise InvalidRequest(problems)
     request = validated(substituted(fields, template.parameters, _examples(template)), "", _TEMPLATE_FIELDS)
     if not template.parameters:
-        fields = request.as_json()
+        fields = request.as_given()
     return template.model_copy(update={"body": fields})
 
 
