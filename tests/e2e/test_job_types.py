@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,50 @@ def test_a_bounded_script_finishes(stack: RunningStack) -> None:
     assert operation["state"] == "SUCCEEDED"
     parts = (stack.data / "state" / "output" / "bounded").rglob("part-*")
     assert sorted("".join(part.read_text() for part in parts).split()) == ["a;b", "c"]
+
+
+NEEDS_A_PACKAGE = """
+import os
+
+import tinyreq  # where the script runs
+from pyflink.common import Encoder, Types
+from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.datastream.connectors.file_system import BucketAssigner, FileSink, RollingPolicy
+
+
+def word(number):
+    import tinyreq  # where TaskManagers run
+
+    return f"{tinyreq.WORD}-{number}"
+
+
+env = StreamExecutionEnvironment.get_execution_environment()
+sink = (
+    FileSink.for_row_format(os.environ["HEADRACE_OUTPUT"], Encoder.simple_string_encoder())
+    .with_bucket_assigner(BucketAssigner.base_path_bucket_assigner())
+    .with_rolling_policy(RollingPolicy.on_checkpoint_rolling_policy())
+    .build()
+)
+env.from_collection([1, 2], Types.INT()).map(word, Types.STRING()).sink_to(sink)
+env.execute(tinyreq.WORD)
+"""
+
+
+def test_requirements_are_there_for_the_script_and_on_taskmanagers(stack: RunningStack, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "tinyreq-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tinyreq.py", "WORD = 'brought'\n")
+        wheel.writestr("tinyreq-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinyreq\nVersion: 1.0\n")
+        wheel.writestr("tinyreq-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("tinyreq-1.0.dist-info/RECORD", "tinyreq.py,,\n")
+    requirements = f"--no-index\n--find-links {tmp_path}\ntinyreq==1.0\n"
+    config = {
+        "script": {"name": "job.py", "content": NEEDS_A_PACKAGE},
+        "files": [{"name": "requirements.txt", "content": requirements}],
+    }
+    submit(stack, "requirements", config)
+    stack.await_phase("requirements", "FINISHED")
+    output = stack.data / "state" / "output" / "requirements"
+    assert words_in(output) == ["brought-1", "brought-2"]
 
 
 def test_a_sql_job_reads_a_real_kafka_topic(
