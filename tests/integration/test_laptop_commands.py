@@ -1,0 +1,48 @@
+"""`up` and `down` where something is in their way, and what `down` leaves."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.process import free_port
+from tests.e2e.stack import ROOT, processes_of, start
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def local(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "local", *arguments]
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("name", ["api", "flower"])
+def test_a_port_that_is_taken_is_one_line_that_says_what_to_do(name: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = {"api": str(free_port()), "flower": str(free_port()), name: str(port)}
+        options = [word for key, value in ports.items() for word in (f"--{key}-port", value)]
+        done = local("up", "--data", str(tmp_path / "data"), *options)
+    assert done.returncode == 1
+    assert done.stderr == f"port {port} is taken: free it, or choose another with --{name}-port\n"
+    assert processes_of(tmp_path) == []
+
+
+def test_down_stops_everything_and_keeps_the_data_unless_told_otherwise(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    stack = start(data)
+    second = local("up", "--data", str(data))
+    assert second.returncode == 1
+    assert "it is up already" in second.stdout
+    assert local("status", "--data", str(data)).returncode == 0
+    assert local("down", "--data", str(data)).returncode == 0
+    stack.process.wait(60)
+    assert processes_of(data) == []
+    assert (data / "mongodb").is_dir()
+    assert local("status", "--data", str(data)).returncode == 1
+    assert local("down", "--data", str(data), "--erase").returncode == 0
+    assert not data.exists()
