@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.missing import missing
 
 POWERLESS = "powerless"
 CRDS_DIRECTORY = Path(__file__).parent.parent / "local" / "crds"
@@ -45,14 +46,11 @@ class KubeServer:
 def kubebuilder_assets() -> Path:
     """The folder of `kube-apiserver` and `etcd`; skips the test where there is none, fails it if no test may skip."""
     folder = os.environ.get("KUBEBUILDER_ASSETS", "")
-    if folder and (Path(folder) / "kube-apiserver").is_file():
-        return Path(folder)
-    reason = (
-        "KUBEBUILDER_ASSETS does not name a folder with kube-apiserver and etcd; set it (setup-envtest use -p path)"
-    )
-    if os.environ.get("HEADRACE_TESTS_NO_SKIP") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if not folder or not (Path(folder) / "kube-apiserver").is_file():
+        missing(
+            "KUBEBUILDER_ASSETS does not name a folder with kube-apiserver and etcd; set it (setup-envtest use -p path)"
+        )
+    return Path(folder)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import pytest
 
 from local.kubernetes_api import LocalKubernetesApi
 from local.kubernetes_api.pod_logs import LOGS_ANNOTATION
+from tests.missing import missing
 
 Json = dict[str, Any]
 
@@ -284,7 +285,7 @@ class Kubectl:
 def kubectl(seen: Seen) -> Kubectl:
     program = shutil.which("kubectl")
     if program is None:
-        pytest.skip("kubectl is not on the PATH; install it (kubernetes.io/docs/tasks/tools) to look at its own output")
+        missing("kubectl is not on the PATH; install it (kubernetes.io/docs/tasks/tools) to look at its own output")
     config = seen.folder / "kubeconfig"
     seen.local.write_kubectl_kubeconfig(config)
     return Kubectl(program, {**os.environ, "KUBECONFIG": str(config), "HOME": str(seen.folder)})
