@@ -119,7 +119,7 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
     async def answer(accepted: Accepted, wait: float) -> JSONResponse:
         metrics.ACCEPTED.labels(accepted.operation.kind, "http").inc()
         operation = await _ended(services, accepted.operation, min(wait, wait_limit_seconds))
-        job = await run_in_threadpool(services.store.job, operation.key)
+        job = await run_in_threadpool(services.records.job, operation.key)
         location = f"{BASE}/operations/{operation.id}"
         headers = {"Location": location} | ({"Retry-After": "1"} if operation.is_open else {})
         return _json(views.answer_view(operation, job), 202 if operation.is_open else 200, headers)
@@ -160,11 +160,11 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
 
     @app.get(f"{BASE}/operations/{{operation_id}}")
     async def operation(operation_id: str, wait: Wait = 0) -> JSONResponse:
-        found = await run_in_threadpool(services.store.operation, tenant, operation_id)
+        found = await run_in_threadpool(services.records.operation, tenant, operation_id)
         if found is None:
             raise NotFound(f"operation {operation_id}: there is none of this id")
         ended = await _ended(services, found, min(wait, wait_limit_seconds))
-        job = await run_in_threadpool(services.store.job, ended.key)
+        job = await run_in_threadpool(services.records.job, ended.key)
         return _json(views.answer_view(ended, job))
 
 
@@ -173,7 +173,7 @@ async def _ended(services: Services, operation: Operation, wait_seconds: float) 
     until = time.monotonic() + wait_seconds
     while operation.is_open and time.monotonic() < until:
         await asyncio.sleep(WAIT_POLL_SECONDS)
-        stored = await run_in_threadpool(services.store.operation, operation.tenant, operation.id)
+        stored = await run_in_threadpool(services.records.operation, operation.tenant, operation.id)
         operation = stored or operation
     return operation
 
@@ -182,7 +182,7 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
     store = services.store
 
     def existing(job_id: str) -> Job:
-        job = store.job(JobKey(tenant, job_id)) or _repaired(services, JobKey(tenant, job_id))
+        job = services.records.job(JobKey(tenant, job_id))
         if job is None:
             raise NotFound(f"job {job_id}: there is none of this name")
         return job
@@ -196,28 +196,24 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
         found = store.list_jobs(tenant, JobFilter(phase), _after(cursor), limit + 1)
         page = found[:limit]
         further = _cursor(page[-1].job_id) if len(found) > limit else None
-        silent = services.deadlines.is_silent()
-        return _json({"jobs": [views.job_view(job, is_stale=silent) for job in page], "next_cursor": further})
+        synced_at, is_stale = services.freshness.observed_at(), services.freshness.is_stale
+        views_of_page = [views.job_view(job, is_stale=is_stale(synced_at, job)) for job in page]
+        return _json({"jobs": views_of_page, "next_cursor": further})
 
     @app.get(f"{BASE}/jobs/{{job_id}}")
     def job(job_id: str) -> JSONResponse:
-        return _json(views.job_view(existing(job_id), is_stale=services.deadlines.is_silent()))
+        found, freshness = existing(job_id), services.freshness
+        return _json(views.job_view(found, is_stale=freshness.is_stale(freshness.observed_at(), found)))
 
     @app.get(f"{BASE}/jobs/{{job_id}}/operations")
     def operations(job_id: str) -> JSONResponse:
-        found = store.operations_of(existing(job_id).key)
+        found = services.records.operations_of(existing(job_id).key)
         return _json({"operations": [views.operation_view(operation) for operation in found]})
 
     @app.get(f"{BASE}/jobs/{{job_id}}/transitions")
     def transitions(job_id: str) -> JSONResponse:
-        found = store.transitions_of(existing(job_id).key)
+        found = services.records.transitions_of(existing(job_id).key)
         return _json({"transitions": [views.transition_view(transition) for transition in found]})
-
-
-def _repaired(services: Services, key: JobKey) -> Job | None:
-    """A job whose record was lost between the commit point and its writing is derived from its operations."""
-    operations = services.store.operations_of(key)
-    return services.accept.derive_job(operations[-1], None) if operations else None
 
 
 def _templates(app: FastAPI, services: Services, tenant: str) -> None:

@@ -62,7 +62,8 @@ def operation_view(operation: Operation) -> dict[str, Any]:
         "source": {"via": operation.source.via, **operation.source.detail},
         "savepoint_path": operation.savepoint_path,
         "accepted_at": operation.accepted_at,
-        "deadline": operation.deadline,
+        "deadline_seconds": operation.deadline_seconds,
+        "spent_seconds": round(operation.spent_seconds, 1),
         "ended_at": operation.ended_at,
     }
 

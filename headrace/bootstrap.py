@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,18 +16,20 @@ from headrace.adapters.mongo import connect as connect_mongodb
 from headrace.adapters.profiles import read_profiles
 from headrace.adapters.sealing import read_sealer
 from headrace.domain.manifest import Platform
-from headrace.domain.operations import Kind
-from headrace.ports import Clock, FlinkRuntime, JobManager, Sealer, Store, TaskQueue
+from headrace.domain.operations import KindName
+from headrace.domain.runtimes.operator import OperatorPlan
+from headrace.ports import Clock, FlinkRuntime, JobManager, Scope, Sealer, Store, TaskQueue
 from headrace.services.accept import Accept, Place
-from headrace.services.deadlines import Deadlines
 from headrace.services.diagnose import Diagnose
 from headrace.services.execute import Execute
 from headrace.services.handle_event import HandleEvent
 from headrace.services.inspect import Inspect
+from headrace.services.observe import Observe
+from headrace.services.records import Freshness, Records
 from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
 from headrace.services.sealing import Sealing
-from headrace.services.sync import Scope, Sync
+from headrace.services.sync import Sync
 from headrace.settings import Settings
 
 
@@ -50,7 +52,8 @@ class Services:
     sync: Sync
     redeliver: Redeliver
     handle_event: HandleEvent
-    deadlines: Deadlines
+    records: Records
+    freshness: Freshness
     inspect: Inspect
     store: Store
     queue: TaskQueue
@@ -88,30 +91,22 @@ def wired(
 ) -> Services:
     """The services over these ports: real ones in a process, in-memory ones in a test."""
     platform = platform_of(settings)
-    holder = f"{socket.gethostname()}/{os.getpid()}/{threading.get_native_id()}"
-    sealing = Sealing(sealer)
-    accept = Accept(store, queue, runtime, clock, platform, _place(settings), sealing)
-    scope = Scope(settings.cluster, settings.namespace, settings.relist_period_seconds, settings.failure_grace_seconds)
-    deadlines = Deadlines(store, clock, holder, settings.redeliver_period_seconds)
+    holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    scope = Scope(settings.tenant, settings.cluster, settings.namespace)
+    records, sealing, plan = Records(store, clock, scope), Sealing(sealer), OperatorPlan()
+    accept = Accept(records, queue, runtime, clock, platform, _place(settings), sealing)
+    observe = Observe(store, runtime, plan, platform, settings.failure_grace_seconds)
+    diagnose = Diagnose(runtime, job_manager, clock)
     return Services(
         accept=accept,
         register=Register(store, sealing),
-        execute=Execute(
-            store,
-            runtime,
-            job_manager,
-            clock,
-            platform,
-            accept.derive_job,
-            deadlines,
-            sealing,
-            settings.failure_grace_seconds,
-        ),
-        sync=Sync(store, runtime, queue, clock, deadlines, Diagnose(runtime, job_manager, clock), scope, holder),
-        redeliver=Redeliver(store, queue, clock, deadlines, holder),
+        execute=Execute(records, runtime, job_manager, observe, plan, sealing, clock),
+        sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
+        redeliver=Redeliver(records, queue, clock, holder),
         handle_event=HandleEvent(accept, settings.tenant),
-        deadlines=deadlines,
-        inspect=Inspect(store, runtime, job_manager, settings.follow_limit_seconds),
+        records=records,
+        freshness=Freshness(records, settings.stale_after_seconds),
+        inspect=Inspect(records, runtime, job_manager, settings.follow_limit_seconds),
         store=store,
         queue=queue,
         runtime=runtime,
@@ -148,8 +143,8 @@ def _rest_get(settings: Settings, runtime: OperatorRuntime) -> RestGet:
 
 def _place(settings: Settings) -> Place:
     deadlines = {
-        Kind.SUBMIT: settings.submit_deadline_seconds,
-        Kind.STOP: settings.stop_deadline_seconds,
-        Kind.SCALE: settings.scale_deadline_seconds,
+        KindName.SUBMIT: settings.submit_deadline_seconds,
+        KindName.STOP: settings.stop_deadline_seconds,
+        KindName.SCALE: settings.scale_deadline_seconds,
     }
     return Place(settings.cluster, settings.namespace, deadlines)

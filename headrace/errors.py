@@ -7,6 +7,7 @@ HeadraceError                      something a person may have to read
 │   ├── Conflict                   the thing named is in a state that forbids this
 │   │   ├── IdempotencyConflict    the same key came with another body
 │   │   └── NameTaken              a resource of this name exists and is not ours
+│   ├── TooMany                    a bound is reached; it may be asked again when something has ended
 │   ├── Refused                    a server understood and said no (403, 422, admission)
 │   └── StaleWriter                a newer sequence, or another uid, stands on the deployment
 ├── TransientError                 trying again may help
@@ -58,6 +59,10 @@ class IdempotencyConflict(Conflict):
 
 class NameTaken(Conflict):
     """A Kubernetes resource of the wanted name exists already. `owner` says whose it seems to be."""
+
+
+class TooMany(PermanentError):
+    """A bound on what may be open at once is reached: the same request may be taken later."""
 
 
 class Refused(PermanentError):

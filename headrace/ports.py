@@ -13,15 +13,19 @@ from typing import Any, Protocol
 
 from headrace.domain.deployments import Deployment, PodTrouble
 from headrace.domain.diff import Change
+from headrace.domain.document import JobDocument
 from headrace.domain.events import EventSeen
-from headrace.domain.jobs import Job, JobKey, Phase, Transition
+from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen
+from headrace.domain.state_on_hand import Checkpoints
 from headrace.domain.templates import Template
 
 __all__ = [
     "Change",
+    "Checkpoints",
     "Clock",
+    "Cursor",
     "EventSeen",
     "ExceptionSeen",
     "Fence",
@@ -34,10 +38,12 @@ __all__ = [
     "LogStream",
     "Page",
     "PodSeen",
+    "Scope",
     "Sealer",
     "Store",
     "TaskQueue",
     "WatchEvent",
+    "Watched",
 ]
 
 
@@ -187,11 +193,9 @@ class ExceptionSeen:
 class JobManager(Protocol):
     """A JobManager's REST API, found from the deployment's namespace and name."""
 
-    def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
-        """The external path of the last completed checkpoint or savepoint; None where there never was one.
-
-        Raises Unavailable where the JobManager cannot be reached.
-        """
+    def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
+        """What it says of the job's state. Raises Unavailable where the JobManager cannot be reached, does not know
+        the job, or answers nonsense."""
         ...
 
     def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
@@ -200,6 +204,27 @@ class JobManager(Protocol):
         Raises Unavailable where the JobManager cannot be reached.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Whose jobs an installation touches: two on one database never touch each other's."""
+
+    tenant: str
+    cluster: str
+    namespace: str
+
+    def has(self, job: Job) -> bool:
+        """Whether the job is this installation's."""
+        return (job.tenant, job.cluster, job.namespace) == (self.tenant, self.cluster, self.namespace)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far the sync is: the resourceVersion of the last stored change, and when it was last stored."""
+
+    resource_version: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -219,6 +244,15 @@ class Lease:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """What was last stored of a job's deployment."""
+
+    uid: str | None
+    resource_version: str | None
+    is_settled: bool
+
+
+@dataclass(frozen=True)
 class JobFilter:
     """Which jobs to list: None means any."""
 
@@ -227,73 +261,88 @@ class JobFilter:
 
 
 class Store(Protocol):
-    """The records of design section 5. Every write is majority and journaled."""
+    """The records in MongoDB (docs/architecture.md#records). Every write is majority and journaled."""
 
     def insert_operation(self, operation: Operation) -> Inserted:
-        """The commit point. A known idempotency key gives back what is stored under it; a sequence that is taken
-        raises LostRace (take the next one)."""
+        """The commit point: one insert into the log, not yet placed. A known idempotency key gives back what is stored
+        under it; a sequence that is taken raises LostRace (take the next one)."""
         ...
 
     def operation(self, tenant: str, operation_id: str) -> Operation | None:
-        """One operation by its id."""
+        """One operation as the log has it: as it was accepted, or with its outcome."""
         ...
 
     def operation_by_key(self, tenant: str, idempotency_key: str) -> Operation | None:
-        """One operation by its idempotency key."""
+        """One operation of the log by its idempotency key."""
         ...
 
     def operations_of(self, key: JobKey, after: int = 0, limit: int = 1000) -> Sequence[Operation]:
-        """A job's operations in their order, those with a sequence above `after`."""
+        """A job's operations in the log, in their order, those with a sequence above `after`."""
         ...
 
-    def open_operations_of(self, key: JobKey) -> Sequence[Operation]:
-        """A job's operations that have not ended, oldest first."""
+    def unplaced(self, scope: Scope, limit: int) -> Sequence[JobKey]:
+        """Jobs with operations that no document has yet, the longest accepted first."""
         ...
 
-    def open_operations(self, limit: int = 1000) -> Sequence[Operation]:
-        """Operations of any job that have not ended, oldest first: what redelivery looks at."""
+    def clear_unplaced(self, key: JobKey, up_to: int) -> None:
+        """Remembers that the job's document has everything up to this sequence. Idempotent."""
         ...
 
-    def replace_operation(self, operation: Operation) -> Operation:
-        """Writes it where the stored version is `operation.version`, and returns it with the next version.
-        Raises LostRace where it is not."""
+    def write_outcomes(self, operations: Sequence[Operation]) -> None:
+        """Writes how operations ended into the log. Idempotent; an outcome that is there stays."""
+        ...
+
+    def document(self, key: JobKey) -> JobDocument | None:
+        """One job's document."""
+        ...
+
+    def documents(self, keys: Sequence[JobKey]) -> Sequence[JobDocument]:
+        """The documents of these jobs, those that exist, in one read. What only a writer of manifests needs is left
+        out of them: requests, manifests and kept logs read as empty, and writing such a document leaves them alone."""
+        ...
+
+    def write(self, before: JobDocument, after: JobDocument) -> JobDocument:
+        """Writes the fields that differ, where the stored revision is `before.revision` (0: where there is no document
+        yet), and returns `after`. Raises LostRace where it is not."""
+        ...
+
+    def write_all(self, changed: Sequence[tuple[JobDocument, JobDocument]]) -> Sequence[JobKey]:
+        """The same for many, in one call: returns the keys of those that lost their race."""
+        ...
+
+    def flushed(self, documents: Sequence[JobDocument]) -> None:
+        """Empties what the log and the transitions have by now out of these documents, where their revision is still
+        the same; `due_at` is set anew. No revision moves."""
+        ...
+
+    def due(self, scope: Scope, at: datetime, limit: int, *, for_workers: bool) -> Sequence[JobDocument]:
+        """Documents, as `documents` gives them, that are due by then, the longest due first: those whose operation a
+        worker has to act on, or the others."""
         ...
 
     def job(self, key: JobKey) -> Job | None:
-        """One job's record."""
-        ...
-
-    def jobs(self, keys: Sequence[JobKey]) -> Sequence[Job]:
-        """The records of these jobs, those that exist, in one read."""
+        """One job as its document has it."""
         ...
 
     def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
         """A tenant's jobs by job_id, those behind `after`."""
         ...
 
-    def unsettled_jobs(self, cluster: str, namespace: str) -> Sequence[Job]:
-        """Jobs with a deployment_uid whose phase is not settled: what a relist compares with."""
+    def watched(self, scope: Scope) -> Mapping[JobKey, Watched]:
+        """What a relist compares with, of every job of the scope whose deployment was not seen gone."""
         ...
 
-    def insert_job(self, job: Job) -> Job:
-        """Stores a new job's record; where there is one already gives that back."""
-        ...
-
-    def replace_job(self, job: Job) -> Job:
-        """Writes it where the stored version is `job.version`, and returns it with the next version.
-        Raises LostRace where it is not."""
-        ...
-
-    def replace_jobs(self, jobs: Sequence[Job]) -> Sequence[JobKey]:
-        """Bulk of `replace_job`: returns the keys of those that lost their race."""
+    def mark(self, scope: Scope, observation: Observation, at: datetime | None) -> None:
+        """Sets how fresh our knowledge is of every job of the scope that is not settled and has a deployment; `at` is
+        when it was observed, where it was."""
         ...
 
     def add_transitions(self, transitions: Sequence[Transition]) -> None:
-        """Stores what is not stored yet; one that is there already is left as it is."""
+        """Stores what is not stored yet, by number; one that is there already is left as it is."""
         ...
 
     def transitions_of(self, key: JobKey, limit: int = 1000) -> Sequence[Transition]:
-        """A job's history, oldest first."""
+        """The newest part of a job's history, oldest first."""
         ...
 
     def add_savepoint(self, path: str, key: JobKey, run: int, kind: str, at: datetime) -> None:
@@ -312,16 +361,17 @@ class Store(Protocol):
         """The newest version of each template, by id."""
         ...
 
-    def cursor(self, cluster: str, namespace: str) -> str | None:
-        """The resourceVersion of the last stored change."""
+    def cursor(self, scope: Scope) -> Cursor | None:
+        """How far the scope's sync is."""
         ...
 
-    def set_cursor(self, cluster: str, namespace: str, resource_version: str, lease: Lease) -> bool:
+    def set_cursor(self, scope: Scope, resource_version: str, lease: Lease) -> bool:
         """Stores the cursor where the lease is still the newest; False where another holder took over."""
         ...
 
-    def take_lease(self, name: str, holder: str, seconds: float, now: datetime) -> Lease | None:
-        """Takes the lease where it is free, run out or already ours, with a token above all before; else None."""
+    def take_lease(self, name: str, holder: str, seconds: float) -> Lease | None:
+        """Takes the lease where it is free, run out by the server's clock, or renews one that is held; with a token
+        above all before where it changes hands. None where somebody else has it."""
         ...
 
     def release_lease(self, lease: Lease, holder: str) -> None:

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     sync_period_seconds: float = 5.0
     relist_period_seconds: float = 120.0
     redeliver_period_seconds: float = 10.0
+    stale_after_seconds: float = Field(30.0, description="How old an observation may be before readers see it STALE.")
 
     log_level: str = "INFO"
     log_json: bool = False

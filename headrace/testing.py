@@ -23,14 +23,18 @@ from headrace.domain.deployments import (
     Deployment,
     PodTrouble,
 )
+from headrace.domain.document import JobDocument
 from headrace.domain.events import Event, event_seen, is_about
-from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
+from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.templates import Template
 from headrace.errors import LostRace, Refused, Unavailable
 from headrace.ports import (
     Change,
+    Checkpoints,
+    Clock,
+    Cursor,
     EventSeen,
     ExceptionSeen,
     Fence,
@@ -41,6 +45,8 @@ from headrace.ports import (
     LogStream,
     Page,
     PodSeen,
+    Scope,
+    Watched,
     WatchEvent,
 )
 
@@ -92,12 +98,14 @@ class InMemoryStore:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._operations: dict[str, Operation] = {}
-        self._jobs: dict[JobKey, Job] = {}
-        self._transitions: list[Transition] = []
+        self._unplaced: set[str] = set()
+        self._documents: dict[JobKey, JobDocument] = {}
+        self._transitions: dict[tuple[JobKey, int], Transition] = {}
         self._templates: dict[tuple[str, str, int], Template] = {}
-        self._cursors: dict[tuple[str, str], tuple[str, int]] = {}
+        self._cursors: dict[Scope, tuple[Cursor, int]] = {}
         self._leases: dict[str, tuple[str, datetime, int]] = {}
         self.savepoints: dict[str, tuple[JobKey, int, str]] = {}
+        self.clock: Clock | None = None
 
     def insert_operation(self, operation: Operation) -> Inserted:
         """See ports.Store."""
@@ -108,6 +116,7 @@ class InMemoryStore:
             if any(o.key == operation.key and o.sequence == operation.sequence for o in self._operations.values()):
                 raise LostRace(f"job {operation.job_id}: sequence {operation.sequence} is taken")
             self._operations[operation.id] = operation
+            self._unplaced.add(operation.id)
             return Inserted(operation, created=True)
 
     def operation(self, tenant: str, operation_id: str) -> Operation | None:
@@ -127,92 +136,118 @@ class InMemoryStore:
             found = [o for o in self._operations.values() if o.key == key and o.sequence > after]
         return sorted(found, key=lambda o: o.sequence)[:limit]
 
-    def open_operations_of(self, key: JobKey) -> Sequence[Operation]:
-        """See ports.Store."""
-        return [o for o in self.operations_of(key) if o.is_open]
-
-    def open_operations(self, limit: int = 1000) -> Sequence[Operation]:
+    def unplaced(self, scope: Scope, limit: int) -> Sequence[JobKey]:
         """See ports.Store."""
         with self._lock:
-            found = [o for o in self._operations.values() if o.is_open]
-        return sorted(found, key=lambda o: o.accepted_at)[:limit]
+            found = [self._operations[name] for name in self._unplaced]
+        ours = [o for o in found if o.tenant == scope.tenant and o.place == (scope.cluster, scope.namespace)]
+        return list(dict.fromkeys(o.key for o in sorted(ours, key=lambda o: o.accepted_at)))[:limit]
 
-    def replace_operation(self, operation: Operation) -> Operation:
+    def clear_unplaced(self, key: JobKey, up_to: int) -> None:
         """See ports.Store."""
         with self._lock:
-            if self._operations[operation.id].version != operation.version:
-                raise LostRace(f"operation {operation.id} was changed by somebody else")
-            written = replace(operation, version=operation.version + 1)
-            self._operations[operation.id] = written
-            return written
+            self._unplaced -= {o.id for o in self.operations_of(key) if o.sequence <= up_to}
+
+    def write_outcomes(self, operations: Sequence[Operation]) -> None:
+        """See ports.Store."""
+        with self._lock:
+            for operation in operations:
+                logged = self._operations.get(operation.id)
+                if logged is not None and logged.is_open:
+                    self._operations[operation.id] = replace(
+                        operation, arguments=logged.arguments, source=logged.source
+                    )
+
+    def document(self, key: JobKey) -> JobDocument | None:
+        """See ports.Store."""
+        return self._documents.get(key)
+
+    def documents(self, keys: Sequence[JobKey]) -> Sequence[JobDocument]:
+        """See ports.Store."""
+        with self._lock:
+            return [lean(self._documents[key]) for key in keys if key in self._documents]
+
+    def write(self, before: JobDocument, after: JobDocument) -> JobDocument:
+        """See ports.Store."""
+        with self._lock:
+            stored = self._documents.get(before.key)
+            if (stored.revision if stored is not None else 0) != before.revision:
+                raise LostRace(f"job {before.job.job_id} was changed by somebody else")
+            self._documents[before.key] = after if stored is None else _put_on(stored, before, after)
+            return after
+
+    def write_all(self, changed: Sequence[tuple[JobDocument, JobDocument]]) -> Sequence[JobKey]:
+        """See ports.Store."""
+        lost = []
+        for before, after in changed:
+            try:
+                self.write(before, after)
+            except LostRace:
+                lost.append(before.key)
+        return lost
+
+    def flushed(self, documents: Sequence[JobDocument]) -> None:
+        """See ports.Store."""
+        with self._lock:
+            for document in documents:
+                stored = self._documents.get(document.key)
+                if stored is not None and stored.revision == document.revision:
+                    self._documents[document.key] = replace(stored, ended=(), history=(), due_at=document.due_at)
+
+    def due(self, scope: Scope, at: datetime, limit: int, *, for_workers: bool) -> Sequence[JobDocument]:
+        """See ports.Store."""
+        with self._lock:
+            ours = [d for d in self._documents.values() if scope.has(d.job) and d.is_for_workers == for_workers]
+        found = [d for d in ours if d.due_at is not None and d.due_at <= at]
+        return [lean(d) for d in sorted(found, key=lambda d: (d.due_at or at, d.key))[:limit]]
 
     def job(self, key: JobKey) -> Job | None:
         """See ports.Store."""
-        return self._jobs.get(key)
-
-    def jobs(self, keys: Sequence[JobKey]) -> Sequence[Job]:
-        """See ports.Store."""
-        with self._lock:
-            return [self._jobs[key] for key in keys if key in self._jobs]
+        stored = self._documents.get(key)
+        return stored.job if stored is not None else None
 
     def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
         """See ports.Store."""
         wanted = dict(where.labels or {}).items()
         with self._lock:
             found = [
-                job
-                for key, job in sorted(self._jobs.items())
+                document.job
+                for key, document in sorted(self._documents.items())
                 if key.tenant == tenant
-                and (after is None or job.job_id > after)
-                and where.phase in (None, job.phase)
-                and wanted <= dict(job.labels).items()
+                and (after is None or key.job_id > after)
+                and where.phase in (None, document.job.phase)
+                and wanted <= dict(document.job.labels).items()
             ]
         return found[:limit]
 
-    def unsettled_jobs(self, cluster: str, namespace: str) -> Sequence[Job]:
+    def watched(self, scope: Scope) -> Mapping[JobKey, Watched]:
         """See ports.Store."""
         with self._lock:
-            jobs = list(self._jobs.values())
-        place = (cluster, namespace)
-        return [j for j in jobs if (j.cluster, j.namespace) == place and j.deployment_uid and j.phase not in SETTLED]
+            jobs = [d.job for d in self._documents.values() if scope.has(d.job) and not d.job.is_gone]
+        return {j.key: Watched(j.deployment_uid, j.resource_version, j.phase in SETTLED) for j in jobs}
 
-    def insert_job(self, job: Job) -> Job:
+    def mark(self, scope: Scope, observation: Observation, at: datetime | None) -> None:
         """See ports.Store."""
         with self._lock:
-            return self._jobs.setdefault(job.key, job)
-
-    def replace_job(self, job: Job) -> Job:
-        """See ports.Store."""
-        with self._lock:
-            stored = self._jobs.get(job.key)
-            if stored is None or stored.version != job.version:
-                raise LostRace(f"job {job.job_id} was changed by somebody else")
-            written = replace(job, version=job.version + 1)
-            self._jobs[job.key] = written
-            return written
-
-    def replace_jobs(self, jobs: Sequence[Job]) -> Sequence[JobKey]:
-        """See ports.Store."""
-        lost = []
-        for job in jobs:
-            try:
-                self.replace_job(job)
-            except LostRace:
-                lost.append(job.key)
-        return lost
+            for key, document in self._documents.items():
+                job = document.job
+                if not scope.has(job) or job.phase in SETTLED or not job.deployment_uid:
+                    continue
+                marked = replace(job, observation=observation, observed_at=at or job.observed_at)
+                self._documents[key] = replace(document, job=marked)
 
     def add_transitions(self, transitions: Sequence[Transition]) -> None:
         """See ports.Store."""
         with self._lock:
             for transition in transitions:
-                if not any(_same_sight(transition, known) for known in self._transitions):
-                    self._transitions.append(transition)
+                key = JobKey(transition.tenant, transition.job_id)
+                self._transitions.setdefault((key, transition.number), transition)
 
     def transitions_of(self, key: JobKey, limit: int = 1000) -> Sequence[Transition]:
         """See ports.Store."""
         with self._lock:
-            found = [t for t in self._transitions if (t.tenant, t.job_id) == (key.tenant, key.job_id)]
-        return sorted(found, key=lambda t: (t.run, t.observed_at))[:limit]
+            found = [t for (owner, _), t in self._transitions.items() if owner == key]
+        return sorted(found, key=lambda t: t.number)[-limit:]
 
     def add_savepoint(self, path: str, key: JobKey, run: int, kind: str, at: datetime) -> None:
         """See ports.Store."""
@@ -242,44 +277,60 @@ class InMemoryStore:
             names = sorted({name for owner, name, _ in self._templates if owner == tenant})
         return [t for name in names if (t := self.template(tenant, name)) is not None]
 
-    def cursor(self, cluster: str, namespace: str) -> str | None:
+    def cursor(self, scope: Scope) -> Cursor | None:
         """See ports.Store."""
-        stored = self._cursors.get((cluster, namespace))
+        stored = self._cursors.get(scope)
         return stored[0] if stored else None
 
-    def set_cursor(self, cluster: str, namespace: str, resource_version: str, lease: Lease) -> bool:
+    def set_cursor(self, scope: Scope, resource_version: str, lease: Lease) -> bool:
         """See ports.Store."""
         with self._lock:
             held = self._leases.get(lease.name)
             if held is None or held[2] != lease.token:
                 return False
-            self._cursors[cluster, namespace] = (resource_version, lease.token)
+            self._cursors[scope] = (Cursor(resource_version, self.server_now()), lease.token)
             return True
 
-    def take_lease(self, name: str, holder: str, seconds: float, now: datetime) -> Lease | None:
+    def take_lease(self, name: str, holder: str, seconds: float) -> Lease | None:
         """See ports.Store."""
         with self._lock:
+            now = self.server_now()
             held_by, until, token = self._leases.get(name, ("", now, 0))
             if held_by not in (holder, "") and until > now:
                 return None
-            self._leases[name] = (holder, now + timedelta(seconds=seconds), token + 1)
-            return Lease(name, token + 1)
+            kept = token if held_by == holder and until > now else token + 1
+            self._leases[name] = (holder, now + timedelta(seconds=seconds), kept)
+            return Lease(name, kept)
 
     def release_lease(self, lease: Lease, holder: str) -> None:
         """See ports.Store."""
         with self._lock:
-            held_by, until, token = self._leases.get(lease.name, ("", datetime.now(UTC), 0))
+            held_by, until, token = self._leases.get(lease.name, ("", self.server_now(), 0))
             if (held_by, token) == (holder, lease.token):
                 self._leases[lease.name] = ("", until, token)
 
     def ping(self) -> None:
         """See ports.Store."""
 
+    def server_now(self) -> datetime:
+        """The server's own clock, which leases go by: the machine's, or the one that a test set as `clock`."""
+        return self.clock.now() if self.clock is not None else datetime.now(UTC)
 
-def _same_sight(one: Transition, other: Transition) -> bool:
-    if one.deployment_uid and one.resource_version:
-        return (one.deployment_uid, one.resource_version) == (other.deployment_uid, other.resource_version)
-    return replace(one, observed_at=other.observed_at) == other
+
+def lean(document: JobDocument) -> JobDocument:
+    """The document without what only a writer of manifests needs."""
+    return replace(document, job=replace(document.job, **LEFT_OUT))
+
+
+LEFT_OUT: Mapping[str, Any] = {"submitted": {}, "manifests": {}, "kept_log": "", "kept_exceptions": ""}
+
+
+def _put_on(stored: JobDocument, before: JobDocument, after: JobDocument) -> JobDocument:
+    """What differs between two documents, on the one that is stored: what a lean reader did not see stays."""
+    facts = {
+        name: getattr(after.job, name) for name in LEFT_OUT if getattr(after.job, name) == getattr(before.job, name)
+    }
+    return replace(after, job=replace(after.job, **{name: getattr(stored.job, name) for name in facts}))
 
 
 class InMemoryRuntime:
@@ -548,17 +599,18 @@ class _PrintedLog:
 
 
 class InMemoryJobManager:
-    """ports.JobManager with the answers that a test sets: a path, None, or an error to raise."""
+    """ports.JobManager with the answers that a test sets: a path, None for an execution graph without a checkpoint,
+    whole Checkpoints, or an error to raise."""
 
-    def __init__(self, checkpoint: str | Unavailable | None = None) -> None:
+    def __init__(self, checkpoint: str | Checkpoints | Unavailable | None = None) -> None:
         self.checkpoint = checkpoint
         self.history: Sequence[ExceptionSeen] | Unavailable = ()
 
-    def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
+    def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
         """See ports.JobManager."""
         if isinstance(self.checkpoint, Unavailable):
             raise self.checkpoint
-        return self.checkpoint
+        return self.checkpoint if isinstance(self.checkpoint, Checkpoints) else Checkpoints(latest=self.checkpoint)
 
     def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
         """See ports.JobManager."""

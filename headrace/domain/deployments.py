@@ -6,8 +6,10 @@ Source: the FlinkDeployment CRD v1beta1, operator 1.15.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -37,10 +39,17 @@ class JobSpec(_Part, frozen=True, rename="camel"):
     upgrade_mode: str | None = None
 
 
+class TaskManagerSpec(_Part, frozen=True, rename="camel"):
+    """spec.taskManager."""
+
+    replicas: int | None = None
+
+
 class Spec(_Part, frozen=True, rename="camel"):
     """spec."""
 
     job: JobSpec | None = None
+    task_manager: TaskManagerSpec | None = None
 
 
 class JobStatus(_Part, frozen=True, rename="camel"):
@@ -87,10 +96,7 @@ class Deployment(_Part, frozen=True, rename="camel"):
 
 @dataclass(frozen=True)
 class Gone:
-    """The deployment is not there: a DELETED event, or a 404 (`reads` in a row)."""
-
-    deleted_event: bool = False
-    reads: int = 1
+    """The deployment is not there: a GET of its name answered 404, or a resource that is not this job's."""
 
 
 @dataclass(frozen=True)
@@ -119,20 +125,41 @@ MANAGED_BY = "headrace"
 class Seen:
     """Everything one observation of a job rests on.
 
-    `at` is the time of the observation; `trouble` the first pod that cannot start, where pods were looked at;
-    `silent` for how long nobody could look since the open operation was accepted: its deadline stands still then.
+    `at` is the time of the observation; `trouble` the first pod that cannot start, where pods were looked at.
     """
 
     what: Deployment | Gone
     at: datetime
     trouble: PodTrouble | None = None
-    silent: timedelta = timedelta()
 
 
 def sequence_of(deployment: Deployment) -> int:
     """The fence on the deployment: the sequence of the last operation that wrote it; 0 where there is none."""
     text = (deployment.metadata.annotations or {}).get(SEQUENCE_ANNOTATION, "0")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_SEQUENCE else 0
+
+
+def operation_of(deployment: Deployment) -> str | None:
+    """The id of the operation that wrote it last."""
+    return (deployment.metadata.annotations or {}).get(OPERATION_ANNOTATION)
+
+
+def run_of(deployment: Deployment) -> int:
+    """The number of the run that it is; 0 where it does not say."""
+    text = (deployment.metadata.annotations or {}).get(RUN_ANNOTATION, "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_SEQUENCE else 0
+
+
+def is_of(deployment: Deployment, tenant: str, job_id: str) -> bool:
+    """Whether it is this job's: by our annotations. A label that was taken off makes it nobody else's."""
+    annotations = deployment.metadata.annotations or {}
+    return annotations.get(JOB_ID_ANNOTATION) == job_id and annotations.get(TENANT_ANNOTATION) == tenant
+
+
+def owner_of(deployment: Deployment) -> str:
+    """Whose it seems to be, in words."""
+    labels = deployment.metadata.labels or {}
+    return labels.get(MANAGED_BY_LABEL) or f"somebody who set no {MANAGED_BY_LABEL} label"
 
 
 def is_running(deployment: Deployment) -> bool:
@@ -167,3 +194,23 @@ def is_behind(deployment: Deployment, generation: int | None) -> bool:
     """Whether the operator has not begun to reconcile `generation` yet."""
     observed = deployment.status.observed_generation if deployment.status else None
     return observed is None or (generation is not None and observed < generation)
+
+
+def is_suspended(deployment: Deployment) -> bool:
+    """Rule f: the spec is suspended and the operator is done with it (FLINK-40164 leaves some at UPGRADING)."""
+    status, spec = deployment.status, deployment.spec.job
+    if status is None or spec is None or spec.state != "suspended":
+        return False
+    if status.lifecycle_state == "SUSPENDED" and not is_behind(deployment, deployment.metadata.generation):
+        return True
+    ended = status.job_status is not None and status.job_status.state in ("CANCELED", "FINISHED")
+    return ended and _reconciled_state(status) == "suspended"
+
+
+def _reconciled_state(status: Status) -> str | None:
+    text = status.reconciliation_status.last_reconciled_spec if status.reconciliation_status else None
+    try:
+        spec: Any = json.loads(text) if text else {}
+        return str(((spec.get("spec") or {}).get("job") or {}).get("state"))
+    except (ValueError, AttributeError, RecursionError):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -43,6 +44,9 @@ class JobType(StrEnum):
     JAR = "JAR"
     SQL = "SQL"
 
+
+LONGEST_SHOWN_SQL = 4096
+"""Characters of SQL that records and readers have word for word."""
 
 Memory = Annotated[str, matching(r"[1-9][0-9]{0,9}([kmgKMG]b?|[KMG]i)", "must be a size like 1g, 2048m or 2Gi")]
 """A memory size as Flink and the operator parse it: 1g, 2048m, 2Gi. A bare number would mean bytes: refused."""
@@ -329,6 +333,41 @@ def _is_fetched(request: JobRequest) -> bool:
 def parse_request(body: Mapping[str, Any]) -> JobRequest:
     """A job request from its JSON form. Raises InvalidRequest that names each field."""
     return validated(body, "")
+
+
+def without_programs(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored request with each file's text, and that of long SQL, replaced by its size and hash: what a record and a
+    reader need of it."""
+    return {field: _without_text(field, value) for field, value in request.items()}
+
+
+def _without_text(field: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_without_text(field, each) for each in value]
+    if isinstance(value, Mapping) and "content" in value:
+        return {"name": value.get("name"), **_size_of(str(value["content"]))}
+    if field == "sql" and isinstance(value, str) and len(value) > LONGEST_SHOWN_SQL:
+        return _size_of(value)
+    return value
+
+
+def _size_of(text: str) -> dict[str, Any]:
+    content = text.encode()
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def scaled(request: Mapping[str, Any], parallelism: int) -> dict[str, Any]:
+    """A stored request at another parallelism, as JSON. Where replicas are set, those are: ceil(parallelism / slots).
+
+    It is not validated again: what an older release took may be stricter today, and holds all the same.
+    """
+    resources = request.get("resources") or {}
+    task_manager = resources.get("task_manager") or {}
+    if task_manager.get("replicas") is None:
+        return {**request, "parallelism": parallelism}
+    replicas = -(-parallelism // int(task_manager.get("slots") or 1))
+    scaled_up = {**resources, "task_manager": {**task_manager, "replicas": replicas}}
+    return {**request, "parallelism": parallelism, "resources": scaled_up}
 
 
 def validated(body: Mapping[str, Any], prefix: str, more: tuple[str, ...] = ()) -> JobRequest:

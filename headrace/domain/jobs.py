@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -89,10 +90,18 @@ class Diagnosis:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job's record. Derived: whatever is lost of it is repaired from its operations and its deployment.
+    """What is known of a job: asked, seen and learnt. Whatever is lost of it is rebuilt from log and deployment.
 
-    `request` is the resolved request (template with overrides, `headrace.domain.templates.JobRequest` as JSON);
-    `applied_manifest` the FlinkDeployment last written, whole; `version` counts writes (compare-and-set).
+    `submitted` is the resolved request of this run (template with overrides, JobRequest as JSON) without its programs'
+    texts, which the log keeps under the operation `submitted_by`; `scaled_to` the parallelism that a SCALE gave since.
+    `manifests` has FlinkDeployments whole by their hash: `applied` the one last written with success, `intended` the
+    one that an open operation is writing.
+    `first_start_time` is the start that this run's JobManager showed first: one that came back shows another.
+    `savepoint_path` is the newest state on record of any run, `state_path` that of this run; `ran_since_state` says
+    that the job may have run, and so made newer state, since that was learnt. `upgrade_path` is the last
+    upgradeSavepointPath that was seen: the operator leaves it in the status. `is_gapped` says that this run was not
+    watched from its beginning: its record was rebuilt, or a deployment taken over; it never says "never ran".
+    `is_gone` says that the last sight of the deployment's name was a 404, or that no run ever began.
     `reason` says why it is in its phase and `next_step` what to do, where somebody may wonder.
     `kept_log` and `kept_exceptions` are bounded ends of what the job's pod and its JobManager said, read once when the
     job turned bad: what is left to show when the pod is gone.
@@ -112,20 +121,29 @@ class Job:
     run: int = 0
     template_id: str | None = None
     template_version: int | None = None
-    request: Mapping[str, Any] = field(default_factory=dict)
-    applied_manifest: Mapping[str, Any] | None = None
-    applied_sequence: int = 0
+    submitted_by: str = ""
+    submitted: Mapping[str, Any] = field(default_factory=dict)
+    scaled_to: int | None = None
+    manifests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    applied: str = ""
+    intended: str = ""
     last_sequence: int = 0
+    transition_count: int = 0
     deployment_uid: str | None = None
     resource_version: str | None = None
     generation: int = 0
     flink_job_id: str | None = None
     start_time: str | None = None
+    first_start_time: str | None = None
     parallelism: int | None = None
     was_running: bool = False
     start_from: str | None = None
     savepoint_path: str | None = None
-    not_found_count: int = 0
+    state_path: str | None = None
+    ran_since_state: bool = False
+    upgrade_path: str | None = None
+    is_gapped: bool = False
+    is_gone: bool = True
     failure_kept: bool = False
     trouble_since: datetime | None = None
     reason: str = ""
@@ -135,23 +153,57 @@ class Job:
     kept_log: str = ""
     kept_exceptions: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    version: int = 0
 
     @property
     def key(self) -> JobKey:
         """The job's name among all."""
         return JobKey(self.tenant, self.job_id)
 
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """The request as it holds now: as it was submitted, at the parallelism that a SCALE gave since."""
+        if self.scaled_to is None:
+            return self.submitted
+        resources = self.submitted.get("resources") or {}
+        task_manager = resources.get("task_manager") or {}
+        scaled = {**self.submitted, "parallelism": self.scaled_to}
+        if task_manager.get("replicas") is None:
+            return scaled
+        replicas = -(-self.scaled_to // int(task_manager.get("slots") or 1))
+        return {**scaled, "resources": {**resources, "task_manager": {**task_manager, "replicas": replicas}}}
+
+    @property
+    def applied_manifest(self) -> Mapping[str, Any] | None:
+        """The FlinkDeployment last written with success."""
+        return self.manifests.get(self.applied)
+
+    @property
+    def intended_manifest(self) -> Mapping[str, Any] | None:
+        """The FlinkDeployment that an open operation is writing."""
+        return self.manifests.get(self.intended)
+
+    def intending(self, manifest: Mapping[str, Any]) -> Job:
+        """The job with this manifest as the one that is being written."""
+        digest = manifest_hash(manifest)
+        kept = {name: known for name, known in self.manifests.items() if name == self.applied}
+        return replace(self, intended=digest, manifests={**kept, digest: manifest})
+
+
+def manifest_hash(manifest: Mapping[str, Any]) -> str:
+    """What names a manifest within its job."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transition:
-    """One change of a job's phase. Unique by (deployment_uid, resource_version) where both are set.
+    """One change of a job's phase. Unique by its number within the job.
 
     `gap` says that changes between this one and the one before may have been missed.
     """
 
     tenant: str
     job_id: str
+    number: int
     run: int
     from_phase: Phase
     to_phase: Phase

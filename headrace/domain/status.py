@@ -20,18 +20,25 @@ from headrace.domain.deployments import (
     Seen,
     Status,
     is_behind,
+    is_suspended,
     keeps_failing,
     sequence_of,
 )
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Observation, Phase, Transition
-from headrace.domain.operations import PHASE_WHILE_OPEN, Kind, Operation, State, Step
-
-LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
-"""What upgradeSavepointPath reads after a restore from HA metadata: no path at all."""
+from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Observation, Phase
+from headrace.domain.operations import KINDS, Operation, Step
+from headrace.domain.state_on_hand import LAST_STATE
 
 REFUSED_SUFFIX = "ValidationException"
 UPGRADE_FAILURE_SUFFIX = "UpgradeFailureException"
+
+PARALLELISM, REPLICAS = ("spec", "job", "parallelism"), ("spec", "taskManager", "replicas")
+
+NOT_WRITTEN = (Step.BEGIN, Step.CLEAR, Step.CREATE)
+"""Steps at which an operation may not have changed its deployment yet."""
+
+WAITING = (Step.BEGIN, Step.CLEAR)
+"""Steps of an operation that has made nothing of its own."""
 
 NO_OPERATOR_AFTER = timedelta(seconds=30)
 LOOKED_INTO = frozenset({Phase.FAILED, Phase.REJECTED, Phase.RESTARTING})
@@ -50,15 +57,6 @@ class StatusError:
 
     type: str
     message: str
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What one observation comes to; each part is the one given where it does not change."""
-
-    job: Job
-    operation: Operation | None
-    transition: Transition | None
 
 
 @dataclass(frozen=True)
@@ -109,28 +107,32 @@ def _words(content: dict[str, Any]) -> str:
     return " <- ".join(part for part in parts if part)[:2000]
 
 
-def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds: float) -> Observed:
-    """What the job's record, its oldest open operation and its history become. Never raises; idempotent."""
+def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds: float) -> Job:
+    """What the job's record becomes, with its oldest open operation in mind. Never raises; idempotent."""
     if isinstance(seen.what, Gone):
-        return _observe_gone(seen, seen.what, job, operation)
+        return _observe_gone(seen, job, operation)
     deployment = seen.what
     status = deployment.status or Status()
-    refused = _refusal(deployment, status, operation)
+    refused = refusal_of(deployment, operation)
     case = _Case(deployment, status, job, None if refused else operation, seen, grace_seconds)
-    if refused and operation is not None and operation.kind is Kind.SUBMIT:
+    if refused and operation is not None and KINDS[operation.kind].begins_a_run:
         phase, reason = Phase.REJECTED, Explanation(refused, "correct it in the template, and submit it again")
     elif operation is None and job.phase is Phase.REJECTED and not status.observed_generation:
         phase, reason = Phase.REJECTED, Explanation(job.reason, job.next_step)
     else:
         phase, reason = _phase(case)
-    updated = _remembered(case, phase, reason)
-    progressed = _progress(_with_job(case, job=updated), operation, refused)
-    return Observed(updated, progressed, _transition(job, updated, seen.at))
+    return _remembered(case, phase, reason)
 
 
-def _with_job(case: _Case, *, job: Job) -> _Case:
-    """The same case with the job as it is remembered now."""
-    return _Case(case.deployment, case.status, job, case.operation, case.seen, case.grace_seconds)
+def refusal_of(deployment: Deployment, operation: Operation | None) -> str | None:
+    """Rule d: what the operator's validation said of what the open operation wrote; None where it wrote no spec, or
+    that was not refused."""
+    error = error_of(deployment.status)
+    if operation is None or error is None or not error.type.endswith(REFUSED_SUFFIX):
+        return None
+    if operation.generation is None or operation.step in (*NOT_WRITTEN, Step.WITHDRAW):
+        return None  # what is refused is what somebody wrote before it
+    return error.message if is_behind(deployment, operation.generation) else None
 
 
 # The table. Each rule gives a phase, or None where it does not apply.
@@ -143,17 +145,17 @@ def _b_deleting(case: _Case) -> Phase | None:
         return None
     if case.operation is None and case.job.phase in SETTLED:
         return case.job.phase  # a run that has ended is not cancelled by removing what is left of it
-    return Phase.CANCELLING if _is(case.operation, Kind.STOP) else Phase.DELETING
+    return _ruling(case) or Phase.DELETING
 
 
 def _c_no_status(case: _Case) -> Phase | None:
     if case.status.lifecycle_state or case.status.job_status:
         return None
-    return Phase.CANCELLING if _is(case.operation, Kind.STOP) else Phase.SUBMITTING
+    return _ruling(case) or Phase.SUBMITTING
 
 
 def _e_stopping(case: _Case) -> Phase | None:
-    return Phase.CANCELLING if _is(case.operation, Kind.STOP) else None
+    return _ruling(case)
 
 
 def _f_suspended(case: _Case) -> Phase | None:
@@ -250,26 +252,6 @@ def _phase(case: _Case) -> tuple[Phase, Explanation]:
     return phase, _reason(case, phase)
 
 
-def is_suspended(deployment: Deployment) -> bool:
-    """Rule f: the spec is suspended and the operator is done with it (FLINK-40164 leaves some at UPGRADING)."""
-    status, spec = deployment.status, deployment.spec.job
-    if status is None or spec is None or spec.state != "suspended":
-        return False
-    if status.lifecycle_state == "SUSPENDED" and not is_behind(deployment, deployment.metadata.generation):
-        return True
-    ended = status.job_status is not None and status.job_status.state in ("CANCELED", "FINISHED")
-    return ended and _reconciled_state(status) == "suspended"
-
-
-def _reconciled_state(status: Status) -> str | None:
-    text = status.reconciliation_status.last_reconciled_spec if status.reconciliation_status else None
-    try:
-        spec: Any = json.loads(text) if text else {}
-        return str(((spec.get("spec") or {}).get("job") or {}).get("state"))
-    except (ValueError, AttributeError, RecursionError):
-        return None
-
-
 def has_trouble(status: Status, seen: Seen) -> bool:
     """Rule j's sight: the JobManager in ERROR, or pods that cannot start."""
     return status.job_manager_deployment_status == "ERROR" or seen.trouble is not None
@@ -277,11 +259,21 @@ def has_trouble(status: Status, seen: Seen) -> bool:
 
 def _has_taken_effect(case: _Case, operation: Operation) -> bool:
     """Whether what is seen RUNNING is what the operation wrote, and not still what ran before it."""
-    if operation.step in (Step.BEGIN, Step.CLEAR, Step.CREATE):
-        return operation.kind is not Kind.SUBMIT or sequence_of(case.deployment) == operation.sequence
+    if operation.step in NOT_WRITTEN:
+        return not KINDS[operation.kind].begins_a_run or sequence_of(case.deployment) == operation.sequence
     if operation.step is Step.WITHDRAW:
         return True
-    return _is_reconciled(case.deployment, operation)
+    return _is_reconciled(case.deployment, operation) and holds_what_it_asserts(case.deployment, operation)
+
+
+def holds_what_it_asserts(deployment: Deployment, operation: Operation) -> bool:
+    """Whether the live spec holds what the operation asked for, whoever has edited it since."""
+    job, task_manager = deployment.spec.job, deployment.spec.task_manager
+    shown: dict[tuple[str, ...], int | None] = {
+        PARALLELISM: job.parallelism if job else None,
+        REPLICAS: task_manager.replicas if task_manager else None,
+    }
+    return all(shown.get(each.path) == each.value for each in operation.asserts)
 
 
 def _is_reconciled(deployment: Deployment, operation: Operation) -> bool:
@@ -289,8 +281,13 @@ def _is_reconciled(deployment: Deployment, operation: Operation) -> bool:
     return status is not None and not is_behind(deployment, operation.generation) and status.lifecycle_state == "STABLE"
 
 
-def _is(operation: Operation | None, kind: Kind) -> bool:
-    return operation is not None and operation.kind is kind
+def _rules(operation: Operation | None) -> bool:
+    return operation is not None and KINDS[operation.kind].rules_the_phase
+
+
+def _ruling(case: _Case) -> Phase | None:
+    """The phase of an open operation that shows whatever is seen."""
+    return KINDS[case.operation.kind].phase if case.operation is not None and _rules(case.operation) else None
 
 
 def _of_open(case: _Case) -> Phase | None:
@@ -301,10 +298,9 @@ def _of_open(case: _Case) -> Phase | None:
     operation = case.operation
     if operation is None:
         return None
-    waits = operation.kind is Kind.SCALE and operation.step is Step.BEGIN
-    if waits and sequence_of(case.deployment) != operation.sequence:
+    if operation.step in WAITING and sequence_of(case.deployment) != operation.sequence:
         return None
-    return PHASE_WHILE_OPEN[operation.kind]
+    return KINDS[operation.kind].phase
 
 
 def _reason(case: _Case, phase: Phase) -> Explanation:
@@ -377,13 +373,26 @@ def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
         generation=deployment.metadata.generation,
         flink_job_id=case.flink.job_id or job.flink_job_id,
         start_time=case.flink.start_time or job.start_time,
+        first_start_time=job.first_start_time or case.flink.start_time,
         parallelism=_parallelism(case),
         was_running=job.was_running or case.flink.state == "RUNNING",
+        **_state_learnt(case),
         failure_kept=not ready and (job.failure_kept or (phase is Phase.FAILED and trouble)),
         trouble_since=_trouble_since(case, trouble, ready),
-        not_found_count=0,
+        is_gone=False,
         error=error.message if error else "",
     )
+
+
+def _state_learnt(case: _Case) -> dict[str, Any]:
+    """A savepoint of an upgrade or a suspend that the status shows for the first time, and whether the job has run
+    since the newest that is known."""
+    job, path = case.job, case.flink.upgrade_savepoint_path
+    running = case.flink.state == "RUNNING"
+    if not path or path in (LAST_STATE, job.upgrade_path):
+        return {"ran_since_state": job.ran_since_state or running}
+    newest = {"state_path": path, "savepoint_path": path}
+    return {**newest, "upgrade_path": path, "ran_since_state": running}
 
 
 def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:
@@ -405,47 +414,26 @@ def _parallelism(case: _Case) -> int | None:
     return wanted if wanted is not None else case.job.parallelism
 
 
-def _transition(before: Job, after: Job, at: datetime) -> Transition | None:
-    if before.phase is after.phase:
-        return None
-    return Transition(
-        tenant=after.tenant,
-        job_id=after.job_id,
-        run=after.run,
-        from_phase=before.phase,
-        to_phase=after.phase,
-        at=at,
-        observed_at=at,
-        reason=after.reason,
-        deployment_uid=after.deployment_uid,
-        resource_version=after.resource_version,
-    )
-
-
 # Gone: rule a.
 
 
-def _observe_gone(seen: Seen, gone: Gone, job: Job, operation: Operation | None) -> Observed:
+def _observe_gone(seen: Seen, job: Job, operation: Operation | None) -> Job:
+    if operation is not None and KINDS[operation.kind].begins_a_run and operation.step in NOT_WRITTEN:
+        return replace(job, is_gone=True)  # what was there belonged to the run before
     if job.deployment_uid is None:
-        return Observed(job, operation, None)
-    count = job.not_found_count + gone.reads
-    if not gone.deleted_event and count < 2:
-        waiting = replace(job, observation=Observation.NOT_FOUND, observed_at=seen.at, not_found_count=count)
-        return Observed(waiting, operation, None)
+        return job
     phase, reason = _phase_when_gone(job, operation)
-    after = replace(
+    return replace(
         job,
         phase=phase,
         reason=reason,
-        next_step="",
+        next_step=job.next_step if phase is job.phase else "",
         observation=Observation.NOT_FOUND,
         observed_at=seen.at,
         updated_at=seen.at,
         resource_version=None,
-        not_found_count=count,
-        savepoint_path=(operation.savepoint_path if operation else None) or job.savepoint_path,
+        is_gone=True,
     )
-    return Observed(after, _operation_when_gone(operation, seen.at, reason), _transition(job, after, seen.at))
 
 
 def _phase_when_gone(job: Job, operation: Operation | None) -> tuple[Phase, str]:
@@ -453,109 +441,6 @@ def _phase_when_gone(job: Job, operation: Operation | None) -> tuple[Phase, str]
         return job.phase, job.reason
     if job.desired is Desired.DELETED:
         return Phase.DELETED, ""
-    if job.desired is Desired.CANCELLED or _is(operation, Kind.STOP):
+    if job.desired is Desired.CANCELLED or _rules(operation):
         return Phase.CANCELLED, "stopped"
     return Phase.CANCELLED, "deleted outside Headrace"
-
-
-def _operation_when_gone(operation: Operation | None, at: datetime, reason: str) -> Operation | None:
-    if operation is None or operation.step in (Step.BEGIN, Step.CLEAR, Step.CREATE):
-        return operation
-    if operation.kind is Kind.STOP:
-        kept = f"state kept in {operation.savepoint_path}" if operation.savepoint_path else "the job had no state"
-        return _ended(operation, State.SUCCEEDED, kept, at)
-    return _ended(operation, State.FAILED, f"the deployment is gone: {reason}", at)
-
-
-# The open operation's progress.
-
-
-def _refusal(deployment: Deployment, status: Status, operation: Operation | None) -> str | None:
-    """Rule d: the operator's validation refused what the open operation wrote."""
-    error = error_of(status)
-    if operation is None or error is None or not error.type.endswith(REFUSED_SUFFIX):
-        return None
-    if operation.generation is None or operation.step in (Step.BEGIN, Step.CLEAR, Step.CREATE, Step.WITHDRAW):
-        return None  # it wrote no spec: what is refused is what somebody wrote before it
-    return error.message if is_behind(deployment, operation.generation) else None
-
-
-def _progress(case: _Case, operation: Operation | None, refused: str | None) -> Operation | None:
-    if operation is None or (operation.generation is None and operation.step is not Step.AWAIT_GONE):
-        return operation
-    if refused:
-        refusal = Explanation(f"the operator refused it: {refused}", "correct it, and send the request again")
-        return _failed(case, operation, str(refusal))
-    if operation.step is Step.AWAIT_RUNNING:
-        return _awaiting_running(case, operation)
-    if operation.step is Step.AWAIT_SUSPENDED:
-        return _awaiting_suspended(case, operation)
-    if operation.step is Step.AWAIT_GONE and _is_late(case, operation):
-        return _ended(operation, State.FAILED, "its deadline passed before the deployment was gone", case.seen.at)
-    return operation
-
-
-def _awaiting_running(case: _Case, operation: Operation) -> Operation:
-    if _is_reconciled(case.deployment, operation) and case.flink.state in ("RUNNING", "FINISHED"):
-        return _ended(operation, State.SUCCEEDED, f"the job is {case.flink.state}", case.seen.at)
-    behind = is_behind(case.deployment, operation.generation)
-    if case.job.phase is Phase.FAILED and (not behind or operation.kind is Kind.SUBMIT):
-        return _ended(operation, State.FAILED, f"the job failed: {_words_of(case.job) or 'see its logs'}", case.seen.at)
-    if case.job.phase is Phase.CANCELLED:
-        return _ended(operation, State.FAILED, "the job was cancelled outside Headrace", case.seen.at)
-    return _with_patience(case, operation)
-
-
-def _awaiting_suspended(case: _Case, operation: Operation) -> Operation:
-    if not is_suspended(case.deployment):
-        return _with_patience(case, operation)
-    path = case.flink.upgrade_savepoint_path
-    if path and path != LAST_STATE and path != operation.savepoint_before:
-        return _moved(operation, Step.DELETE, case.seen.at, savepoint_path=path)
-    if operation.savepoint_path or operation.arguments.get("force"):
-        return _moved(operation, Step.DELETE, case.seen.at)
-    reason = "it was suspended without a savepoint; nothing was deleted; force ends the run without its state"
-    return _ended(operation, State.FAILED, reason, case.seen.at)
-
-
-def _with_patience(case: _Case, operation: Operation) -> Operation:
-    """A failing upgrade is retried by the operator for ever: it is given a grace period, and any wait a deadline."""
-    at, error = case.seen.at, error_of(case.status)
-    failing = error is not None and error.type.endswith(UPGRADE_FAILURE_SUFFIX)
-    if failing and operation.trouble_since is None:
-        said = error.message if error else ""
-        operation = replace(operation, trouble_since=at, reason=str(explain(Evidence(error=said)) or said))
-    why = operation.reason or _words_of(case.job) or "no progress"
-    if _is_late(case, operation):
-        return _failed(case, operation, f"its deadline passed: {why}")
-    if operation.trouble_since is None:
-        return operation
-    if not failing and not is_behind(case.deployment, operation.generation):
-        return replace(operation, trouble_since=None)
-    if at - operation.trouble_since >= timedelta(seconds=case.grace_seconds):
-        return _failed(case, operation, why)
-    return operation
-
-
-def _words_of(job: Job) -> str:
-    return str(Explanation(job.reason, job.next_step)) if job.reason else ""
-
-
-def _is_late(case: _Case, operation: Operation) -> bool:
-    return case.seen.at - case.seen.silent >= operation.deadline
-
-
-def _failed(case: _Case, operation: Operation, reason: str) -> Operation:
-    """Ends it; a change that the operator has not begun is taken back first, as a step of the same operation."""
-    behind = is_behind(case.deployment, operation.generation)
-    if operation.kind is not Kind.SUBMIT and behind:
-        return _moved(operation, Step.WITHDRAW, case.seen.at, failure=reason)
-    return _ended(operation, State.FAILED, reason, case.seen.at)
-
-
-def _moved(operation: Operation, step: Step, at: datetime, **facts: Any) -> Operation:
-    return replace(operation, step=step, state=State.RUNNING, updated_at=at, not_before=None, **facts)
-
-
-def _ended(operation: Operation, state: State, reason: str, at: datetime) -> Operation:
-    return replace(operation, state=state, reason=reason, ended_at=at, updated_at=at)

@@ -8,19 +8,29 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from headrace.domain import lifecycle
+from headrace.domain.document import MOST_OPEN, JobDocument
 from headrace.domain.job_requests import JobRequest, Resources
-from headrace.domain.jobs import Desired, Job, JobKey, Phase, deployment_name
+from headrace.domain.jobs import Job, JobKey
 from headrace.domain.manifest import Platform, Stamp, render
-from headrace.domain.operations import DESIRED_BY, Kind, Operation, Source, hash_of, operation_id
+from headrace.domain.operations import KINDS, KindName, Operation, Source, hash_of, operation_id
 from headrace.domain.templates import Template, merged, parse_resolved, resolve
-from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
-from headrace.ports import Clock, FlinkRuntime, Store, TaskQueue
+from headrace.errors import (
+    Conflict,
+    IdempotencyConflict,
+    InvalidRequest,
+    LostRace,
+    NotFound,
+    TooMany,
+    TransientError,
+    Unavailable,
+)
+from headrace.ports import Clock, FlinkRuntime, TaskQueue
+from headrace.services.records import Records
 from headrace.services.sealing import Sealing
 
 JOB_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?")
@@ -31,10 +41,10 @@ ATTEMPTS = 50
 
 @dataclass(frozen=True)
 class Accepted:
-    """An accepted operation, its job as the record has it, and whether this call stored the operation."""
+    """An accepted operation, its job with it, where that could be read, and whether this call stored the operation."""
 
     operation: Operation
-    job: Job
+    job: Job | None
     created: bool
 
 
@@ -44,7 +54,7 @@ class Place:
 
     cluster: str
     namespace: str
-    deadlines_seconds: Mapping[Kind, float]
+    deadlines_seconds: Mapping[KindName, float]
 
 
 class Accept:
@@ -52,7 +62,7 @@ class Accept:
 
     def __init__(
         self,
-        store: Store,
+        records: Records,
         queue: TaskQueue,
         runtime: FlinkRuntime,
         clock: Clock,
@@ -61,7 +71,8 @@ class Accept:
         sealing: Sealing,
     ) -> None:
         self._sealing = sealing
-        self._store = store
+        self._records = records
+        self._store = records.store
         self._queue = queue
         self._runtime = runtime
         self._clock = clock
@@ -96,7 +107,7 @@ class Accept:
             "start_from": start_from,
             "job_id": job_id,
         }
-        repeated = self._repeat_of(tenant, key, hash_of(Kind.SUBMIT, job_id or "", asked))
+        repeated = self._repeat_of(tenant, key, hash_of(KindName.SUBMIT, job_id or "", asked))
         if repeated is not None:
             return repeated
         template = self._template(tenant, template_id, template_version)
@@ -111,7 +122,12 @@ class Accept:
             "start_from": start_from,
         }
         return self._insert(
-            JobKey(tenant, named), Kind.SUBMIT, arguments, hash_of(Kind.SUBMIT, job_id or "", asked), key, source
+            JobKey(tenant, named),
+            KindName.SUBMIT,
+            arguments,
+            hash_of(KindName.SUBMIT, job_id or "", asked),
+            key,
+            source,
         )
 
     def stop(
@@ -120,7 +136,7 @@ class Accept:
         """Accepts a STOP: the run ends and its state is kept; with `force` it ends whether state can be kept or not."""
         if not isinstance(force, bool):
             raise InvalidRequest({"force": "must be true or false"})
-        return self._about(tenant, job_id, Kind.STOP, {"force": force}, idempotency_key, source)
+        return self._about(tenant, job_id, KindName.STOP, {"force": force}, idempotency_key, source)
 
     def scale(
         self, *, tenant: str, job_id: str, parallelism: int, idempotency_key: str | None, source: Source
@@ -128,7 +144,7 @@ class Accept:
         """Accepts a SCALE to `parallelism` (1 to 100,000)."""
         if isinstance(parallelism, bool) or not isinstance(parallelism, int) or not 1 <= parallelism <= 100_000:
             raise InvalidRequest({"parallelism": "must be a whole number from 1 to 100000"})
-        return self._about(tenant, job_id, Kind.SCALE, {"parallelism": parallelism}, idempotency_key, source)
+        return self._about(tenant, job_id, KindName.SCALE, {"parallelism": parallelism}, idempotency_key, source)
 
     def render(
         self,
@@ -156,7 +172,7 @@ class Accept:
         self,
         tenant: str,
         job_id: str,
-        kind: Kind,
+        kind: KindName,
         arguments: Mapping[str, Any],
         idempotency_key: str | None,
         source: Source,
@@ -169,49 +185,53 @@ class Accept:
         )
 
     def _insert(
-        self, job_key: JobKey, kind: Kind, arguments: Mapping[str, Any], body_hash: str, key: str, source: Source
+        self, job_key: JobKey, kind: KindName, arguments: Mapping[str, Any], body_hash: str, key: str, source: Source
     ) -> Accepted:
         for _ in range(ATTEMPTS):
-            job = self._store.job(job_key)
-            open_operations = self._store.open_operations_of(job_key)
-            if job is None and not open_operations and kind is not Kind.SUBMIT:
-                raise NotFound(f"job {job_key.job_id}: there is none of this name; GET jobs lists those that are")
-            refused = lifecycle.refusal(kind, job, open_operations)
+            document = self._expected(job_key, kind)
+            refused = KINDS[kind].refusal(document.expected(job_key.job_id))
             if refused:
                 # The same request may have been accepted by another process since it was looked for.
                 repeated = self._repeat_of(job_key.tenant, key, body_hash)
                 if repeated is None:
                     raise Conflict(refused)
                 return repeated
-            operation = self._operation(job_key, kind, arguments, body_hash, key, source, job, open_operations)
+            if len(document.open_operations) >= MOST_OPEN:
+                raise TooMany(f"job {job_key.job_id}: {MOST_OPEN} operations are open; wait for some of them to end")
+            operation = self._operation(document, kind, arguments, body_hash, key, source)
             try:
                 inserted = self._store.insert_operation(operation)
             except LostRace:
                 continue
             if inserted.operation.arguments_hash != body_hash:
                 raise _another_body(key, inserted.operation)
-            return self._accepted(inserted.operation, job, inserted.created)
+            return self._accepted(inserted.operation, inserted.created)
         raise Unavailable(f"job {job_key.job_id}: {ATTEMPTS} other requests were accepted at once; send this one again")
+
+    def _expected(self, job_key: JobKey, kind: KindName) -> JobDocument:
+        """The job with all that was accepted of it, placed or not. Raises NotFound, and Conflict where the job is
+        another installation's."""
+        document = self._records.preview(job_key)
+        if document is None and not KINDS[kind].begins_a_run:
+            raise NotFound(f"job {job_key.job_id}: there is none of this name; GET jobs lists those that are")
+        return document or self._records.new(job_key)
 
     def _operation(
         self,
-        job_key: JobKey,
-        kind: Kind,
+        document: JobDocument,
+        kind: KindName,
         arguments: Mapping[str, Any],
         body_hash: str,
         key: str,
         source: Source,
-        job: Job | None,
-        open_operations: Sequence[Operation],
     ) -> Operation:
+        """The operation with exactly the next sequence: the index makes check and insert one."""
         now = self._clock.now()
-        known = max([job.last_sequence if job else 0, *(operation.sequence for operation in open_operations)])
-        later = self._store.operations_of(job_key, after=known)
         return Operation(
-            id=operation_id(job_key.tenant, key),
-            tenant=job_key.tenant,
-            job_id=job_key.job_id,
-            sequence=max([known, *(operation.sequence for operation in later)]) + 1,
+            id=operation_id(document.key.tenant, key),
+            tenant=document.key.tenant,
+            job_id=document.key.job_id,
+            sequence=document.job.last_sequence + 1,
             kind=kind,
             arguments=arguments,
             arguments_hash=body_hash,
@@ -219,46 +239,22 @@ class Accept:
             source=source,
             accepted_at=now,
             updated_at=now,
-            deadline=now + timedelta(seconds=self._place.deadlines_seconds[kind]),
-        )
-
-    def _accepted(self, operation: Operation, job: Job | None, created: bool) -> Accepted:
-        stored = self.derive_job(operation, job) if created else job or self.derive_job(operation, None)
-        self._queue.wake(operation.key)
-        return Accepted(operation, stored, created)
-
-    def derive_job(self, operation: Operation, job: Job | None) -> Job:
-        """The job's record after this operation was accepted. Idempotent: also used to repair a lost one."""
-        for _ in range(ATTEMPTS):
-            found = job or self._store.job(operation.key) or self._store.insert_job(self._new_job(operation.key))
-            if found.last_sequence >= operation.sequence:
-                return found
-            try:
-                return self._store.replace_job(
-                    replace(
-                        found,
-                        desired=DESIRED_BY[operation.kind],
-                        last_sequence=operation.sequence,
-                        updated_at=self._clock.now(),
-                    )
-                )
-            except LostRace:
-                job = None
-        raise Unavailable(f"job {operation.job_id}: its record changes too often; send the request again")
-
-    def _new_job(self, key: JobKey) -> Job:
-        now = self._clock.now()
-        return Job(
-            tenant=key.tenant,
-            job_id=key.job_id,
+            deadline_seconds=self._place.deadlines_seconds[kind],
             cluster=self._place.cluster,
             namespace=self._place.namespace,
-            deployment_name=deployment_name(key.job_id),
-            created_at=now,
-            updated_at=now,
-            desired=Desired.RUNNING,
-            phase=Phase.REQUESTED,
         )
+
+    def _accepted(self, operation: Operation, created: bool) -> Accepted:
+        """It is accepted; placing it and waking a worker are best effort, and done by others where they fail."""
+        if created:
+            with suppress(TransientError):
+                self._records.place(operation.key)
+        self._queue.wake(operation.key)
+        job = self._records.job(operation.key)
+        return Accepted(self._records.operation(operation.tenant, operation.id) or operation, job, created)
+
+    def _new_job(self, key: JobKey) -> Job:
+        return self._records.new(key).job
 
     def _repeat_of(self, tenant: str, key: str, body_hash: str) -> Accepted | None:
         stored = self._store.operation_by_key(tenant, key)
@@ -266,10 +262,10 @@ class Accept:
             return None
         if stored.arguments_hash != body_hash:
             raise _another_body(key, stored)
-        return self._accepted(stored, self._store.job(stored.key), created=False)
+        return self._accepted(stored, created=False)
 
     def _check_start(self, job_key: JobKey, start_from: str | None) -> None:
-        if start_from == "last" and self._store.job(job_key) is None:
+        if start_from == "last" and self._records.preview(job_key) is None:
             raise InvalidRequest({"start_from": f"job {job_key.job_id} is new: it has no last state to start from"})
         if start_from not in (None, "last") and not SAVEPOINT.fullmatch(start_from or ""):
             raise InvalidRequest(

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from headrace.domain.operations import Kind, Source
+from headrace.domain.operations import KindName, Source
 from headrace.errors import InvalidRequest
 from headrace.services.accept import Accept, Accepted
 
-FIELDS: Mapping[Kind, frozenset[str]] = {
-    Kind.SUBMIT: frozenset({"template_id", "template_version", "parameters", "job_config", "job_id", "start_from"}),
-    Kind.STOP: frozenset({"job_id", "force"}),
-    Kind.SCALE: frozenset({"job_id", "parallelism"}),
+FIELDS: Mapping[KindName, frozenset[str]] = {
+    KindName.SUBMIT: frozenset({"template_id", "template_version", "parameters", "job_config", "job_id", "start_from"}),
+    KindName.STOP: frozenset({"job_id", "force"}),
+    KindName.SCALE: frozenset({"job_id", "parallelism"}),
 }
 
 
@@ -59,8 +59,8 @@ class HandleEvent:
             raise InvalidRequest({"idempotency_key": "must be text"})
         return self._accepted(kind, event, key, source)
 
-    def _accepted(self, kind: Kind, event: Mapping[str, Any], key: str, source: Source) -> Accepted:
-        if kind is Kind.SUBMIT:
+    def _accepted(self, kind: KindName, event: Mapping[str, Any], key: str, source: Source) -> Accepted:
+        if kind is KindName.SUBMIT:
             return self._accept.submit(
                 tenant=self._tenant,
                 job_id=_text(event, "job_id"),
@@ -75,7 +75,7 @@ class HandleEvent:
         job_id = _text(event, "job_id")
         if job_id is None:
             raise InvalidRequest({"job_id": "is required"})
-        if kind is Kind.STOP:
+        if kind is KindName.STOP:
             return self._accept.stop(
                 tenant=self._tenant,
                 job_id=job_id,
@@ -102,9 +102,9 @@ def _parsed(value: bytes) -> Mapping[str, Any]:
     return event
 
 
-def _kind_of(event: Mapping[str, Any]) -> Kind:
+def _kind_of(event: Mapping[str, Any]) -> KindName:
     try:
-        return Kind(str(event.get("operation")))
+        return KindName(str(event.get("operation")))
     except ValueError as error:
         raise InvalidRequest({"operation": f"must be one of {', '.join(FIELDS)}"}) from error
 

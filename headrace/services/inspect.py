@@ -12,7 +12,8 @@ from headrace.domain.jobs import SETTLED, Job, JobKey, Phase
 from headrace.domain.log_requests import LogRequest
 from headrace.domain.pods import JOB_MANAGER, ContainerSeen, PodSeen, default_container
 from headrace.errors import InvalidRequest, NotFound, Unavailable
-from headrace.ports import EventSeen, ExceptionSeen, FlinkRuntime, JobManager, LogStream, Store
+from headrace.ports import EventSeen, ExceptionSeen, FlinkRuntime, JobManager, LogStream
+from headrace.services.records import Records
 
 LIMIT_BYTES = 1024 * 1024
 KEPT_LINE = "# the pod is gone; this is what was kept of it\n"
@@ -50,8 +51,8 @@ class ExceptionsAnswer:
 class Inspect:
     """Reads logs, events and exceptions from where they are, and from the job's record where that is gone."""
 
-    def __init__(self, store: Store, runtime: FlinkRuntime, job_manager: JobManager, follow_seconds: float) -> None:
-        self._store = store
+    def __init__(self, records: Records, runtime: FlinkRuntime, job_manager: JobManager, follow_seconds: float) -> None:
+        self._records = records
         self._runtime = runtime
         self._job_manager = job_manager
         self._follow_seconds = follow_seconds
@@ -93,7 +94,7 @@ class Inspect:
         return ExceptionsAnswer(found, note="" if found else f"no exception yet; {_state(job)}")
 
     def _job(self, key: JobKey) -> Job:
-        job = self._store.job(key)
+        job = self._records.job(key)
         if job is None:
             raise NotFound(f"job {key.job_id}: there is none of this name")
         return job
@@ -153,7 +154,7 @@ class Inspect:
 
     def _end(self, job: Job) -> str:
         """When the run ended, as the history has it."""
-        ended = [each for each in self._store.transitions_of(job.key) if each.to_phase is job.phase]
+        ended = [each for each in self._records.transitions_of(job.key) if each.to_phase is job.phase]
         if job.phase not in SETTLED or not ended:
             return _state(job)
         return f"its run {job.run} ended {job.phase} at {ended[-1].at:%Y-%m-%dT%H:%M:%SZ}"

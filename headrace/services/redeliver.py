@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
 
-from headrace.domain.operations import DUE, Operation
-from headrace.ports import Clock, Store, TaskQueue
-from headrace.services.deadlines import Deadlines
+from headrace.errors import Conflict, LostRace
+from headrace.ports import Clock, TaskQueue
+from headrace.services.records import Records, soon
 
 LEASE = "redeliver"
 LEASE_SECONDS = 60.0
 
 MOST_AT_ONCE = 300
-"""How many jobs one round wakes, the oldest first: more would only queue up behind those, again and again."""
+"""How many jobs one round wakes, the longest due first: more would only queue up behind those, again and again."""
+
+NEXT_WAKE_UP_SECONDS = 30.0
+"""When a job that was woken and is still due is woken again: until then it is the turn of others."""
 
 
 class Redeliver:
-    """Sends open operations again. Idempotent: an operation that is woken twice has one effect."""
+    """Wakes jobs whose oldest operation is due. Idempotent: an operation that is woken twice has one effect."""
 
-    def __init__(self, store: Store, queue: TaskQueue, clock: Clock, deadlines: Deadlines, holder: str) -> None:
-        self._store = store
+    def __init__(self, records: Records, queue: TaskQueue, clock: Clock, holder: str) -> None:
+        self._records = records
         self._queue = queue
         self._clock = clock
-        self._deadlines = deadlines
         self._holder = holder
 
     def run(self) -> int:
-        """Wakes jobs that have an open operation due, the oldest first; returns how many. One holder at a time."""
-        self._deadlines.keep()
-        now = self._clock.now()
-        lease = self._store.take_lease(LEASE, self._holder, LEASE_SECONDS, now)
+        """Wakes what is due, the longest due first; returns how many jobs. One holder at a time."""
+        store, scope = self._records.store, self._records.scope
+        lease = store.take_lease(
+            f"{LEASE}/{scope.tenant}/{scope.cluster}/{scope.namespace}", self._holder, LEASE_SECONDS
+        )
         if lease is None:
             return 0
         try:
-            return self._wake(self._store.open_operations(limit=100_000), now)
+            self._place()
+            now = self._clock.now()
+            due = self._records.flush_all(store.due(scope, now, MOST_AT_ONCE, for_workers=True))
+            for each in due:
+                self._queue.wake(each.key)
+            store.flushed([replace(each, due_at=soon(now, NEXT_WAKE_UP_SECONDS)) for each in due if each.is_flushed])
+            return len(due)
         finally:
-            self._store.release_lease(lease, self._holder)
+            store.release_lease(lease, self._holder)
 
-    def _wake(self, operations: Sequence[Operation], now: datetime) -> int:
-        due = dict.fromkeys(
-            o.key for o in operations if o.step in DUE and (o.not_before is None or o.not_before <= now)
-        )
-        woken = list(due)[:MOST_AT_ONCE]
-        for key in woken:
-            self._queue.wake(key)
-        return len(woken)
+    def _place(self) -> None:
+        """Takes in what was accepted and is in no document yet: its accepting process died, or lost its race."""
+        for key in self._records.store.unplaced(self._records.scope, MOST_AT_ONCE):
+            try:
+                self._records.place(key)
+            except (LostRace, Conflict):
+                continue

@@ -1,40 +1,31 @@
 """Observing: what changes in deployments becomes phases, transitions and the next steps of operations.
 
 Costs in proportion to what changed: a watch resumed from the stored resourceVersion, a full list only where the
-history is gone, or every few minutes as a backstop. Knows no task framework; never changes a deployment, but for
-one of ours that nobody wants any more.
+history is gone, or every few minutes as a backstop. Knows no task framework; never changes a deployment: what a plan
+wants of the cluster wakes a worker. The trouble of one job stays that job's.
 """
 
 from __future__ import annotations
 
 import queue
-import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
-from headrace.domain.deployments import (
-    JOB_ID_ANNOTATION,
-    RUN_ANNOTATION,
-    TENANT_ANNOTATION,
-    Deployment,
-    Gone,
-    PodTrouble,
-    Seen,
-    is_running,
-    sequence_of,
-)
-from headrace.domain.job_requests import parse_request
-from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Transition
-from headrace.domain.manifest import with_parallelism
-from headrace.domain.operations import DUE, Kind, Operation, State, Step
-from headrace.domain.status import observe
+from headrace.domain.deployments import JOB_ID_ANNOTATION, RUN_ANNOTATION, TENANT_ANNOTATION, Deployment, Gone
+from headrace.domain.document import JobDocument
+from headrace.domain.jobs import JobKey, Observation, Transition
+from headrace.domain.operations import DUE
 from headrace.errors import HeadraceError, LostRace, Refused, Unavailable
-from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Store, TaskQueue, WatchEvent
-from headrace.services.deadlines import Deadlines
+from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Scope, Store, TaskQueue, Watched, WatchEvent
 from headrace.services.diagnose import Diagnose
+from headrace.services.observe import Observe, Seeing
+from headrace.services.records import Records
+
+Result = TypeVar("Result")
 
 LEASE = "sync"
 LEASE_SECONDS = 30.0
@@ -45,20 +36,19 @@ LONGEST_LOOK = timedelta(seconds=3)
 TRIES = 5
 
 RECONSIDERED = 50
-"""How many waiting operations are looked at again in one round, the overdue ones first."""
+"""How many jobs that are due are looked at in one round, the longest due first."""
 
-LASTING = timedelta(seconds=15)
-"""How long an operation waits before its deployment and pods are looked at without an event."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=10), timedelta(minutes=10)
+"""How long a job is left alone that cannot be observed; it doubles each time."""
 
 
 @dataclass(frozen=True)
-class Scope:
-    """Whose deployments are observed, and the times it takes, in seconds."""
+class Trouble:
+    """A job that cannot be observed: why, and until when it is left alone."""
 
-    cluster: str
-    namespace: str
-    relist_period_seconds: float
-    grace_seconds: float
+    why: str
+    until: datetime
+    pause: timedelta
 
 
 class Sync:
@@ -66,27 +56,35 @@ class Sync:
 
     def __init__(
         self,
-        store: Store,
+        records: Records,
         runtime: FlinkRuntime,
         queue_: TaskQueue,
-        clock: Clock,
-        deadlines: Deadlines,
+        observe: Observe,
         diagnose: Diagnose,
-        scope: Scope,
+        clock: Clock,
         holder: str,
+        relist_period_seconds: float,
     ) -> None:
-        self._diagnose = diagnose
-        self._store = store
+        self._records = records
+        self._store: Store = records.store
+        self._scope: Scope = records.scope
         self._runtime = runtime
         self._queue = queue_
+        self._observe = observe
+        self._diagnose = diagnose
         self._clock = clock
-        self._deadlines = deadlines
-        self._scope = scope
         self._holder = holder
+        self._relist_period = timedelta(seconds=relist_period_seconds)
         self._listed_at: datetime | None = None
         self._looked = timedelta()
         self._postponed: set[JobKey] = set()
+        self._troubles: dict[JobKey, Trouble] = {}
         self._changes: list[Transition] = []
+
+    @property
+    def troubles(self) -> Mapping[JobKey, Trouble]:
+        """Jobs that could not be observed when they were looked at last."""
+        return self._troubles
 
     def run(self, hold_seconds: float) -> Sequence[Transition]:
         """Follows the watch for `hold_seconds`, listing first where that is due; returns the changes of phases that
@@ -94,9 +92,8 @@ class Sync:
         the account may not look, after marking every job's observation."""
         self._changes = []
         self._looked = timedelta()
-        self._deadlines.keep()
-        now = self._clock.now()
-        lease = self._store.take_lease(f"{LEASE}/{self._scope.namespace}", self._holder, LEASE_SECONDS, now)
+        place = f"{self._scope.tenant}/{self._scope.cluster}/{self._scope.namespace}"
+        lease = self._store.take_lease(f"{LEASE}/{place}", self._holder, LEASE_SECONDS)
         if lease is None:
             return []
         try:
@@ -105,15 +102,16 @@ class Sync:
             self._listed_at = None  # the list itself ran out of history: the next run lists anew
         except (Unavailable, Refused):
             self._listed_at = None
-            self._mark(Observation.UNREACHABLE)
+            self._store.mark(self._scope, Observation.UNREACHABLE, None)
             raise
         finally:
             self._store.release_lease(lease, self._holder)
         return self._changes
 
     def _follow(self, lease: Lease, hold_seconds: float) -> None:
-        cursor = self._store.cursor(self._scope.cluster, self._scope.namespace)
-        if cursor is None or self._relist_is_due():
+        stored = self._store.cursor(self._scope)
+        cursor = stored.resource_version if stored is not None else None
+        if cursor is None or self._listed_at is None or self._clock.now() - self._listed_at >= self._relist_period:
             cursor = self._list(lease, gap=cursor is not None)
         self._reconsider()
         try:
@@ -121,204 +119,190 @@ class Sync:
         except HistoryGone:
             self._list(lease, gap=True)
 
-    def _relist_is_due(self) -> bool:
-        period = timedelta(seconds=self._scope.relist_period_seconds)
-        return self._listed_at is None or self._clock.now() - self._listed_at >= period
-
     def _list(self, lease: Lease, gap: bool) -> str:
-        """The backstop: every deployment against what is stored; what is stored and not listed counts as a 404."""
+        """The backstop: every deployment against what is stored; what is stored and not listed is asked for by name."""
+        watched = self._store.watched(self._scope)
         resource_version, listed = "", set()
         for page in self._runtime.list_pages(self._scope.namespace):
             resource_version = page.resource_version
-            listed |= {d.metadata.uid for d in page.deployments}
-            self._observe_all([WatchEvent("MODIFIED", d) for d in page.deployments], gap=gap)
-        self._count_missing(listed)
-        self._mark(Observation.FRESH)
-        self._store.set_cursor(self._scope.cluster, self._scope.namespace, resource_version, lease)
+            keyed = [(key, each) for each in page.deployments if (key := self._key_of(each)) is not None]
+            listed |= {(key, each.metadata.uid) for key, each in keyed}
+            changed = [each for key, each in keyed if not _is_stored(watched.get(key), each)]
+            self._observe_all([WatchEvent("MODIFIED", each) for each in changed], gap=gap)
+            self._renew(lease)
+        missing = [key for key, known in watched.items() if known.uid and (key, known.uid) not in listed]
+        for key in missing:
+            self._look_again(key, gap=True)
+        self._store.mark(self._scope, Observation.FRESH, self._clock.now())
+        self._store.set_cursor(self._scope, resource_version, lease)
         self._listed_at = self._clock.now()
         return resource_version
 
-    def _count_missing(self, listed: set[str]) -> None:
-        for job in self._store.unsettled_jobs(self._scope.cluster, self._scope.namespace):
-            if job.deployment_uid in listed:
-                continue
-            live = self._runtime.get(job.namespace, job.deployment_name)
-            if live is None or live.metadata.uid != job.deployment_uid:
-                self._observe_one(job.key, Gone(reads=2), gap=True)
+    def _renew(self, lease: Lease) -> None:
+        """Raises Unavailable where another process has taken over: what this one has seen is older."""
+        if self._store.take_lease(lease.name, self._holder, LEASE_SECONDS) != lease:
+            raise Unavailable("another process has taken the sync over")
 
     def _watch(self, lease: Lease, cursor: str, hold_seconds: float) -> None:
+        latest = cursor
         with _Pump(self._runtime.watch(self._scope.namespace, cursor, max(1, int(hold_seconds)))) as pump:
             for batch in pump.batches(hold_seconds):
                 self._observe_all([event for event in batch if event.kind != "BOOKMARK"], gap=False)
                 latest = batch[-1].deployment.metadata.resource_version
-                if not self._store.set_cursor(self._scope.cluster, self._scope.namespace, latest, lease):
+                if not self._store.set_cursor(self._scope, latest, lease):
                     return
+        if latest == cursor:
+            self._store.set_cursor(self._scope, latest, lease)  # nothing changed, and that is known to be so now
 
     def _observe_all(self, events: Sequence[WatchEvent], gap: bool) -> None:
-        """One read of the jobs concerned, then each in turn; only what changed is written."""
-        keys = sorted({key for event in events if (key := _key_of(event.deployment)) is not None})
-        known = {job.key: job for job in self._store.jobs(keys)} if keys else {}
-        for event in events:
-            key = _key_of(event.deployment)
-            job = known.get(key) if key else None
-            if key is None or job is None:
+        """One read of the jobs concerned, then each event in turn; one write of those that changed."""
+        keyed = [(key, event) for event in events if (key := self._key_of(event.deployment)) is not None]
+        keys = sorted({key for key, _ in keyed})
+        read = {document.key: document for document in self._store.documents(keys)} if keys else {}
+        now = {**read}
+        again: set[JobKey] = set()
+        for key, event in keyed:
+            if key not in now or key in again or self._is_left_alone(key):
                 continue
-            if gap and job.resource_version == event.deployment.metadata.resource_version:
-                continue
-            seen = Gone(deleted_event=True) if event.kind == "DELETED" else event.deployment
-            written = self._observe_one(key, seen, gap, uid=event.deployment.metadata.uid, job=job)
-            if written is not None:
-                known[key] = written
+            seen = self._isolated(key, partial(self._after, now[key], event, gap))
+            if seen is None:
+                again.add(key)
+            else:
+                now[key] = seen
+        changed = [(read[key], after) for key, after in now.items() if after != read[key] and key not in again]
+        again |= self._written(changed)
+        for key in sorted(again):
+            if not self._is_left_alone(key):
+                self._look_again(key, gap=gap)
 
-    def _observe_one(
-        self, key: JobKey, what: Deployment | Gone, gap: bool, uid: str | None = None, job: Job | None = None
-    ) -> Job | None:
-        for _ in range(TRIES):
-            job = job or self._store.job(key)
-            if job is None:
-                return None
-            try:
-                return self._record(job, what, gap, uid)
-            except LostRace:
-                job = None
-        raise Unavailable(f"job {key.job_id}: its record changes too often to be observed; it is tried again")
+    def _after(self, document: JobDocument, event: WatchEvent, gap: bool) -> JobDocument | None:
+        """The document after an event; None where only a fresh look can say what is."""
+        live = event.deployment
+        if event.kind == "DELETED" or self._is_older(document, live) or self._is_another(document, live):
+            return None
+        return self._shown(document, live, gap)
 
-    def _record(self, job: Job, what: Deployment | Gone, gap: bool, uid: str | None) -> Job | None:
-        operation = next(iter(self._store.open_operations_of(job.key)), None)
-        uid = uid or job.deployment_uid
-        if isinstance(what, Deployment) and self._is_unwanted(job, operation, what):
-            self._runtime.delete(job.namespace, job.deployment_name, what.metadata.uid)
-            return job
-        if job.deployment_uid is None and isinstance(what, Deployment) and self._is_being_created(operation, what):
-            job = replace(job, deployment_uid=what.metadata.uid)
-        if uid is not None and job.deployment_uid is not None and uid != job.deployment_uid:
-            self._wake_if_clearing(job, operation)
-            return job
-        if isinstance(what, Gone) and operation is not None and operation.step in (Step.CLEAR, Step.CREATE):
-            self._wake_if_clearing(job, operation)
-            return job
-        trouble = self._trouble(job, what)
-        silent = self._deadlines.silent_for(operation) if operation else timedelta()
-        seen = Seen(what, self._clock.now(), trouble, silent)
-        observed = observe(seen, job, operation, grace_seconds=self._scope.grace_seconds)
-        if isinstance(what, Deployment) and self._diagnose.is_due(observed.job, what, trouble):
-            if self._looked >= LONGEST_LOOK:
-                self._postponed.add(job.key)  # who is well is observed on; this one a little later
-                return job
-            told = replace(job, **self._look_into(observed.job, what, trouble))
-            observed = observe(seen, told, operation, grace_seconds=self._scope.grace_seconds)
-        after = self._store_observed(job, operation, observed.job, observed.operation, observed.transition, gap)
-        if observed.operation is None or observed.operation.is_open:
-            return after
-        return self._show_without(after, what, trouble)
+    def _is_older(self, document: JobDocument, live: Deployment) -> bool:
+        """Whether it was seen before what is stored: not written, and confirmed by a look."""
+        stored, seen = document.job.resource_version, live.metadata.resource_version
+        if document.job.deployment_uid != live.metadata.uid or not stored:
+            return False
+        return not (stored.isdecimal() and seen.isdecimal()) or int(seen) < int(stored)
 
-    def _look_into(self, job: Job, live: Deployment, trouble: PodTrouble | None) -> dict[str, Any]:
+    def _is_another(self, document: JobDocument, live: Deployment) -> bool:
+        return document.job.deployment_uid is not None and document.job.deployment_uid != live.metadata.uid
+
+    def _shown(self, document: JobDocument, what: Deployment | Gone, gap: bool) -> JobDocument:
+        """The document after a sight, looked into where it turned bad; wakes a worker where one is wanted."""
+        if isinstance(what, Deployment) and self._observe.is_unwanted(document, what):
+            self._queue.wake(document.key)
+            return document
+        seeing = self._observe.seen(document, what, self._clock.now(), gap=gap)
+        told = self._looked_into(seeing)
+        if told is None:
+            return seeing.document  # its phase is written now; why, and what that ends, a little later
+        sighted = self._observe.progressed(told, seeing.seen)
+        if sighted.left or self._wants_a_worker(document, sighted.document, what):
+            self._queue.wake(document.key)
+        return sighted.document
+
+    def _wants_a_worker(self, before: JobDocument, after: JobDocument, what: Deployment | Gone) -> bool:
+        """Whether a step of a worker's came up, or what one waits to be removed is gone."""
+        following = after.oldest
+        if following is None or following.step not in DUE:
+            return False
+        return isinstance(what, Gone) or before.oldest is None or before.oldest.step not in DUE
+
+    def _looked_into(self, seeing: Seeing) -> JobDocument | None:
+        """The document with why its job turned bad, where it did; None where there is no time for that now."""
+        document, seen = seeing.document, seeing.seen
+        if not isinstance(seen.what, Deployment) or not self._diagnose.is_due(document.job, seen.what, seen.trouble):
+            return document
+        if self._looked >= LONGEST_LOOK:
+            self._postponed.add(document.key)
+            return None
         begun = self._clock.now()
-        facts = self._diagnose.facts(job, live, trouble)
+        facts = self._diagnose.facts(document.job, seen.what, seen.trouble)
         self._looked += self._clock.now() - begun
-        return facts
+        return self._observe.told(document, seen, facts)
 
-    def _show_without(self, job: Job, what: Deployment | Gone, trouble: PodTrouble | None) -> Job:
-        """An operation that has just ended no longer gives the job its phase, and no event may come to say so."""
-        following = next(iter(self._store.open_operations_of(job.key)), None)
-        seen = Seen(what, self._clock.now(), trouble)
-        observed = observe(seen, job, following, grace_seconds=self._scope.grace_seconds)
-        if observed.transition is None:
-            return job
-        # Keyed by its time: the version of the deployment has its transition already.
-        transition = replace(observed.transition, resource_version=None)
-        return self._store_observed(job, None, observed.job, None, transition, gap=False)
+    def _written(self, changed: Sequence[tuple[JobDocument, JobDocument]]) -> set[JobKey]:
+        """Writes them in one call, and what they lack in their collections; returns those that lost their race."""
+        if not changed:
+            return set()
+        counted = [(before, self._records.counted(before, after)) for before, after in changed]
+        lost = set(self._store.write_all(counted))
+        stored = [after for _, after in counted if after.key not in lost]
+        for before, after in counted:
+            if after.key not in lost:
+                self._changes.extend(after.history[len(before.history) :])
+        self._records.flush_all(stored)
+        return lost
 
-    def _store_observed(
-        self,
-        before: Job,
-        operation: Operation | None,
-        job: Job,
-        progressed: Operation | None,
-        transition: Transition | None,
-        gap: bool,
-    ) -> Job:
-        if progressed is not None and operation is not None and progressed.state is State.SUCCEEDED:
-            job = _with_result(job, operation)
-        if job != before:
-            job = self._store.replace_job(job)
-        if transition is not None:
-            self._store.add_transitions([replace(transition, gap=gap)])
-            self._changes.append(transition)
-        if progressed is not None and operation is not None and progressed != operation:
-            self._store.replace_operation(progressed)
-            if not progressed.is_open or progressed.step in DUE:
-                self._queue.wake(job.key)
-        return job
+    def _look_again(self, key: JobKey, gap: bool = False) -> None:
+        self._isolated(key, partial(self._looked_again, key, gap))
 
-    def _is_unwanted(self, job: Job, operation: Operation | None, seen: Deployment) -> bool:
-        """A deployment of an operation that ended long before the last one: a frozen worker's late create."""
-        sequence = sequence_of(seen)
-        is_another = seen.metadata.uid != job.deployment_uid
-        ended = operation is None or operation.sequence > sequence
-        return (
-            is_another
-            and ended
-            and sequence < job.last_sequence
-            and seen.metadata.deletion_timestamp is None
-            and job.desired is Desired.CANCELLED
-            and job.phase in SETTLED
-        )
+    def _looked_again(self, key: JobKey, gap: bool) -> bool:
+        """A GET made after the record was read: what it shows is newer than the record."""
+        for _ in range(TRIES):
+            document = self._records.read(key)
+            if document is None:
+                return True
+            live = self._runtime.get(document.job.namespace, document.job.deployment_name)
+            after = self._shown(document, live if live is not None else Gone(), gap)
+            if after == document or not self._written([(document, after)]):
+                return True
+        raise LostRace(f"job {key.job_id}: its record changes too often to be observed; it is tried again")
 
-    def _is_being_created(self, operation: Operation | None, seen: Deployment) -> bool:
-        return operation is not None and operation.kind is Kind.SUBMIT and sequence_of(seen) == operation.sequence
-
-    def _wake_if_clearing(self, job: Job, operation: Operation | None) -> None:
-        if operation is not None and operation.step in (Step.CLEAR, Step.CREATE):
-            self._queue.wake(job.key)
-
-    def _trouble(self, job: Job, what: Deployment | Gone) -> PodTrouble | None:
-        """Pods are looked at only while a job is not up: the operator misses some of what keeps them from starting."""
-        if not isinstance(what, Deployment) or what.status is None or is_running(what):
-            return None
-        status = what.status
-        if status.lifecycle_state in ("SUSPENDED", "FAILED", "DELETING"):
-            return None
-        if status.job_manager_deployment_status == "MISSING":
-            return None
+    def _isolated(self, key: JobKey, look: Callable[[], Result]) -> Result | None:
+        """What looking at one job gives. Servers that do not answer are everybody's trouble, and raised; whatever else
+        goes wrong with a job is that job's: it is said on it, and it is left alone for a growing while."""
         try:
-            return self._runtime.pod_trouble(job.namespace, job.deployment_name)
-        except Refused:
-            return None  # an account that may not look at pods still sees what the operator says
+            result = look()
+        except Unavailable:
+            raise
+        except LostRace:
+            self._postponed.add(key)
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever one job's records or deployment lead to stays that job's
+            self._is_in_trouble(key, error)
+            return None
+        self._troubles.pop(key, None)
+        return result
+
+    def _is_in_trouble(self, key: JobKey, error: Exception) -> None:
+        known = self._troubles.get(key)
+        pause = min(2 * known.pause, LONGEST_PAUSE) if known is not None else FIRST_PAUSE
+        words = str(error) if isinstance(error, HeadraceError) else f"{type(error).__name__} while it was observed"
+        self._troubles[key] = Trouble(words, self._clock.now() + pause, pause)
+        document = next(iter(self._store.documents([key])), None)
+        if document is None:
+            return
+        job = replace(document.job, observation=Observation.STALE, reason=f"it cannot be observed: {words}"[:500])
+        self._store.write_all([(document, self._records.counted(document, document.with_job(job)))])
+
+    def _is_left_alone(self, key: JobKey) -> bool:
+        trouble = self._troubles.get(key)
+        return trouble is not None and self._clock.now() < trouble.until
 
     def _reconsider(self) -> None:
-        """Looks again at operations that time moves on: a deadline, a grace period, a pod that cannot start; and at
-        jobs that there was no time to look into."""
-        now = self._clock.now()
+        """Looks at jobs that time moves on: a deadline, a grace period, a pod that cannot start, one that there was no
+        time to look into; and takes in what was accepted and is in no document yet."""
+        for key in self._store.unplaced(self._scope, RECONSIDERED):
+            self._isolated(key, partial(self._records.place, key))
         postponed, self._postponed = self._postponed, set()
-        for key in postponed:
-            self._look_again(key)
-        waiting = [o for o in self._store.open_operations(limit=100_000) if o.step not in DUE]
-        due = [o for o in waiting if _time_matters(o, now, self._scope.grace_seconds)][:RECONSIDERED]
-        others = [o for o in waiting if o not in due and now - o.accepted_at >= LASTING]
-        for operation in [*due, *random.sample(others, min(len(others), RECONSIDERED - len(due)))]:
-            self._look_again(operation.key)
+        due = self._store.due(self._scope, self._clock.now(), RECONSIDERED, for_workers=False)
+        for key in dict.fromkeys([*postponed, *(each.key for each in due)]):
+            if not self._is_left_alone(key):
+                self._look_again(key)
 
-    def _look_again(self, key: JobKey) -> None:
-        job = self._store.job(key)
-        if job is None or job.namespace != self._scope.namespace:
-            return
-        live = self._runtime.get(job.namespace, job.deployment_name)
-        self._observe_one(job.key, live if live is not None else Gone(reads=2), gap=False, job=job)
-
-    def _mark(self, observation: Observation) -> None:
-        """A failing API call changes the observation and nothing else."""
-        now = self._clock.now()
-        jobs = self._store.unsettled_jobs(self._scope.cluster, self._scope.namespace)
-        changed = [
-            replace(
-                job, observation=observation, observed_at=now if observation is Observation.FRESH else job.observed_at
-            )
-            for job in jobs
-            if job.observation is not observation
-        ]
-        if changed:
-            self._store.replace_jobs(changed)
+    def _key_of(self, deployment: Deployment) -> JobKey | None:
+        """Whose deployment it is; None where it is not of this installation."""
+        annotations: Mapping[str, str] = deployment.metadata.annotations or {}
+        tenant, job_id = annotations.get(TENANT_ANNOTATION), annotations.get(JOB_ID_ANNOTATION)
+        if tenant != self._scope.tenant or not job_id or not annotations.get(RUN_ANNOTATION):
+            return None
+        return JobKey(tenant, job_id)
 
 
 @dataclass(frozen=True)
@@ -366,28 +350,15 @@ class _Pump:
         try:
             for event in self._events:
                 self._arrived.put(event)
-        except (HistoryGone, HeadraceError) as error:
+        except Exception as error:  # noqa: BLE001 - it is raised again by whoever waits for the watch
             self._arrived.put(_End(error))
         else:
             self._arrived.put(_End())
 
 
-def _time_matters(operation: Operation, now: datetime, grace_seconds: float) -> bool:
-    if now >= operation.deadline:
-        return True
-    stale = timedelta(seconds=max(grace_seconds, 15.0))
-    return operation.trouble_since is not None and now - operation.trouble_since >= stale
-
-
-def _with_result(job: Job, operation: Operation) -> Job:
-    """What a successful operation leaves in the job's record: the request that holds from now on."""
-    if operation.kind is Kind.SCALE and job.request:
-        scaled = with_parallelism(parse_request(job.request), operation.arguments["parallelism"])
-        return replace(job, request=scaled.as_json())
-    return job
-
-
-def _key_of(deployment: Deployment) -> JobKey | None:
-    annotations: Mapping[str, str] = deployment.metadata.annotations or {}
-    tenant, job_id = annotations.get(TENANT_ANNOTATION), annotations.get(JOB_ID_ANNOTATION)
-    return JobKey(tenant, job_id) if tenant and job_id and annotations.get(RUN_ANNOTATION) else None
+def _is_stored(known: Watched | None, live: Deployment) -> bool:
+    """Whether this very version was seen; what no record knows is not."""
+    return known is not None and (known.uid, known.resource_version) == (
+        live.metadata.uid,
+        live.metadata.resource_version,
+    )

@@ -17,7 +17,7 @@ from celery import Celery
 
 from headrace.domain.deployments import sequence_of
 from headrace.domain.jobs import Phase
-from headrace.domain.operations import Kind, State
+from headrace.domain.operations import KindName, State
 from tests import servers
 from tests.contract.kubernetes import DEPLOYMENTS, Cluster
 from tests.integration.conftest import HERE, SCRIPT, Installation
@@ -47,7 +47,7 @@ def version(cluster: Cluster) -> str:
     return list(cluster.runtime.list_pages("default"))[-1].resource_version
 
 
-def ended(installation: Installation, name: str, kind: Kind) -> State | None:
+def ended(installation: Installation, name: str, kind: KindName) -> State | None:
     """How the last operation of this kind ended; None while it is open, or there is none."""
     found = [o for o in installation.operations(name) if o.kind is kind]
     return None if not found or found[-1].is_open else found[-1].state
@@ -59,7 +59,7 @@ def test_a_job_goes_through_the_worker(installation: Installation, name: str) ->
     installation.submit(name)
     servers.wait_for("the deployment", lambda: has(installation, name))
     installation.becomes(name)
-    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, Kind.SUBMIT) is State.SUCCEEDED)
+    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
     job = installation.job(name)
     assert job is not None
     assert (job.phase, job.flink_job_id) == (Phase.RUNNING, "f" * 32)
@@ -119,7 +119,7 @@ def test_the_same_message_ten_times_from_four_producers_is_one_operation(install
         list(pool.map(produce, (3, 3, 2, 2)))
     servers.wait_for("the deployment", lambda: has(installation, name))
     installation.becomes(name)
-    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, Kind.SUBMIT) is State.SUCCEEDED)
+    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
     servers.wait_for("every message to be handled", lambda: handled(installation, task_id) == 10)
     assert len(installation.operations(name)) == 1
     assert created(installation.cluster, name, since) == 1
@@ -155,7 +155,7 @@ def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Ins
     installation.submit(name)
     servers.wait_for("the deployment", lambda: has(installation, name))
     installation.becomes(name)
-    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, Kind.SUBMIT) is State.SUCCEEDED)
+    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
     since = version(installation.cluster)
     stopping, writes = threading.Event(), []
 
@@ -214,16 +214,16 @@ def bodies(installation: Installation, name: str, folder: Path) -> list[Passed]:
         drawn = installation.cluster.runtime.get("default", name)
         assert drawn is not None
         installation.becomes(name)
-        servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, Kind.SUBMIT) is State.SUCCEEDED)
+        servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
         installation.send("flink.scale", job_id=name, parallelism=2, idempotency_key="scale")
         servers.wait_for("the SCALE to be written", lambda: parallelism(installation, name) == 2)
         installation.becomes(name)
-        servers.wait_for("the SCALE to end", lambda: ended(installation, name, Kind.SCALE) is State.SUCCEEDED)
+        servers.wait_for("the SCALE to end", lambda: ended(installation, name, KindName.SCALE) is State.SUCCEEDED)
         installation.send("flink.stop", job_id=name, idempotency_key="stop")
         servers.wait_for("the suspend to be written", lambda: state(installation, name) == "suspended")
         kept = {"state": "FINISHED", "upgradeSavepointPath": "file:///s/savepoint-1"}
         installation.becomes(name, lifecycleState="SUSPENDED", job=kept)
-        servers.wait_for("the STOP to end", lambda: ended(installation, name, Kind.STOP) is State.SUCCEEDED)
+        servers.wait_for("the STOP to end", lambda: ended(installation, name, KindName.STOP) is State.SUCCEEDED)
         node.teardown()
     asked: list[Passed] = []
     for each in passed:
@@ -293,7 +293,7 @@ def test_a_worker_that_froze_before_its_create_brings_nothing_back(installation:
     installation.services.accept.stop(tenant="default", job_id=name, idempotency_key=None, source=HERE)
     installation.worker()
     installation.beat()
-    servers.wait_for("the STOP to end", lambda: ended(installation, name, Kind.STOP) is State.SUCCEEDED)
+    servers.wait_for("the STOP to end", lambda: ended(installation, name, KindName.STOP) is State.SUCCEEDED)
     since = version(installation.cluster)
     frozen.go_on()
     servers.wait_for("the frozen worker to go on", frozen.has_ended)
@@ -306,4 +306,4 @@ def test_a_worker_that_froze_before_its_create_brings_nothing_back(installation:
     assert job is not None
     assert job.phase is Phase.CANCELLED
     states = {o.kind: o.state for o in installation.operations(name)}
-    assert states == {Kind.SUBMIT: State.SUPERSEDED, Kind.STOP: State.SUCCEEDED}
+    assert states == {KindName.SUBMIT: State.SUPERSEDED, KindName.STOP: State.SUCCEEDED}

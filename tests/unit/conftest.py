@@ -71,12 +71,12 @@ class World:
                 self.services.execute.oldest_open_operation(key)
 
     def job(self, job_id: str = "orders") -> Job:
-        found = self.store.job(JobKey("default", job_id))
+        found = self.services.records.job(JobKey("default", job_id))
         assert found is not None
         return found
 
     def operation(self, operation: Operation) -> Operation:
-        found = self.store.operation(operation.tenant, operation.id)
+        found = self.services.records.operation(operation.tenant, operation.id)
         assert found is not None
         return found
 
@@ -123,13 +123,14 @@ class World:
         self.becomes(job_id, lifecycleState="SUSPENDED", job=job)
 
     def phases(self, job_id: str = "orders") -> list[str]:
-        return [str(t.to_phase) for t in self.store.transitions_of(JobKey("default", job_id))]
+        return [str(t.to_phase) for t in self.services.records.transitions_of(JobKey("default", job_id))]
 
 
 @pytest.fixture
 def world() -> World:
     store, runtime, queue = InMemoryStore(), InMemoryRuntime(), InMemoryQueue()
     job_manager, clock = InMemoryJobManager(), FixedClock()
+    store.clock = clock
     settings = Settings(flink_allowed_hosts="files.example.com", _env_file=None)
     services = wired(
         settings,

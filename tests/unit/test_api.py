@@ -88,7 +88,7 @@ def test_a_wrong_body_names_its_field(api: Api, world: World, path: str, body: A
     answer = api.v1("POST", path, body)
     assert answer.status_code == 400
     assert field in [error["field"] for error in answer.json()["errors"]]
-    assert not world.store.open_operations()
+    assert not world.store._operations
 
 
 def test_what_is_not_there_is_404_and_what_cannot_be_is_409(api: Api, world: World) -> None:

@@ -183,7 +183,7 @@ def test_a_job_that_no_operator_takes_says_so_after_half_a_minute(world: World) 
     world.clock.advance(29)
     world.sync()
     assert (world.job().phase, world.job().reason) == (Phase.SUBMITTING, "")
-    world.clock.advance(2)
+    world.clock.advance(10)
     world.sync()
     assert "no operator has taken it within 30 s" in world.job().reason
     assert "namespace default (watchNamespaces)" in world.job().next_step

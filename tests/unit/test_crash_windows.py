@@ -18,8 +18,18 @@ from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMe
 from tests.unit.conftest import World
 
 WRITES = frozenset(
-    {"create", "patch", "delete", "put_files", "replace_operation", "replace_job", "insert_job", "add_transitions"}
-    | {"add_savepoint"}
+    {
+        "create",
+        "patch",
+        "delete",
+        "put_files",
+        "insert_operation",
+        "clear_unplaced",
+        "write_outcomes",
+        "write",
+        "write_all",
+    }
+    | {"flushed", "add_transitions", "add_savepoint"}
 )
 SAVEPOINT = "file:/state/savepoints/savepoint-ffffff-1"
 
@@ -65,6 +75,7 @@ def mortal_world() -> tuple[World, Life]:
     life = Life()
     store, runtime, queue = InMemoryStore(), InMemoryRuntime(), InMemoryQueue()
     job_manager, clock = InMemoryJobManager("file:/state/chk-3"), FixedClock()
+    store.clock = clock
     services = wired(
         Settings(_env_file=None),
         store=Mortal(store, life),  # type: ignore[arg-type]

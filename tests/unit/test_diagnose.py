@@ -98,9 +98,10 @@ def test_jobs_whose_jobmanagers_are_slow_to_answer_do_not_hold_up_the_others(wor
     world.becomes("well", job={"state": "FINISHED"})
     world.sync()
     assert world.job("well").phase is Phase.FINISHED
-    assert [world.job(name).phase for name in names].count(Phase.FAILED) == 2
+    assert {world.job(name).phase for name in names} == {Phase.FAILED}, "a phase waits for no diagnosis"
+    assert [world.job(name).diagnosis is None for name in names].count(False) == 2
     world.sync()
-    assert {world.job(name).phase for name in names} == {Phase.FAILED}
+    assert [world.job(name).diagnosis is None for name in names].count(False) == 4
 
 
 def test_another_run_begins_with_nothing_of_the_one_before(world: World) -> None:

@@ -37,7 +37,10 @@ def fails(world: World, **kept: str) -> None:
     world.settle()
     job = world.job()
     assert job.phase is Phase.FAILED
-    world.store.replace_job(replace(job, **{"reason": "", "error": "", **kept}))
+    stored = world.store.document(job.key)
+    assert stored is not None
+    told = replace(stored, job=replace(stored.job, **{"reason": "", "error": "", **kept}))
+    world.services.records.write(stored, told)
 
 
 def test_the_log_is_the_jobmanagers_unless_another_is_asked_for(world: World) -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.domain.jobs import SETTLED, Phase
-from headrace.domain.lifecycle import refusal
-from headrace.domain.operations import Kind, Operation, State, Step, supersedes
+from headrace.domain.document import JobDocument
+from headrace.domain.jobs import SETTLED, Job, Phase
+from headrace.domain.operations import KINDS, KindName, Operation, State, Step
 from tests.unit.replay import KEY, RECORDINGS, Replay
 from tests.unit.test_observe import JOB, OPERATION
 
@@ -31,12 +31,21 @@ MAY_FOLLOW = {
 }
 
 GOING_ON = sorted(set(Phase) - SETTLED - {Phase.REQUESTED})
-SCALE, STOP = replace(OPERATION, kind=Kind.SCALE), replace(OPERATION, kind=Kind.STOP)
+SCALE, STOP = replace(OPERATION, kind=KindName.SCALE), replace(OPERATION, kind=KindName.STOP)
+
+
+def refusal(kind: KindName, job: Job, open_operations: list[Operation]) -> str | None:
+    document = JobDocument(job=job, open_operations=tuple(open_operations))
+    return KINDS[kind].refusal(document.expected(job.job_id))
+
+
+def supersedes(later: KindName, earlier: Operation) -> bool:
+    return KINDS[later].supersedes(earlier)
 
 
 @pytest.mark.parametrize("recording", RECORDINGS)
 def test_a_history_is_a_path_through_the_phases(recording: str) -> None:
-    transitions = Replay(recording).run().world.store.transitions_of(KEY)
+    transitions = Replay(recording).run().world.services.records.transitions_of(KEY)
     strange = [(t.from_phase, t.to_phase) for t in transitions if t.to_phase not in MAY_FOLLOW[t.from_phase]]
     assert strange == []
     assert [t.from_phase for t in transitions[1:]] == [t.to_phase for t in transitions[:-1]]
@@ -44,61 +53,62 @@ def test_a_history_is_a_path_through_the_phases(recording: str) -> None:
 
 @pytest.mark.parametrize("phase", sorted({*SETTLED, Phase.REQUESTED}))
 def test_a_submit_begins_another_run_of_a_settled_job(phase: Phase) -> None:
-    assert refusal(Kind.SUBMIT, replace(JOB, phase=phase), []) is None
+    assert refusal(KindName.SUBMIT, replace(JOB, phase=phase), []) is None
 
 
 @pytest.mark.parametrize("phase", GOING_ON)
 def test_a_submit_names_what_to_do_with_a_job_that_goes_on(phase: Phase) -> None:
-    words = refusal(Kind.SUBMIT, replace(JOB, phase=phase), [])
+    words = refusal(KindName.SUBMIT, replace(JOB, phase=phase), [])
     assert words is not None
     assert phase in words
     assert ("RESUME" if phase is Phase.SUSPENDED else "send STOP first") in words
 
 
 @pytest.mark.parametrize("phase", GOING_ON)
-@pytest.mark.parametrize("kind", [Kind.STOP, Kind.SCALE])
-def test_a_job_that_goes_on_may_be_stopped_and_scaled(kind: Kind, phase: Phase) -> None:
-    assert refusal(kind, replace(JOB, phase=phase), []) is None
+@pytest.mark.parametrize("kind", [KindName.STOP, KindName.SCALE])
+def test_a_job_that_goes_on_may_be_stopped_and_scaled(kind: KindName, phase: Phase) -> None:
+    words = refusal(kind, replace(JOB, phase=phase), [])
+    suspended = kind is KindName.SCALE and phase is Phase.SUSPENDED
+    assert words is None if not suspended else "RESUME it first" in (words or "")
 
 
 @pytest.mark.parametrize("phase", sorted(SETTLED))
-def test_a_settled_job_is_stopped_only_for_what_it_left(phase: Phase) -> None:
-    words = refusal(Kind.STOP, replace(JOB, phase=phase), [])
-    assert (words is None) == (phase in (Phase.FAILED, Phase.REJECTED))
-    assert words is None or str(phase) in words
+def test_a_settled_job_is_stopped_until_its_deployment_was_seen_gone(phase: Phase) -> None:
+    assert refusal(KindName.STOP, replace(JOB, phase=phase, is_gone=False), []) is None
+    assert f"it is {phase}" in (refusal(KindName.STOP, replace(JOB, phase=phase, is_gone=True), []) or "")
 
 
 @pytest.mark.parametrize("phase", sorted(SETTLED))
 def test_a_settled_job_is_not_scaled(phase: Phase) -> None:
-    assert f"it is {phase}" in (refusal(Kind.SCALE, replace(JOB, phase=phase), []) or "")
+    assert f"it is {phase}" in (refusal(KindName.SCALE, replace(JOB, phase=phase), []) or "")
 
 
 @pytest.mark.parametrize(
     ("kind", "open_operation", "words"),
     [
-        (Kind.SUBMIT, OPERATION, "while SUBMIT is open"),
-        (Kind.SUBMIT, STOP, "while STOP is open"),
-        (Kind.STOP, STOP, "a STOP is open already"),
-        (Kind.SCALE, STOP, "while a STOP is open"),
-        (Kind.STOP, OPERATION, None),
-        (Kind.STOP, SCALE, None),
-        (Kind.SCALE, OPERATION, None),
-        (Kind.SCALE, SCALE, None),
+        (KindName.SUBMIT, OPERATION, "while SUBMIT is open"),
+        (KindName.SUBMIT, STOP, None),
+        (KindName.STOP, STOP, "a STOP is open already"),
+        (KindName.SCALE, STOP, "while a STOP is open"),
+        (KindName.STOP, OPERATION, None),
+        (KindName.STOP, SCALE, None),
+        (KindName.SCALE, OPERATION, None),
+        (KindName.SCALE, SCALE, None),
     ],
 )
-def test_beside_an_open_operation(kind: Kind, open_operation: Operation, words: str | None) -> None:
+def test_beside_an_open_operation(kind: KindName, open_operation: Operation, words: str | None) -> None:
     refused = refusal(kind, replace(JOB, phase=Phase.RUNNING), [open_operation])
     assert (refused is None) == (words is None)
     assert (words or "") in (refused or "")
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.RUNNING])
-@pytest.mark.parametrize("kind", list(Kind))
-def test_superseding_is_a_closed_table(kind: Kind, state: State) -> None:
+@pytest.mark.parametrize("kind", list(KindName))
+def test_superseding_is_a_closed_table(kind: KindName, state: State) -> None:
     begun = replace(OPERATION, kind=kind, state=state, step=Step.AWAIT_RUNNING, generation=1)
     waiting = replace(OPERATION, kind=kind, state=state)
-    assert supersedes(Kind.STOP, begun)
-    assert supersedes(Kind.STOP, waiting)
-    assert supersedes(Kind.SCALE, waiting) == (kind is Kind.SCALE)
-    assert not supersedes(Kind.SCALE, begun)
-    assert not any(supersedes(Kind.SUBMIT, each) for each in (begun, waiting))
+    assert supersedes(KindName.STOP, begun)
+    assert supersedes(KindName.STOP, waiting)
+    assert supersedes(KindName.SCALE, waiting) == (kind is KindName.SCALE)
+    assert not supersedes(KindName.SCALE, begun)
+    assert not any(supersedes(KindName.SUBMIT, each) for each in (begun, waiting))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from headrace.domain import diff
 from headrace.domain.job_requests import JobRequest, parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job, deployment_name
-from headrace.domain.manifest import Platform, Stamp, render, with_parallelism
+from headrace.domain.manifest import Platform, Stamp, render, stamped, with_parallelism
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 PLATFORM = Platform(
@@ -121,15 +121,15 @@ def test_either_parallelism_or_replicas_and_never_both() -> None:
     assert "parallelism" not in rendered("replicas")["spec"]["job"]
     assert rendered("replicas")["spec"]["taskManager"]["replicas"] == 2
     assert "replicas" not in rendered("url")["spec"]["taskManager"]
-    request = with_parallelism(parse_request(REQUESTS["replicas"]), 5)
-    assert request.resources.task_manager.replicas == 3
+    scaled = with_parallelism(rendered("replicas"), 5)
+    assert scaled["spec"]["taskManager"]["replicas"] == 3
+    assert "parallelism" not in scaled["spec"]["job"]
 
 
 def test_a_scale_changes_the_parallelism_and_the_stamp_alone() -> None:
     before = rendered("file")
-    request = with_parallelism(parse_request(REQUESTS["file"]), 2)
-    wanted = render(JOB, request, PLATFORM, Stamp(2, "operation-2", 1))
-    paths = {change.path for change in diff.changes(before, wanted)}
+    wanted = stamped(with_parallelism(before, 2), JOB, Stamp(2, "operation-2", 1))
+    paths = {change.path for change in diff.changes(before, wanted, before)}
     annotations = {("metadata", "annotations", f"headrace.io/{name}") for name in ("sequence", "operation-id")}
     assert paths == {("spec", "job", "parallelism"), *annotations}
 
@@ -151,20 +151,38 @@ def applied(whole: Any, changes: list[diff.Change]) -> Any:
     return whole
 
 
-@given(OBJECTS, OBJECTS)
-def test_changes_make_the_wanted_of_the_applied(before: dict, wanted: dict) -> None:
-    assert applied(copy.deepcopy(before), diff.changes(before, wanted)) == wanted
+def contains(live: Any, wanted: Any) -> bool:
+    """Whether `live` has every key of `wanted`, with its value."""
+    if not isinstance(wanted, dict):
+        return bool(live == wanted)
+    return isinstance(live, dict) and all(key in live and contains(live[key], wanted[key]) for key in wanted)
+
+
+@given(OBJECTS, OBJECTS, OBJECTS)
+def test_changes_make_what_is_wanted_of_whatever_is_live(before: dict, wanted: dict, live: dict) -> None:
+    after = applied(copy.deepcopy(live), diff.changes(before, wanted, live))
+    assert contains(after, wanted)
+    assert not [key for key in before if key not in wanted and key in after]
+    assert diff.changes(before, wanted, after) == []
 
 
 @given(OBJECTS, OBJECTS)
 def test_a_foreign_key_stays(before: dict, wanted: dict) -> None:
     live = {**copy.deepcopy(before), "foreign": 1}
-    assert applied(live, diff.changes(before, wanted))["foreign"] == 1
+    assert applied(copy.deepcopy(live), diff.changes(before, wanted, live))["foreign"] == 1
+
+
+@given(OBJECTS, OBJECTS, OBJECTS)
+def test_the_inverse_of_changes_takes_them_back(before: dict, wanted: dict, live: dict) -> None:
+    changes = diff.changes(before, wanted, live)
+    back = diff.inverse(live, changes)
+    changed = applied(copy.deepcopy(live), changes)
+    assert applied(changed, diff.fitted(changed, back)) == live
 
 
 @given(OBJECTS, OBJECTS, OBJECTS)
 def test_fitted_changes_can_always_be_made(before: dict, wanted: dict, live: dict) -> None:
-    fitted = diff.fitted(live, diff.changes(before, wanted))
+    fitted = diff.fitted(live, diff.changes(before, wanted, before))
     for change in fitted:
         applied(copy.deepcopy(live), [change])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -14,10 +14,23 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from headrace.domain.deployments import SEQUENCE_ANNOTATION, Deployment, Gone, PodTrouble, Seen, sequence_of
-from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Phase
-from headrace.domain.operations import Kind, Operation, Source, State, Step
-from headrace.domain.status import is_bad, observe
+from headrace.domain.deployments import (
+    JOB_ID_ANNOTATION,
+    SEQUENCE_ANNOTATION,
+    TENANT_ANNOTATION,
+    Deployment,
+    Gone,
+    PodTrouble,
+    Seen,
+    sequence_of,
+)
+from headrace.domain.document import JobDocument
+from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Phase, Transition
+from headrace.domain.operations import KindName, Operation, Source, State, Step
+from headrace.domain.runtimes.operator import OperatorPlan
+from headrace.domain.status import is_bad
+from headrace.services.observe import Observe
+from headrace.testing import InMemoryRuntime, InMemoryStore
 from tests.unit.replay import RECORDINGS, events_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,16 +41,47 @@ OPERATION = Operation(
     tenant="t",
     job_id="j",
     sequence=1,
-    kind=Kind.SUBMIT,
-    arguments={},
+    kind=KindName.SUBMIT,
+    arguments={"parallelism": 2},
     arguments_hash="",
     idempotency_key="k",
     source=Source(via="http"),
     accepted_at=NOW,
     updated_at=NOW,
-    deadline=NOW + timedelta(days=1000),
+    deadline_seconds=1e9,
     state=State.RUNNING,
 )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one sight comes to, by the records that it leaves."""
+
+    job: Job
+    operation: Operation | None
+    transition: Transition | None
+
+
+def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds: float) -> Observed:
+    """Shows a document what was seen, as the sync does."""
+    runtime = InMemoryRuntime()
+    runtime.trouble = seen.trouble
+    platform: Any = None  # a sight renders nothing
+    observing = Observe(InMemoryStore(), runtime, OperatorPlan(), platform, grace_seconds)
+    document = JobDocument(job=job, open_operations=(operation,) if operation else ())
+    what = ours(seen.what) if isinstance(seen.what, Deployment) else seen.what
+    after = observing.sight(document, what, seen.at).document
+    left = after.operation(operation.id) if operation else None
+    return Observed(after.job, left, after.history[-1] if after.history else None)
+
+
+def ours(what: Deployment) -> Deployment:
+    """The same deployment with the annotations that say whose it is."""
+    named = {JOB_ID_ANNOTATION: JOB.job_id, TENANT_ANNOTATION: JOB.tenant}
+    annotations = {SEQUENCE_ANNOTATION: "1", **(what.metadata.annotations or {}), **named}
+    return msgspec.structs.replace(what, metadata=msgspec.structs.replace(what.metadata, annotations=annotations))
+
+
 STRINGS = (
     "metadata.deletionTimestamp",
     "spec.job.state",
@@ -99,9 +143,7 @@ def deployments(draw: st.DrawFn) -> Deployment:
 
 reasons = st.text(max_size=5) | st.sampled_from(["OOMKilled", "Unschedulable", "ErrImagePull", "CrashLoopBackOff"])
 troubles = st.none() | st.builds(PodTrouble, st.just("pod-1"), reasons, st.text(max_size=5))
-sights = st.builds(
-    Seen, deployments() | st.builds(Gone, st.booleans(), st.integers(0, 3)), seconds, troubles, st.just(timedelta())
-)
+sights = st.builds(Seen, deployments() | st.builds(Gone), seconds, troubles)
 diagnoses = st.builds(
     Diagnosis,
     of=st.sampled_from(["", "FAILED", "RESTARTING", "STARTING container"]),
@@ -118,20 +160,23 @@ jobs = st.builds(
     was_running=st.booleans(),
     failure_kept=st.booleans(),
     trouble_since=st.none() | seconds,
-    not_found_count=st.integers(0, 3),
+    ran_since_state=st.booleans(),
+    state_path=st.sampled_from([None, "file:/state/savepoint-1"]),
+    is_gapped=st.booleans(),
     reason=st.sampled_from(["", "a reason"]),
     diagnosis=st.none() | diagnoses,
 )
 operations = st.builds(
     replace,
     st.just(OPERATION),
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(KindName),
     step=st.sampled_from(Step),
     sequence=st.integers(1, 3),
     generation=st.none() | st.integers(1, 12),
     trouble_since=st.none() | seconds,
     savepoint_path=st.sampled_from([None, "file:/state/chk-1"]),
-    deadline=seconds,
+    spent_seconds=st.sampled_from([0.0, 2e9]),
+    looked_at=st.none() | seconds,
 )
 
 
@@ -166,7 +211,7 @@ def test_what_was_found_out_stays_and_is_told_of_a_bad_job_alone(
 def test_a_stop_shows_cancelling_until_it_ends_or_is_taken_back(
     what: Deployment, job: Job, operation: Operation
 ) -> None:
-    stop = replace(operation, kind=Kind.STOP)
+    stop = replace(operation, kind=KindName.STOP)
     observed = observe(Seen(what, NOW), job, stop, grace_seconds=GRACE_SECONDS)
     assert observed.operation is not None
     going_on = observed.operation.is_open and observed.operation.step is not Step.WITHDRAW
@@ -180,7 +225,7 @@ def test_no_settled_phase_shows_while_an_operation_waits_for_running(
 ) -> None:
     generation = min(operation.generation or 1, what.metadata.generation or 1)
     first = what.status is None or not what.status.observed_generation
-    kind = Kind.SUBMIT if first or operation.kind is Kind.STOP else operation.kind
+    kind = KindName.SUBMIT if first or operation.kind is KindName.STOP else operation.kind
     written = replace(operation, kind=kind, generation=generation, step=Step.AWAIT_RUNNING)
     job = replace(job, phase=Phase.STARTING, failure_kept=False)
     observed = observe(Seen(what, NOW, trouble), job, written, grace_seconds=GRACE_SECONDS)
@@ -243,7 +288,7 @@ def test_a_failure_to_start_is_kept_until_the_jobmanager_is_ready(seen: Seen, ph
 
 
 def test_a_scale_that_is_observed_is_not_yet_running() -> None:
-    scale = replace(OPERATION, kind=Kind.SCALE, step=Step.AWAIT_RUNNING, generation=2)
+    scale = replace(OPERATION, kind=KindName.SCALE, step=Step.AWAIT_RUNNING, generation=2)
     ran = replace(JOB, phase=Phase.SCALING, was_running=True)
     early = observe(shown("DEPLOYED", "READY", "RUNNING"), ran, scale, grace_seconds=GRACE_SECONDS)
     assert early.job.phase is Phase.SCALING
@@ -253,9 +298,10 @@ def test_a_scale_that_is_observed_is_not_yet_running() -> None:
 
 @pytest.mark.parametrize("path", [None, "file:/old", "KUBERNETES_OPERATOR_LAST_STATE", "file:/new"])
 def test_a_stop_takes_only_a_path_that_has_changed(path: str | None) -> None:
-    stop = replace(OPERATION, kind=Kind.STOP, step=Step.AWAIT_SUSPENDED, generation=2, savepoint_before="file:/old")
+    stop = replace(OPERATION, kind=KindName.STOP, step=Step.AWAIT_SUSPENDED, generation=2, savepoint_before="file:/old")
     seen = shown("SUSPENDED", "READY", "FINISHED", state="suspended", upgradeSavepointPath=path)
-    after = observe(seen, replace(JOB, was_running=True), stop, grace_seconds=GRACE_SECONDS).operation
+    ran = replace(JOB, was_running=True, ran_since_state=True, state_path="file:/older", upgrade_path="file:/old")
+    after = observe(seen, ran, stop, grace_seconds=GRACE_SECONDS).operation
     assert after is not None
     assert (after.step is Step.DELETE, after.savepoint_path) == ((True, path) if path == "file:/new" else (False, None))
     assert after.is_open or "nothing was deleted" in after.reason

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
-from headrace.domain.deployments import Gone
-from headrace.domain.jobs import Desired, Job, JobKey, Observation, Phase
+from headrace.domain.diff import Change
+from headrace.domain.jobs import Desired, JobKey, Observation, Phase
 from headrace.domain.operations import State
 from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
+from headrace.ports import Fence
 from headrace.services.handle_event import Origin
 from tests.unit.conftest import UPGRADE_FAILURE, World
 
@@ -83,7 +82,7 @@ def test_a_wrong_value_names_its_field_and_leaves_nothing(world: World, config: 
         world.submit(job_config=config)
     assert words in caught.value.problems[field]
     assert world.store.job(JobKey("default", "orders")) is None
-    assert not world.store.open_operations()
+    assert not world.store.operations_of(JobKey("default", "orders"))
 
 
 def test_an_unknown_template_is_named_with_those_that_are(world: World) -> None:
@@ -143,13 +142,16 @@ def test_racing_workers_never_take_the_sequence_back(world: World) -> None:
 def test_a_stale_worker_changes_nothing(world: World) -> None:
     world.runs()
     world.scale(2)
-    stale = replace(world.job())
+    key = JobKey("default", "orders")
+    stale = world.store.document(key)
+    assert stale is not None
     world.execute()
     world.becomes()
     world.settle()
     newer = world.scale(3)
     world.execute()
-    world.store.replace_job(replace(stale, version=world.job().version))
+    with pytest.raises(LostRace):
+        world.services.execute._looked_at(stale)
     world.execute()
     assert world.sequence() == newer.sequence
     assert world.whole()["spec"]["job"]["parallelism"] == 3
@@ -201,7 +203,8 @@ def test_a_stop_of_a_job_that_is_not_running_keeps_its_last_checkpoint(world: Wo
 def test_a_stop_of_a_job_that_never_had_state_deletes_it(world: World) -> None:
     world.submit()
     world.execute()
-    world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job={"startTime": None})
+    job = {"state": "RECONCILING", "startTime": None}
+    world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job=job)
     world.sync()
     operation = world.stop()
     world.execute()
@@ -243,12 +246,12 @@ def test_a_stop_that_can_keep_nothing_deletes_nothing(world: World) -> None:
     world.sync()
     world.job_manager.checkpoint = Unavailable("connection refused")
     operation = world.stop()
-    for _ in range(15):
+    for _ in range(95):
         world.execute()
         world.clock.advance(10)
     ended = world.operation(operation)
     assert ended.state is State.FAILED
-    assert "force" in ended.reason
+    assert "nothing was deleted; force" in ended.reason
     assert world.runtime.get("default", "orders") is not None
     assert world.whole()["spec"]["job"]["state"] == "running"
     assert world.job().phase is Phase.RESTARTING, "a failed stop no longer gives the job its phase"
@@ -286,31 +289,6 @@ def test_a_stop_whose_savepoint_fails_is_withdrawn(world: World) -> None:
     world.becomes()
     world.settle()
     assert world.job().phase is Phase.RUNNING
-
-
-def test_a_withdrawn_stop_shows_though_the_sync_writes_the_job_meanwhile(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.runs()
-    operation = world.stop()
-    world.execute()
-    world.becomes(observedGeneration=1, error=UPGRADE_FAILURE)
-    world.sync()
-    world.clock.advance(120)
-    world.sync()
-    replace_job, lost = world.store.replace_job, [0]
-
-    def loses_once(job: Job) -> Job:
-        if not world.operation(operation).is_open and not lost[0]:
-            lost[0] += 1
-            raise LostRace("job orders was changed by somebody else")
-        return replace_job(job)
-
-    monkeypatch.setattr(world.store, "replace_job", loses_once)
-    world.execute()
-    assert lost == [1]
-    assert world.operation(operation).state is State.FAILED
-    assert world.job().phase is not Phase.CANCELLING
 
 
 def test_a_worker_that_froze_before_its_create_brings_nothing_back(world: World) -> None:
@@ -396,37 +374,35 @@ def test_what_redis_lost_is_woken_again(world: World) -> None:
     assert {key.job_id for key in world.queue.woken} == {"a", "b"}
 
 
-def test_deadlines_stand_still_while_nobody_redelivers(world: World) -> None:
-    world.services.redeliver.run()
+def test_no_time_is_spent_while_nobody_looks(world: World) -> None:
     operation = world.submit()
-    world.clock.advance(3600)
-    world.services.redeliver.run()
+    world.clock.advance(7 * 86_400)
     world.execute()
     assert world.operation(operation).state is State.RUNNING
+    world.becomes(lifecycleState="DEPLOYED", job={"state": "CREATED"})
+    world.sync()
+    world.clock.advance(7 * 86_400)
+    world.sync()
+    assert world.operation(operation).state is State.RUNNING
+    assert world.operation(operation).spent_seconds <= 120
 
 
-def test_a_silence_is_counted_from_the_accept_and_only_once(world: World) -> None:
-    world.services.redeliver.run()
-    world.clock.advance(3000)
-    operation = world.submit()
-    world.clock.advance(600)
-    for _ in range(3):
-        world.services.redeliver.run()
-    world.clock.advance(800)
-    assert world.services.deadlines.silent_for(operation) == timedelta(seconds=600 + 800)
-    world.services.redeliver.run()
-    for _ in range(12):
+def test_an_operation_that_waits_its_turn_spends_no_time(world: World) -> None:
+    world.submit()
+    world.execute()
+    scale = world.scale(4)
+    for _ in range(85):
         world.clock.advance(10)
-        world.services.redeliver.run()
-    assert world.services.deadlines.silent_for(operation) == timedelta(seconds=600 + 800)
+        world.sync()
+    assert world.operation(scale).spent_seconds == 0
 
 
 def test_a_deadline_ends_an_operation_in_words(world: World) -> None:
     operation = world.submit()
-    for _ in range(100):
-        world.services.redeliver.run()
-        world.clock.advance(10)
     world.execute()
+    for _ in range(100):
+        world.sync()
+        world.clock.advance(10)
     ended = world.operation(operation)
     assert ended.state is State.FAILED
     assert "deadline" in ended.reason
@@ -465,7 +441,7 @@ def test_a_refused_first_deployment_is_rejected(world: World) -> None:
 def test_an_event_that_cannot_be_used_says_why(world: World, value: bytes, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         world.services.handle_event.handle(value, ORIGIN)
-    assert not world.store.open_operations()
+    assert not world.store.operations_of(JobKey("default", "orders"))
 
 
 def test_an_event_delivered_again_is_the_same_operation(world: World) -> None:
@@ -478,12 +454,16 @@ def test_an_event_delivered_again_is_the_same_operation(world: World) -> None:
     assert (first.created, again.created, anew.created) == (True, False, True)
 
 
-def test_one_missed_read_is_no_deletion(world: World) -> None:
+def test_a_label_that_is_taken_off_is_no_deletion(world: World) -> None:
     world.runs()
-    operation = world.services.sync._observe_one(JobKey("default", "orders"), Gone(reads=1), gap=False)
-    assert operation is not None
+    [change] = [Change(("metadata", "labels", "app.kubernetes.io/managed-by"), removed=True)]
+    uid = world.job().deployment_uid or ""
+    world.runtime.patch("default", "orders", Fence(uid, 1), [change])
+    for _ in range(3):
+        world.sync()
+        world.clock.advance(200)
     assert world.job().phase is Phase.RUNNING
-    assert world.job().observation is Observation.NOT_FOUND
+    assert world.runtime.get("default", "orders") is not None
 
 
 @pytest.mark.parametrize("start_from", ["last", "savepoint-1", "file://", 7])
@@ -491,7 +471,7 @@ def test_a_first_run_starts_from_a_uri_or_from_nothing(world: World, start_from:
     with pytest.raises(InvalidRequest) as refused:
         world.submit(start_from=start_from)
     assert list(refused.value.problems) == ["start_from"]
-    assert world.store.open_operations() == []
+    assert not world.store.operations_of(JobKey("default", "orders"))
 
 
 def test_a_run_that_should_start_from_a_state_that_nobody_kept_is_not_created(world: World) -> None:

@@ -91,4 +91,4 @@ def test_a_job_that_ran_is_restarting_however_long_its_jobmanager_is_away(
         replay.look("later")
         assert replay.world.job().phase is Phase.RESTARTING
         assert replay.world.job().observation is Observation.FRESH
-    assert replay.world.store.open_operations_of(KEY) == []
+    assert [o for o in replay.world.services.records.operations_of(KEY) if o.is_open] == []

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import orjson
 
+from headrace.domain.state_on_hand import WITHOUT_GRAPH
 from headrace.errors import Unavailable
-from headrace.ports import ExceptionSeen
+from headrace.ports import Checkpoints, ExceptionSeen
 
 LONGEST_STACKTRACE = 8000
 BEGINNING = 5000
@@ -55,16 +56,28 @@ class RestJobManager:
     def __init__(self, get: RestGet) -> None:
         self._rest_get = get
 
-    def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
-        """See ports.JobManager."""
+    def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
+        """See ports.JobManager. Where nothing is told, the job's own state says whether anything could be."""
         content = self._get(namespace, name, f"/jobs/{flink_job_id}/checkpoints")
-        latest = content.get("latest") or {}
-        taken = [each for kind in ("completed", "savepoint") if (each := latest.get(kind)) is not None]
-        newest = max(taken, key=lambda each: int(each.get("id", 0)), default=None) or latest.get("restored")
-        path = (newest or {}).get("external_path")
-        if newest is not None and (not path or str(path).startswith("<")):
+        told = content.get("latest")
+        latest = told if isinstance(told, dict) else {}
+        taken = [each for kind in ("completed", "savepoint") if isinstance(each := latest.get(kind), dict)]
+        newest = max(taken, key=_number, default=None)
+        restored = latest.get("restored")
+        found = Checkpoints(
+            self._path(namespace, name, newest) if newest is not None else None,
+            self._path(namespace, name, restored) if isinstance(restored, dict) else None,
+        )
+        if found.latest is not None:
+            return found
+        state = self._get(namespace, name, f"/jobs/{flink_job_id}").get("state")
+        return replace(found, has_graph=isinstance(state, str) and state not in WITHOUT_GRAPH)
+
+    def _path(self, namespace: str, name: str, checkpoint: Mapping[str, Any]) -> str:
+        path = checkpoint.get("external_path")
+        if not isinstance(path, str) or not path or path.startswith("<"):
             raise Unavailable(f"the last checkpoint of {namespace}/{name} has no path of its own: set a checkpoint dir")
-        return str(path) if path else None
+        return path
 
     def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
         """See ports.JobManager."""
@@ -79,10 +92,17 @@ class RestJobManager:
         if answer.status != 200:
             raise Unavailable(f"{whose} answered {answer.status} to GET {path}")
         try:
-            content: dict[str, Any] = orjson.loads(answer.body)
+            content = orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:
             raise Unavailable(f"{whose} answered GET {path} with something that is not JSON") from error
+        if not isinstance(content, dict):
+            raise Unavailable(f"{whose} answered GET {path} with something that is no object")
         return content
+
+
+def _number(checkpoint: Mapping[str, Any]) -> int:
+    number = checkpoint.get("id")
+    return number if isinstance(number, int) else 0
 
 
 def _exception(entry: Mapping[str, Any]) -> ExceptionSeen:

@@ -51,12 +51,20 @@ def _typed(hint: Any, value: Any) -> Any:
         return None
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, list) and (of := _of_tuple(hint)) is not None:
+        return tuple(_typed(of, each) for each in value)
     for kind in _members(hint):
         if isinstance(kind, type) and issubclass(kind, Enum):
             return kind(value)
         if is_dataclass(kind) and isinstance(kind, type):
             return from_document(kind, value)
     return value
+
+
+def _of_tuple(hint: Any) -> Any:
+    """What each part of a `tuple[X, ...]` is; None for another hint."""
+    arguments = typing.get_args(hint)
+    return arguments[0] if typing.get_origin(hint) is tuple and len(arguments) == 2 else None
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

@@ -13,26 +13,30 @@ SCHEMA_VERSION: Final = 1
 
 JOB = [("tenant", ASCENDING), ("job_id", ASCENDING)]
 
+SCOPE = [("tenant", ASCENDING), ("cluster", ASCENDING), ("namespace", ASCENDING)]
+
 INDEXES: Final[dict[str, list[IndexModel]]] = {
     "operations": [
         IndexModel([("tenant", ASCENDING), ("idempotency_key", ASCENDING)], name="idempotency_key", unique=True),
         IndexModel([*JOB, ("sequence", ASCENDING)], name="sequence", unique=True),
-        IndexModel([*JOB, ("is_open", ASCENDING)], name="open_of_job"),
-        IndexModel([("is_open", ASCENDING)], name="open"),
+        IndexModel(
+            [("is_unplaced", ASCENDING), *SCOPE, ("accepted_at", ASCENDING)],
+            name="unplaced",
+            partialFilterExpression={"is_unplaced": True},
+        ),
     ],
     "jobs": [
         IndexModel(JOB, name="key", unique=True),
-        IndexModel([("cluster", ASCENDING), ("namespace", ASCENDING), ("is_settled", ASCENDING)], name="unsettled"),
+        IndexModel([*SCOPE, ("is_gone", ASCENDING)], name="watched"),
+        IndexModel([*SCOPE, ("is_for_workers", ASCENDING), ("due_at", ASCENDING)], name="due"),
     ],
-    "transitions": [IndexModel(JOB, name="job")],
-    "savepoints": [IndexModel([("path", ASCENDING)], name="path", unique=True)],
+    "transitions": [IndexModel([*JOB, ("number", ASCENDING)], name="number", unique=True)],
+    "savepoints": [IndexModel([("tenant", ASCENDING), ("path", ASCENDING)], name="path_of_tenant", unique=True)],
     "job_templates": [
         IndexModel(
             [("tenant", ASCENDING), ("template_id", ASCENDING), ("version", ASCENDING)], name="version", unique=True
         ),
     ],
-    "sync_cursors": [IndexModel([("cluster", ASCENDING), ("namespace", ASCENDING)], name="scope", unique=True)],
-    "leases": [IndexModel([("name", ASCENDING)], name="name", unique=True)],
 }
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson.errors import InvalidDocument
-from pymongo import ASCENDING, MongoClient, ReplaceOne, WriteConcern
+from loguru import logger
+from pymongo import ASCENDING, DESCENDING, MongoClient, UpdateOne, WriteConcern
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     ConnectionFailure,
     DuplicateKeyError,
     ExecutionTimeout,
@@ -21,14 +22,18 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
+from pymongo.read_concern import ReadConcern
 
 from headrace.adapters.mongo import migrations
 from headrace.adapters.mongo.documents import from_document, to_document
-from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
+from headrace.domain.document import JobDocument
+from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template
-from headrace.errors import ConfigurationError, LostRace, Refused, Unavailable
-from headrace.ports import Inserted, JobFilter, Lease
+from headrace.errors import ConfigurationError, HeadraceError, LostRace, Refused, Unavailable
+from headrace.ports import Cursor, Inserted, JobFilter, Lease, Scope, Watched
+
+DUPLICATE_KEY = 11000
 
 DURABLE = WriteConcern(w="majority", j=True)
 
@@ -81,6 +86,11 @@ class MongoStore:
                 self._client = self._make_client()
         return self._client.get_database(self._database, write_concern=DURABLE)
 
+    @property
+    def _majority(self) -> Any:
+        """For what decisions rest on: only what a majority has can not be taken back."""
+        return self._db.with_options(read_concern=ReadConcern("majority"))
+
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         try:
@@ -91,18 +101,25 @@ class MongoStore:
             ) from error
         except DuplicateKeyError as error:
             raise _Duplicate(str(error)) from error
+        except BulkWriteError as error:
+            raise self._of_bulk(error, doing) from error
         except InvalidURI as error:
             raise ConfigurationError(f"HEADRACE_MONGODB_URL is not a MongoDB URL: {error}") from error
         except (PyMongoError, InvalidDocument, OverflowError) as error:
             raise Refused(f"MongoDB at {self._server} refused {doing}: {error}"[:500]) from error
 
-    # operations
+    def _of_bulk(self, error: BulkWriteError, doing: str) -> HeadraceError:
+        """What a bulk write's errors come to: duplicates alone are none of a server's trouble."""
+        codes = {each.get("code") for each in error.details.get("writeErrors", [])}
+        if codes == {DUPLICATE_KEY} and not error.details.get("writeConcernErrors"):
+            return _Duplicate(str(error))
+        return Unavailable(f"MongoDB at {self._server} did not take all of {doing}; it is tried again")
 
     def insert_operation(self, operation: Operation) -> Inserted:
         """See ports.Store."""
         try:
             with self._translated("accepting an operation"):
-                self._db.operations.insert_one(_operation_document(operation))
+                self._db.operations.insert_one({**_logged(operation), "is_unplaced": True})
         except _Duplicate as error:
             stored = self.operation_by_key(operation.tenant, operation.idempotency_key)
             if stored is None:
@@ -121,51 +138,101 @@ class MongoStore:
 
     def _one_operation(self, where: Mapping[str, Any]) -> Operation | None:
         with self._translated("reading an operation"):
-            document = self._db.operations.find_one(where)
+            document = self._majority.operations.find_one(where)
         return from_document(Operation, document) if document else None
 
     def operations_of(self, key: JobKey, after: int = 0, limit: int = 1000) -> Sequence[Operation]:
         """See ports.Store."""
         where = {"tenant": key.tenant, "job_id": key.job_id, "sequence": {"$gt": after}}
-        return self._operations(where, "sequence", limit)
-
-    def open_operations_of(self, key: JobKey) -> Sequence[Operation]:
-        """See ports.Store."""
-        return self._operations({"tenant": key.tenant, "job_id": key.job_id, "is_open": True}, "sequence", 1000)
-
-    def open_operations(self, limit: int = 1000) -> Sequence[Operation]:
-        """See ports.Store."""
-        return self._operations({"is_open": True}, "accepted_at", limit)
-
-    def _operations(self, where: Mapping[str, Any], order: str, limit: int) -> list[Operation]:
         with self._translated("reading operations"):
-            found = [from_document(Operation, document) for document in self._db.operations.find(where)]
-        return sorted(found, key=lambda operation: getattr(operation, order))[:limit]
+            documents = list(self._majority.operations.find(where).sort("sequence", ASCENDING).limit(limit))
+        return [from_document(Operation, document) for document in documents]
 
-    def replace_operation(self, operation: Operation) -> Operation:
+    def unplaced(self, scope: Scope, limit: int) -> Sequence[JobKey]:
         """See ports.Store."""
-        written = replace(operation, version=operation.version + 1)
-        with self._translated("writing an operation"):
-            done = self._db.operations.replace_one(
-                {"_id": operation.id, "version": operation.version}, _operation_document(written)
-            )
-        if done.matched_count == 0:
-            raise LostRace(f"operation {operation.id} was changed by somebody else")
-        return written
+        where = {**_scope(scope), "is_unplaced": True}
+        with self._translated("reading what is not placed"):
+            found = self._db.operations.find(where, {"tenant": 1, "job_id": 1}).sort("accepted_at", ASCENDING)
+            return list(dict.fromkeys(JobKey(each["tenant"], each["job_id"]) for each in found.limit(limit)))
 
-    # jobs
+    def clear_unplaced(self, key: JobKey, up_to: int) -> None:
+        """See ports.Store."""
+        where = {"tenant": key.tenant, "job_id": key.job_id, "sequence": {"$lte": up_to}, "is_unplaced": True}
+        with self._translated("writing what is placed"):
+            self._db.operations.update_many(where, {"$unset": {"is_unplaced": ""}})
+
+    def write_outcomes(self, operations: Sequence[Operation]) -> None:
+        """See ports.Store."""
+        writes = [
+            UpdateOne({"_id": each.id, "is_open": True}, {"$set": _outcome(each), "$unset": {"is_unplaced": ""}})
+            for each in operations
+        ]
+        if writes:
+            with self._translated("writing how operations ended"):
+                self._db.operations.bulk_write(writes, ordered=False)
+
+    def document(self, key: JobKey) -> JobDocument | None:
+        """See ports.Store."""
+        with self._translated("reading a job"):
+            found = self._majority.jobs.find_one({"_id": _job_document_id(key)})
+        return document_of(found) if found else None
+
+    def documents(self, keys: Sequence[JobKey]) -> Sequence[JobDocument]:
+        """See ports.Store."""
+        with self._translated("reading jobs"):
+            where = {"_id": {"$in": [_job_document_id(key) for key in keys]}}
+            found = list(self._db.jobs.find(where, NOT_LEAN))
+        return list(readable(found))
+
+    def write(self, before: JobDocument, after: JobDocument) -> JobDocument:
+        """See ports.Store."""
+        try:
+            with self._translated("writing a job"):
+                if before.revision == 0:
+                    self._db.jobs.insert_one(_document(after))
+                    return after
+                done = self._db.jobs.update_one(_revision(before), _difference(before, after))
+        except _Duplicate as error:
+            raise LostRace(f"job {before.job.job_id} has a record already") from error
+        if done.matched_count == 0:
+            raise LostRace(f"job {before.job.job_id} was changed by somebody else")
+        return after
+
+    def write_all(self, changed: Sequence[tuple[JobDocument, JobDocument]]) -> Sequence[JobKey]:
+        """See ports.Store. Who lost its race is read back only where somebody did."""
+        if not changed:
+            return []
+        writes = [UpdateOne(_revision(before), _difference(before, after)) for before, after in changed]
+        with self._translated("writing jobs"):
+            done = self._db.jobs.bulk_write(writes, ordered=False)
+        if done.matched_count == len(changed):
+            return []
+        with self._translated("reading jobs"):
+            ids = [_job_document_id(after.key) for _, after in changed]
+            stored = {each.key: each for each in readable(self._db.jobs.find({"_id": {"$in": ids}}, NOT_LEAN))}
+        return [after.key for _, after in changed if not _is_stored(stored.get(after.key), after)]
+
+    def flushed(self, documents: Sequence[JobDocument]) -> None:
+        """See ports.Store."""
+        writes = [
+            UpdateOne(_revision(each), {"$set": {"ended": [], "history": [], "due_at": each.due_at}})
+            for each in documents
+        ]
+        if writes:
+            with self._translated("writing jobs"):
+                self._db.jobs.bulk_write(writes, ordered=False)
+
+    def due(self, scope: Scope, at: datetime, limit: int, *, for_workers: bool) -> Sequence[JobDocument]:
+        """See ports.Store."""
+        where = {**_scope(scope), "is_for_workers": for_workers, "due_at": {"$lte": at}}
+        with self._translated("reading what is due"):
+            found = list(self._db.jobs.find(where, NOT_LEAN).sort("due_at", ASCENDING).limit(limit))
+        return list(readable(found))
 
     def job(self, key: JobKey) -> Job | None:
         """See ports.Store."""
-        with self._translated("reading a job"):
-            document = self._db.jobs.find_one({"_id": _job_document_id(key)})
-        return from_document(Job, document) if document else None
-
-    def jobs(self, keys: Sequence[JobKey]) -> Sequence[Job]:
-        """See ports.Store."""
-        with self._translated("reading jobs"):
-            documents = list(self._db.jobs.find({"_id": {"$in": [_job_document_id(key) for key in keys]}}))
-        return [from_document(Job, document) for document in documents]
+        found = self.document(key)
+        return found.job if found is not None else None
 
     def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
         """See ports.Store."""
@@ -175,70 +242,55 @@ class MongoStore:
         if where.phase is not None:
             asked["phase"] = where.phase.value
         with self._translated("listing jobs"):
-            documents = list(self._db.jobs.find(asked).sort("job_id", ASCENDING).limit(0 if where.labels else limit))
-        jobs = [from_document(Job, document) for document in documents]
+            found = list(self._db.jobs.find(asked).sort("job_id", ASCENDING).limit(0 if where.labels else limit))
+        jobs = [document.job for document in readable(found)]
         wanted = dict(where.labels or {}).items()
         return [job for job in jobs if wanted <= dict(job.labels).items()][:limit]
 
-    def unsettled_jobs(self, cluster: str, namespace: str) -> Sequence[Job]:
+    def watched(self, scope: Scope) -> Mapping[JobKey, Watched]:
         """See ports.Store."""
-        where = {"cluster": cluster, "namespace": namespace, "is_settled": False}
+        fields = {"tenant": 1, "job_id": 1, "deployment_uid": 1, "resource_version": 1, "is_settled": 1}
         with self._translated("reading jobs"):
-            documents = list(self._db.jobs.find(where))
-        return [from_document(Job, document) for document in documents if document.get("deployment_uid")]
+            found = list(self._db.jobs.find({**_scope(scope), "is_gone": False}, fields))
+        return {
+            JobKey(each["tenant"], each["job_id"]): Watched(
+                each.get("deployment_uid"), each.get("resource_version"), bool(each.get("is_settled"))
+            )
+            for each in found
+        }
 
-    def insert_job(self, job: Job) -> Job:
-        """See ports.Store."""
-        try:
-            with self._translated("storing a job"):
-                self._db.jobs.insert_one(_job_document(job))
-        except _Duplicate:
-            return self.job(job.key) or job
-        return job
-
-    def replace_job(self, job: Job) -> Job:
-        """See ports.Store."""
-        written = replace(job, version=job.version + 1)
-        with self._translated("writing a job"):
-            done = self._db.jobs.replace_one(_job_version(job), _job_document(written))
-        if done.matched_count == 0:
-            raise LostRace(f"job {job.job_id} was changed by somebody else")
-        return written
-
-    def replace_jobs(self, jobs: Sequence[Job]) -> Sequence[JobKey]:
-        """See ports.Store."""
-        if not jobs:
-            return []
-        writes = [ReplaceOne(_job_version(job), _job_document(replace(job, version=job.version + 1))) for job in jobs]
-        with self._translated("writing jobs"):
-            done = self._db.jobs.bulk_write(writes, ordered=False)
-        if done.matched_count == len(jobs):
-            return []
-        stored = {job.key: job for job in self.jobs([job.key for job in jobs])}
-        return [job.key for job in jobs if stored.get(job.key) != replace(job, version=job.version + 1)]
-
-    # history
+    def mark(self, scope: Scope, observation: Observation, at: datetime | None) -> None:
+        """See ports.Store. One write; those that are marked so already are left alone where no time is told."""
+        where: dict[str, Any] = {**_scope(scope), "is_settled": False, "deployment_uid": {"$type": "string"}}
+        written = {"observation": observation.value} | ({"observed_at": at} if at is not None else {})
+        with self._translated("marking jobs"):
+            self._db.jobs.update_many({**where, "observation": {"$ne": observation.value}}, {"$set": written})
 
     def add_transitions(self, transitions: Sequence[Transition]) -> None:
         """See ports.Store."""
-        for transition in transitions:
-            with suppress(_Duplicate), self._translated("storing a transition"):
-                self._db.transitions.insert_one({"_id": _seen(transition), **to_document(transition)})
+        if not transitions:
+            return
+        documents = [{"_id": _numbered(each), **to_document(each)} for each in transitions]
+        try:
+            with self._translated("storing transitions"):
+                self._db.transitions.insert_many(documents, ordered=False)
+        except _Duplicate:
+            return
 
     def transitions_of(self, key: JobKey, limit: int = 1000) -> Sequence[Transition]:
         """See ports.Store."""
+        where = {"tenant": key.tenant, "job_id": key.job_id}
         with self._translated("reading transitions"):
-            documents = list(self._db.transitions.find({"tenant": key.tenant, "job_id": key.job_id}))
-        found = [from_document(Transition, document) for document in documents]
-        return sorted(found, key=lambda transition: (transition.run, transition.observed_at))[:limit]
+            newest = list(self._db.transitions.find(where).sort("number", DESCENDING).limit(limit))
+        return [from_document(Transition, document) for document in reversed(newest)]
 
     def add_savepoint(self, path: str, key: JobKey, run: int, kind: str, at: datetime) -> None:
         """See ports.Store."""
         document = {"path": path, "tenant": key.tenant, "job_id": key.job_id, "run": run, "kind": kind, "at": at}
         with suppress(_Duplicate), self._translated("recording a savepoint"):
-            self._db.savepoints.update_one({"path": path}, {"$setOnInsert": document}, upsert=True)
-
-    # templates
+            self._db.savepoints.update_one(
+                {"tenant": key.tenant, "path": path}, {"$setOnInsert": document}, upsert=True
+            )
 
     def put_template(self, template: Template, tenant: str) -> Template:
         """See ports.Store."""
@@ -290,21 +342,24 @@ class MongoStore:
             for document in documents
         ]
 
-    # sync
-
-    def cursor(self, cluster: str, namespace: str) -> str | None:
+    def cursor(self, scope: Scope) -> Cursor | None:
         """See ports.Store."""
         with self._translated("reading a cursor"):
-            document = self._db.sync_cursors.find_one({"cluster": cluster, "namespace": namespace})
-        return document["resource_version"] if document else None
+            found = self._db.sync_cursors.find_one({"_id": _place(scope)})
+        if found is None:
+            return None
+        return Cursor(found["resource_version"], found["at"].replace(tzinfo=UTC))
 
-    def set_cursor(self, cluster: str, namespace: str, resource_version: str, lease: Lease) -> bool:
+    def set_cursor(self, scope: Scope, resource_version: str, lease: Lease) -> bool:
         """See ports.Store. The lease is looked at, and the token on the cursor fences an older holder."""
-        where = {"cluster": cluster, "namespace": namespace, "token": {"$lte": lease.token}}
-        written = {"$set": {"resource_version": resource_version, "token": lease.token}}
+        where = {"_id": _place(scope), "token": {"$lte": lease.token}}
+        written = {
+            "$set": {"resource_version": resource_version, "token": lease.token},
+            "$currentDate": {"at": True},
+        }
         try:
             with self._translated("writing a cursor"):
-                held = self._db.leases.find_one({"name": lease.name})
+                held = self._db.leases.find_one({"_id": lease.name})
                 if held is None or held["token"] != lease.token:
                     return False
                 self._db.sync_cursors.update_one(where, written, upsert=True)
@@ -312,26 +367,32 @@ class MongoStore:
             return False
         return True
 
-    def take_lease(self, name: str, holder: str, seconds: float, now: datetime) -> Lease | None:
-        """See ports.Store."""
+    def take_lease(self, name: str, holder: str, seconds: float) -> Lease | None:
+        """See ports.Store. Decided by the server's clock: who asks may have another time."""
         with self._translated("taking a lease"):
-            stored = self._db.leases.find_one({"name": name})
+            now = self._server_now()
+            stored = self._db.leases.find_one({"_id": name})
             until = now + timedelta(seconds=seconds)
             if stored is None:
                 return self._first_lease(name, holder, until)
-            if stored["holder"] not in (holder, "") and stored["until"] > now:
+            held = stored["until"].replace(tzinfo=UTC) > now
+            if held and stored["holder"] not in (holder, ""):
                 return None
-            token = stored["token"] + 1
+            token = stored["token"] if held and stored["holder"] == holder else stored["token"] + 1
             done = self._db.leases.update_one(
-                {"name": name, "token": stored["token"]},
+                {"_id": name, "token": stored["token"], "until": stored["until"]},
                 {"$set": {"holder": holder, "until": until, "token": token}},
             )
         return Lease(name, token) if done.matched_count else None
 
+    def _server_now(self) -> datetime:
+        at: datetime = self._db.command("hello")["localTime"]
+        return at.replace(tzinfo=UTC)
+
     def _first_lease(self, name: str, holder: str, until: datetime) -> Lease | None:
         try:
             with self._translated("taking a lease"):
-                self._db.leases.insert_one({"name": name, "holder": holder, "until": until, "token": 1})
+                self._db.leases.insert_one({"_id": name, "holder": holder, "until": until, "token": 1})
         except _Duplicate:
             return None
         return Lease(name, 1)
@@ -340,7 +401,7 @@ class MongoStore:
         """See ports.Store."""
         with self._translated("releasing a lease"):
             self._db.leases.update_one(
-                {"name": lease.name, "token": lease.token, "holder": holder}, {"$set": {"holder": ""}}
+                {"_id": lease.name, "token": lease.token, "holder": holder}, {"$set": {"holder": ""}}
             )
 
     def ping(self) -> None:
@@ -349,26 +410,80 @@ class MongoStore:
             self._db.command("ping")
 
 
-def _operation_document(operation: Operation) -> dict[str, Any]:
+NOT_LEAN = dict.fromkeys(("submitted", "manifests", "kept_log", "kept_exceptions"), 0)
+"""What only a writer of manifests, or a reader of one job, needs: left out where many are read."""
+
+OUTCOME = ("state", "step", "reason", "ended_at", "updated_at", "spent_seconds", "savepoint_path", "deployment_uid")
+"""What the log gets of an operation at its end."""
+
+
+def _logged(operation: Operation) -> dict[str, Any]:
     return {"_id": operation.id, **to_document(operation), "is_open": operation.is_open}
 
 
-def _job_document(job: Job) -> dict[str, Any]:
-    return {"_id": _job_document_id(job.key), **to_document(job), "is_settled": job.phase in SETTLED}
+def _outcome(operation: Operation) -> dict[str, Any]:
+    whole = to_document(operation)
+    return {**{name: whole[name] for name in OUTCOME}, "is_open": operation.is_open}
+
+
+def _document(document: JobDocument) -> dict[str, Any]:
+    """A job's document: the job's own fields beside those of the aggregate, and what indexes need."""
+    parts = to_document(document)
+    job = parts.pop("job")
+    return {
+        "_id": _job_document_id(document.key),
+        **job,
+        **parts,
+        "is_settled": document.job.phase in SETTLED,
+        "is_for_workers": document.is_for_workers,
+    }
+
+
+def document_of(stored: Mapping[str, Any]) -> JobDocument:
+    """The aggregate of a stored document."""
+    return from_document(JobDocument, {**stored, "job": stored})
+
+
+def readable(stored: Iterable[Mapping[str, Any]]) -> Iterator[JobDocument]:
+    """The aggregates of those documents that this process can read: one that it cannot is that job's trouble alone."""
+    for each in stored:
+        try:
+            yield document_of(each)
+        except (TypeError, ValueError, KeyError) as error:
+            logger.error("the record {} cannot be read by this release: {}", each.get("_id"), type(error).__name__)
+
+
+def _difference(before: JobDocument, after: JobDocument) -> dict[str, Any]:
+    """The update that writes the fields that differ, and no other."""
+    old, new = _document(before), _document(after)
+    return {"$set": {name: value for name, value in new.items() if name not in old or old[name] != value}}
+
+
+def _revision(document: JobDocument) -> dict[str, Any]:
+    """Compare-and-set finds its document by `_id`: the one lookup that is cheap on every server."""
+    return {"_id": _job_document_id(document.key), "revision": document.revision}
 
 
 def _job_document_id(key: JobKey) -> str:
-    """Compare-and-set finds its document by `_id`: the one lookup that is cheap on every server. A job id has no /."""
+    """A job id has no /."""
     return f"{key.tenant}/{key.job_id}"
 
 
-def _job_version(job: Job) -> dict[str, Any]:
-    return {"_id": _job_document_id(job.key), "version": job.version}
+def _scope(scope: Scope) -> dict[str, Any]:
+    return {"tenant": scope.tenant, "cluster": scope.cluster, "namespace": scope.namespace}
 
 
-def _seen(transition: Transition) -> str:
-    """What makes a transition one: the version of the deployment that showed it, else who, what and when."""
-    if transition.deployment_uid and transition.resource_version:
-        return f"{transition.deployment_uid}/{transition.resource_version}"
-    parts = (transition.tenant, transition.job_id, transition.run, transition.to_phase, transition.at.isoformat())
-    return "/".join(str(part) for part in parts)
+def _place(scope: Scope) -> str:
+    return f"{scope.tenant}/{scope.cluster}/{scope.namespace}"
+
+
+def _numbered(transition: Transition) -> str:
+    return f"{transition.tenant}/{transition.job_id}/{transition.number}"
+
+
+def _is_stored(stored: JobDocument | None, after: JobDocument) -> bool:
+    """Whether what is stored is what this call wrote: the same revision by somebody else shows another sight."""
+    if stored is None or stored.revision != after.revision:
+        return False
+    seen = ("phase", "observed_at", "resource_version", "updated_at")
+    return all(getattr(stored.job, name) == getattr(after.job, name) for name in seen)

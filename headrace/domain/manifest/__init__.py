@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.domain import deployments as wire
+from headrace.domain.diff import Change
 from headrace.domain.job_requests import JobRequest, JobType
 from headrace.domain.jobs import Job
 from headrace.domain.manifest import jar, python_script, sql
 from headrace.domain.manifest.parts import Platform, configuration, extending, metadata_labels, shared_pod
 from headrace.domain.manifest.programs import Program, job_manager_pod, task_manager_pod
 
-__all__ = ["Platform", "Stamp", "render", "with_parallelism", "with_state"]
+__all__ = ["Platform", "Stamp", "annotations_of", "render", "stamped", "with_parallelism", "with_state"]
 
 Manifest = dict[str, Any]
 
@@ -36,8 +37,10 @@ class Stamp:
     run: int
 
 
-def render(job: Job, request: JobRequest, platform: Platform, stamp: Stamp) -> Manifest:
-    """The whole FlinkDeployment of this job, running.
+def render(
+    job: Job, request: JobRequest, platform: Platform, stamp: Stamp, *, start_from: str | None = None
+) -> Manifest:
+    """The whole FlinkDeployment of this job, running from `start_from`.
 
     Follows the operator's v1beta1 CRD; `flinkConfiguration` is flat text (1.12 and older take nothing else), and
     either `job.parallelism` or `taskManager.replicas` is set, never both (the operator ignores the first then).
@@ -70,8 +73,8 @@ def render(job: Job, request: JobRequest, platform: Platform, stamp: Stamp) -> M
         spec["job"]["parallelism"] = request.parallelism
     else:
         spec["taskManager"]["replicas"] = resources.task_manager.replicas
-    if job.start_from:
-        spec["job"]["initialSavepointPath"] = job.start_from
+    if start_from:
+        spec["job"]["initialSavepointPath"] = start_from
     return {
         "apiVersion": "flink.apache.org/v1beta1",
         "kind": "FlinkDeployment",
@@ -96,23 +99,27 @@ def annotations_of(job: Job, stamp: Stamp) -> dict[str, str]:
     }
 
 
-def with_parallelism(request: JobRequest, parallelism: int) -> JobRequest:
-    """The request at another parallelism. Where replicas are set, those are: ceil(parallelism / slots)."""
-    task_manager = request.resources.task_manager
-    if task_manager.replicas is None:
-        return request.model_copy(update={"parallelism": parallelism})
-    replicas = -(-parallelism // task_manager.slots)
-    resources = request.resources.model_copy(
-        update={"task_manager": task_manager.model_copy(update={"replicas": replicas})}
-    )
-    return request.model_copy(update={"parallelism": parallelism, "resources": resources})
+def with_parallelism(manifest: Mapping[str, Any], parallelism: int) -> Manifest:
+    """The manifest at another parallelism. Where replicas are set, those are: ceil(parallelism / slots)."""
+    spec = dict(manifest["spec"])
+    task_manager = spec.get("taskManager") or {}
+    if task_manager.get("replicas") is None:
+        spec["job"] = {**spec["job"], "parallelism": parallelism}
+    else:
+        slots = int((spec.get("flinkConfiguration") or {}).get("taskmanager.numberOfTaskSlots") or 1)
+        spec["taskManager"] = {**task_manager, "replicas": -(-parallelism // slots)}
+    return {**manifest, "spec": spec}
 
 
-def with_state(manifest: Manifest, state: str, job: Job, stamp: Stamp) -> Manifest:
-    """The same manifest with `spec.job.state` set and a new stamp: what a suspend writes."""
-    spec = {**manifest["spec"], "job": {**manifest["spec"]["job"], "state": state}}
-    metadata = {
-        **manifest["metadata"],
-        "annotations": {**manifest["metadata"]["annotations"], **annotations_of(job, stamp)},
-    }
-    return {**manifest, "metadata": metadata, "spec": spec}
+def stamped(manifest: Mapping[str, Any], job: Job, stamp: Stamp) -> Manifest:
+    """The manifest with the stamp of another write."""
+    metadata = manifest["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), **annotations_of(job, stamp)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def with_state(state: str, job: Job, stamp: Stamp) -> list[Change]:
+    """The changes that make a deployment suspended, or running again, with the stamp of this write."""
+    wished = {("spec", "job", "state"): state, ("spec", "job", "upgradeMode"): "savepoint"}
+    stamps = {("metadata", "annotations", name): text for name, text in annotations_of(job, stamp).items()}
+    return [Change(path, value) for path, value in {**stamps, **wished}.items()]

@@ -1,4 +1,4 @@
-"""An operation: one durable request about a job, its steps and its end. No I/O here."""
+"""An operation: one durable request about a job, its steps and its end. Pure; knows no kind by what it means."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from headrace.domain.jobs import Desired, JobKey, Phase
+from headrace.domain.diff import Change
+from headrace.domain.jobs import JobKey
 
 _NAMESPACE = uuid.UUID("a3d0c9a6-3c1f-4f8e-9b57-6f1f0d7a1c55")
 
 
-class Kind(StrEnum):
-    """What an operation asks for."""
+class KindName(StrEnum):
+    """What an operation asks for: its name in records, routes and task names. `KINDS` says what each one means."""
 
     SUBMIT = "SUBMIT"
     STOP = "STOP"
@@ -54,17 +55,8 @@ class Step(StrEnum):
 DUE = frozenset({Step.BEGIN, Step.CLEAR, Step.CREATE, Step.DELETE, Step.WITHDRAW})
 """Steps that Execute has to act on; the others wait for an observation."""
 
-PHASE_WHILE_OPEN: Mapping[Kind, Phase] = {
-    Kind.SUBMIT: Phase.STARTING,
-    Kind.STOP: Phase.CANCELLING,
-    Kind.SCALE: Phase.SCALING,
-}
-
-DESIRED_BY: Mapping[Kind, Desired] = {
-    Kind.SUBMIT: Desired.RUNNING,
-    Kind.STOP: Desired.CANCELLED,
-    Kind.SCALE: Desired.RUNNING,
-}
+LONGEST_LOOK_SECONDS = 60.0
+"""What one look adds to the time that an operation has spent, at most: who looks seldom lets nothing run out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,45 +69,57 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """An operation's record. The first insert is the commit point of accepting; `version` counts writes.
+    """An operation: what was asked, which the log keeps for good, and how far it is, which its job's document keeps.
 
     `arguments`: SUBMIT: {"request": JobRequest as JSON, "template_id", "template_version", "start_from"};
     STOP: {"force": bool}; SCALE: {"parallelism": int}.
-    `generation` is the deployment's metadata.generation that this operation wrote; `savepoint_before` the
-    status' upgradeSavepointPath before it wrote; `savepoint_path` the state that it kept;
-    `failure` a reason that a WITHDRAW step will end with.
+    `spent_seconds` of `deadline_seconds` are used up; `looked_at` is the last look that counted.
+    `generation` is the deployment's metadata.generation at the first sight of what this operation wrote;
+    `asserts` what the live spec has to hold for its success, and `inverse` the changes that take its write back, both
+    on record before the write;
+    `savepoint_before` the status' upgradeSavepointPath before it wrote; `savepoint_path` the state that it kept;
+    `failure` the reason that a WITHDRAW step will end with.
     """
 
     id: str
     tenant: str
     job_id: str
     sequence: int
-    kind: Kind
+    kind: KindName
     arguments: Mapping[str, Any]
     arguments_hash: str
     idempotency_key: str
     source: Source
     accepted_at: datetime
     updated_at: datetime
-    deadline: datetime
+    deadline_seconds: float
+    cluster: str = "default"
+    namespace: str = "default"
     state: State = State.ACCEPTED
     step: Step = Step.BEGIN
-    attempts: int = 0
+    spent_seconds: float = 0.0
+    looked_at: datetime | None = None
     not_before: datetime | None = None
     ended_at: datetime | None = None
     reason: str = ""
     generation: int | None = None
     deployment_uid: str | None = None
+    asserts: tuple[Change, ...] = ()
+    inverse: tuple[Change, ...] = ()
     savepoint_before: str | None = None
     savepoint_path: str | None = None
     trouble_since: datetime | None = None
     failure: str = ""
-    version: int = 0
 
     @property
     def key(self) -> JobKey:
         """The job that it is about."""
         return JobKey(self.tenant, self.job_id)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The cluster and the namespace of the installation that accepted it."""
+        return self.cluster, self.namespace
 
     @property
     def is_open(self) -> bool:
@@ -125,7 +129,26 @@ class Operation:
     @property
     def has_written(self) -> bool:
         """Whether it may have changed the deployment already."""
-        return self.step not in (Step.BEGIN, Step.CREATE) or self.generation is not None
+        return self.step not in (Step.BEGIN, Step.CLEAR) or self.generation is not None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is used up. It has been tried by then: the first look spends none."""
+        return self.looked_at is not None and self.spent_seconds >= self.deadline_seconds
+
+    def looked(self, at: datetime) -> Operation:
+        """The operation after a look at it: the time since the look before it is spent, a minute at most."""
+        since = (at - self.looked_at).total_seconds() if self.looked_at is not None else 0.0
+        spent = self.spent_seconds + min(max(since, 0.0), LONGEST_LOOK_SECONDS)
+        return replace(self, spent_seconds=spent, looked_at=at)
+
+    def moved(self, step: Step, at: datetime, **facts: Any) -> Operation:
+        """The operation at its next step."""
+        return replace(self, step=step, state=State.RUNNING, updated_at=at, not_before=None, **facts)
+
+    def ended(self, state: State, reason: str, at: datetime) -> Operation:
+        """The operation at its end."""
+        return replace(self, state=state, reason=reason, ended_at=at, updated_at=at)
 
 
 def operation_id(tenant: str, idempotency_key: str) -> str:
@@ -133,17 +156,7 @@ def operation_id(tenant: str, idempotency_key: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{tenant}\n{idempotency_key}"))
 
 
-def hash_of(kind: Kind, job_id: str, arguments: Mapping[str, Any]) -> str:
+def hash_of(kind: KindName, job_id: str, arguments: Mapping[str, Any]) -> str:
     """The SHA-256 of what was asked, independent of key order: tells a repeat from another body under one key."""
     text = json.dumps([kind, job_id, arguments], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def supersedes(later: Kind, earlier: Operation) -> bool:
-    """Whether accepting `later` ends the open `earlier` (the closed table of docs/architecture.md).
-
-    STOP ends any open operation before it, begun or not; a later SCALE ends a SCALE that has not written.
-    """
-    if later is Kind.STOP:
-        return True
-    return later is Kind.SCALE and earlier.kind is Kind.SCALE and not earlier.has_written

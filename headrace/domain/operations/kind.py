@@ -1,0 +1,75 @@
+"""What a kind of operation is: every kind is one module beside this one. Pure; knows no runtime and no record."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headrace.domain.goals import Goal
+from headrace.domain.jobs import SETTLED, Desired, Job, Phase
+from headrace.domain.operations.operation import KindName, Operation
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A job as its open operations will leave it: what a request is judged by.
+
+    `phase` is the one that the last of them leads to, or the job's own where none is open; `job` is None before its
+    first SUBMIT is placed.
+    """
+
+    job_id: str
+    job: Job | None
+    phase: Phase
+    open_operations: Sequence[Operation] = ()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no run of the job is left to go on."""
+        return self.phase in SETTLED
+
+    @property
+    def last(self) -> Operation | None:
+        """The open operation behind which the request will wait."""
+        return self.open_operations[-1] if self.open_operations else None
+
+    def open_of(self, name: KindName) -> Operation | None:
+        """The open operation of a kind, where there is one."""
+        return next((operation for operation in self.open_operations if operation.kind is name), None)
+
+
+class Kind(ABC):
+    """What one kind of operation asks for, and when it may. Stateless, one instance a kind."""
+
+    name: ClassVar[KindName]
+    phase: ClassVar[Phase]
+    """What its job shows while it is open and has written."""
+    desired: ClassVar[Desired]
+    leads_to: ClassVar[Phase]
+    """The phase that its success leaves, for those who are accepted behind it."""
+    rules_the_phase: ClassVar[bool] = False
+    """Whether its phase shows whatever is seen (rule e)."""
+    begins_a_run: ClassVar[bool] = False
+
+    @abstractmethod
+    def refusal(self, expected: Expected) -> str | None:
+        """Why it cannot be accepted now, with what to do; None where it can, be it only to wait its turn."""
+
+    @abstractmethod
+    def goal(self, operation: Operation) -> Goal:
+        """What it comes to."""
+
+    def supersedes(self, earlier: Operation) -> bool:
+        """Whether accepting it ends the open `earlier` (the closed table of docs/architecture.md)."""
+        return False
+
+    def result(self, job: Job, operation: Operation) -> Job:
+        """The job's record once what was asked holds."""
+        return job
+
+
+def since(operation: Operation) -> str:
+    """Which operation is in the way, for a refusal."""
+    return f"(operation {operation.id}, since {operation.accepted_at:%H:%M:%SZ})"

@@ -1,0 +1,39 @@
+"""SCALE: the job runs at another parallelism. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from headrace.domain.goals import Goal, Scaled
+from headrace.domain.jobs import Desired, Job, Phase
+from headrace.domain.operations.kind import Expected, Kind, since
+from headrace.domain.operations.operation import KindName, Operation
+
+
+class Scale(Kind):
+    """Changes the parallelism by one write; the operator redeploys through a savepoint."""
+
+    name, phase, desired, leads_to = KindName.SCALE, Phase.SCALING, Desired.RUNNING, Phase.RUNNING
+
+    def refusal(self, expected: Expected) -> str | None:
+        """See Kind."""
+        last = expected.last
+        if last is not None and last.kind is KindName.STOP:
+            return f"job {expected.job_id}: cannot SCALE while a STOP is open {since(last)}; SUBMIT it anew after it"
+        if expected.is_settled:
+            return f"job {expected.job_id}: cannot SCALE, it is {expected.phase}; SUBMIT begins another run"
+        if expected.phase is Phase.SUSPENDED:
+            return f"job {expected.job_id}: cannot SCALE while SUSPENDED; RESUME it first, or STOP and SUBMIT it anew"
+        return None
+
+    def goal(self, operation: Operation) -> Goal:
+        """See Kind."""
+        return Scaled(operation.arguments["parallelism"])
+
+    def supersedes(self, earlier: Operation) -> bool:
+        """An earlier SCALE that has not written yet."""
+        return earlier.kind is self.name and not earlier.has_written
+
+    def result(self, job: Job, operation: Operation) -> Job:
+        """The parallelism that holds from now on."""
+        return replace(job, scaled_to=operation.arguments["parallelism"])

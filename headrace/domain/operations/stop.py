@@ -1,0 +1,33 @@
+"""STOP: the run ends and its state is kept. Pure."""
+
+from __future__ import annotations
+
+from headrace.domain.goals import Goal, Gone
+from headrace.domain.jobs import SETTLED, Desired, Phase
+from headrace.domain.operations.kind import Expected, Kind, since
+from headrace.domain.operations.operation import KindName, Operation
+
+
+class Stop(Kind):
+    """Ends whatever is open, suspends with a savepoint, and deletes once the state's path is on record."""
+
+    name, phase, desired, leads_to = KindName.STOP, Phase.CANCELLING, Desired.CANCELLED, Phase.CANCELLED
+    rules_the_phase = True
+
+    def refusal(self, expected: Expected) -> str | None:
+        """See Kind. A settled job is stopped for what it left: only one whose deployment was seen gone is refused."""
+        stopping = expected.last if expected.last is not None and expected.last.kind is self.name else None
+        if stopping is not None:
+            return f"job {expected.job_id}: a STOP is open already {since(stopping)}; wait for it"
+        job = expected.job
+        if expected.open_operations or job is None or job.phase not in SETTLED or not job.is_gone:
+            return None
+        return f"job {expected.job_id}: nothing runs, it is {job.phase}"
+
+    def goal(self, operation: Operation) -> Goal:
+        """See Kind."""
+        return Gone(force=bool(operation.arguments.get("force")))
+
+    def supersedes(self, earlier: Operation) -> bool:
+        """Any open operation before it, begun or not."""
+        return True

@@ -1,0 +1,166 @@
+"""What a runtime's plan is asked, and what it answers: a case in, effects out. Pure; carries nothing out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from headrace.domain.deployments import Deployment
+from headrace.domain.diff import Change as FieldChange
+from headrace.domain.failures import Explanation
+from headrace.domain.goals import Goal
+from headrace.domain.jobs import Job, Phase
+from headrace.domain.manifest import Platform
+from headrace.domain.operations import Operation, State, Step
+from headrace.domain.state_on_hand import Checkpoints, NotAsked
+
+
+@dataclass(frozen=True)
+class Live:
+    """A deployment as it was just seen: typed, and whole where something is to be written."""
+
+    deployment: Deployment
+    whole: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A GET of the deployment's name just answered 404."""
+
+
+class Look(StrEnum):
+    """What a step has to know before it decides."""
+
+    LIVE = "LIVE"
+    CHECKPOINT = "CHECKPOINT"
+
+
+NOT_ASKED = NotAsked("no JobManager was asked")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All that a plan looks at. `job` has been shown the sight already; `refused` is what the operator's validation
+    said of this operation's write (rule d)."""
+
+    job: Job
+    operation: Operation
+    goal: Goal
+    platform: Platform
+    at: datetime
+    grace_seconds: float
+    sight: Live | Absent
+    said: Checkpoints | NotAsked = NOT_ASKED
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A new run is on record, from `start_from`, with the manifest that will be created: the intent before the act."""
+
+    run: int
+    start_from: str | None
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Create:
+    """The deployment is created, with what its pods wait for; it is deleted again where nobody wants it any more."""
+
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """A deployment that this operation made before, or whose record was lost, is taken over as it is."""
+
+    deployment: Deployment
+
+
+@dataclass(frozen=True)
+class Change:
+    """`changes` are written behind the fence of the sight, then `then` is awaited. `intent` and `inverse` are on record
+    before."""
+
+    changes: Sequence[FieldChange]
+    then: Step
+    intent: Mapping[str, Any] | None = None
+    asserts: tuple[FieldChange, ...] = ()
+    inverse: tuple[FieldChange, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Raise:
+    """The live sequence is raised to this operation's, metadata alone: a worker that wakes late is stale too."""
+
+
+@dataclass(frozen=True)
+class Delete:
+    """The deployment of this uid is deleted, then `then` is due."""
+
+    uid: str
+    then: Step
+    wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Keep:
+    """A state's path is on record."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do before `seconds` are over; `why` stands as the operation's reason."""
+
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Move:
+    """The operation is at this step, with these facts."""
+
+    step: Step
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Note:
+    """The operation stays where it is, with these facts."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class End:
+    """The operation ends. `phase` is one that no sight can show, with its `explanation`; None leaves it to what is
+    seen. `holds` says that what was asked is live, and so is what was applied last, whatever the end."""
+
+    state: State
+    reason: str
+    phase: Phase | None = None
+    explanation: Explanation | None = None
+    holds: bool = False
+
+
+Effect = Begin | Create | Adopt | Change | Raise | Delete | Keep | Wait | Move | Note | End
+ON_RECORD = (Keep, Wait, Move, Note, End)
+"""Effects that change records alone: whoever has the sight carries them out."""
+
+
+class Plan(Protocol):
+    """One pure module a runtime."""
+
+    def looks(self, case: Case) -> frozenset[Look]:
+        """What has to be known before `next` is asked: a sight of the deployment always is."""
+        ...
+
+    def next(self, case: Case) -> Sequence[Effect]:
+        """What is to be done next, in this order; empty where the operation waits for another sight. Never raises."""
+        ...

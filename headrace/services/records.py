@@ -1,0 +1,247 @@
+"""The job's document: read, placed from the log, written and flushed. The only writer of records; knows no runtime.
+
+The log has what was accepted, and how it ended; the document has what is open and how far it is. What the log has above
+a document's last sequence is placed by whoever touches the job next, in order, in one write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from headrace.domain.document import JobDocument
+from headrace.domain.jobs import Desired, Job, JobKey, Phase, Transition, deployment_name
+from headrace.domain.operations import Operation
+from headrace.errors import Conflict, LostRace, Unavailable
+from headrace.ports import Clock, Scope, Store
+
+TRIES = 20
+"""How often a write that lost to others is tried anew before it is left to the next wake-up."""
+
+OF_SIGHTS = frozenset(
+    {"phase", "reason", "next_step", "error", "observation", "observed_at", "updated_at", "resource_version"}
+    | {"generation", "parallelism", "trouble_since", "failure_kept", "diagnosis", "kept_log", "kept_exceptions"}
+    | {"transition_count"}
+)
+"""Fields of a job that sights alone give: where a decision lost to a sight, the newer document has them right."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Reads and writes jobs' documents in one scope."""
+
+    store: Store
+    clock: Clock
+    scope: Scope
+
+    def read(self, key: JobKey) -> JobDocument | None:
+        """The job's document, placed from the log where there is none yet; None where the log has nothing either, or
+        the job is another installation's."""
+        found = self.store.document(key) or self.place(key)
+        return found if found is not None and self.scope.has(found.job) else None
+
+    def place(self, key: JobKey) -> JobDocument | None:
+        """The document with everything of the log in it. Raises LostRace where it changes too often, and Conflict where
+        the job is another cluster's or namespace's."""
+        for _ in range(TRIES):
+            document = self.store.document(key)
+            if document is not None and not self.scope.has(document.job):
+                raise Conflict(_elsewhere(document.job))
+            later = self.store.operations_of(key, after=document.job.last_sequence if document else 0)
+            if document is None and not later:
+                return None
+            if document is not None and not later:
+                return document
+            before = document or self._rebuilt(key, later)
+            try:
+                return self._placed(before, later)
+            except LostRace:
+                continue
+        raise LostRace(f"job {key.job_id}: its record changes too often to take in what was accepted")
+
+    def preview(self, key: JobKey) -> JobDocument | None:
+        """The document with everything of the log in it, not written. Raises Conflict as `place` does."""
+        document = self.store.document(key)
+        if document is not None and not self.scope.has(document.job):
+            raise Conflict(_elsewhere(document.job))
+        later = self.store.operations_of(key, after=document.job.last_sequence if document else 0)
+        if document is None and not later:
+            return None
+        return (document or self._rebuilt(key, later)).placing(later, self.clock.now())
+
+    def new(self, key: JobKey) -> JobDocument:
+        """The document of a job of which nothing is known yet."""
+        now = self.clock.now()
+        return JobDocument(
+            job=Job(
+                tenant=key.tenant,
+                job_id=key.job_id,
+                cluster=self.scope.cluster,
+                namespace=self.scope.namespace,
+                deployment_name=deployment_name(key.job_id),
+                created_at=now,
+                updated_at=now,
+                desired=Desired.RUNNING,
+                phase=Phase.REQUESTED,
+            )
+        )
+
+    def _placed(self, before: JobDocument, later: Sequence[Operation]) -> JobDocument:
+        stored = self.write(before, before.placing(later, self.clock.now()), flush=False)
+        self.store.clear_unplaced(before.key, stored.job.last_sequence)
+        return self.flush(stored)
+
+    def _rebuilt(self, key: JobKey, log: Sequence[Operation]) -> JobDocument:
+        """The document of a new job, or of one whose document was lost: that never says "never ran"."""
+        document = self.new(key)
+        is_gapped = len(log) > 1 or log[0].sequence > 1
+        return document.with_job(replace(document.job, is_gapped=is_gapped))
+
+    def write(self, before: JobDocument, after: JobDocument, *, flush: bool = True) -> JobDocument:
+        """Writes what differs. A decision that lost to sights alone is put on the newer document, the phase from there.
+        Raises LostRace where another decision was made first: look again, never apply again."""
+        decides = is_decision(before, after)
+        for _ in range(TRIES):
+            try:
+                stored = self.store.write(before, self.counted(before, after))
+                return self.flush(stored) if flush else stored
+            except LostRace:
+                newer = self.store.document(before.key)
+                if not decides or newer is None or newer.decisions != before.decisions:
+                    raise
+                before, after = newer, rebased(before, after, newer)
+        raise Unavailable(f"job {before.job.job_id}: its record changes too often; it is tried again")
+
+    def counted(self, before: JobDocument, after: JobDocument) -> JobDocument:
+        """`after` as it is to be stored over `before`: with its revision, and when it is due."""
+        decisions = before.decisions + (1 if is_decision(before, after) else 0)
+        counted = replace(after, revision=before.revision + 1, decisions=decisions)
+        return replace(counted, due_at=counted.due(self.clock.now()))
+
+    def flush(self, document: JobDocument) -> JobDocument:
+        """Brings what ended and what was entered into the log and the transitions. Idempotent; what fails now stays due
+        and is flushed by whoever looks next."""
+        return self.flush_all([document])[0]
+
+    def flush_all(self, documents: Sequence[JobDocument]) -> list[JobDocument]:
+        """The same for many, each collection in one call."""
+        waiting = [each for each in documents if not each.is_flushed]
+        if not waiting:
+            return list(documents)
+        now = self.clock.now()
+        clean = {each.key: replace(each, ended=(), history=()) for each in waiting}
+        clean = {key: replace(each, due_at=each.due(now)) for key, each in clean.items()}
+        try:
+            self.store.add_transitions([change for each in waiting for change in each.history])
+            self.store.write_outcomes([operation for each in waiting for operation in each.ended])
+            self.store.flushed([clean[each.key] for each in waiting])
+        except Unavailable:
+            return list(documents)
+        return [clean.get(each.key, each) for each in documents]
+
+    def operation(self, tenant: str, operation_id: str) -> Operation | None:
+        """An operation as it is: the log where it has an outcome, else the job's document, else the log again."""
+        logged = self.store.operation(tenant, operation_id)
+        if logged is None or not logged.is_open:
+            return logged
+        document = self.store.document(logged.key)
+        placed = document.operation(operation_id) if document is not None else None
+        return merged(placed, logged) if placed is not None else self.store.operation(tenant, operation_id)
+
+    def operations_of(self, key: JobKey) -> Sequence[Operation]:
+        """A job's operations in their order, each as `operation` gives it."""
+        document = self.store.document(key)
+        logged = self.store.operations_of(key)
+        placed = {each.id: each for each in (*document.open_operations, *document.ended)} if document else {}
+        return [merged(placed[each.id], each) if each.id in placed else each for each in logged]
+
+    def transitions_of(self, key: JobKey) -> Sequence[Transition]:
+        """The newest part of a job's history, oldest first, with what only its document has yet."""
+        document = self.store.document(key)
+        stored = {each.number: each for each in self.store.transitions_of(key)}
+        known = stored | {each.number: each for each in (document.history if document else ())}
+        return [known[number] for number in sorted(known)]
+
+    def job(self, key: JobKey) -> Job | None:
+        """A job as readers see it, with what was asked last; None where there is none of this name."""
+        placed = self.preview(key)
+        if placed is None:
+            return None
+        return replace(placed.job, desired=placed.desired)
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How old what is known of a job may be before it is called STALE."""
+
+    records: Records
+    stale_after_seconds: float
+
+    def observed_at(self) -> datetime | None:
+        """When the sync last knew every job of the scope to be as it is stored; None before its first round."""
+        cursor = self.records.store.cursor(self.records.scope)
+        return cursor.at if cursor is not None else None
+
+    def is_stale(self, synced_at: datetime | None, job: Job) -> bool:
+        """Whether the newest look at a job, its own or the sync's, is too long ago."""
+        looks = [at for at in (synced_at, job.observed_at) if at is not None]
+        age = (self.records.clock.now() - max(looks)).total_seconds() if looks else float("inf")
+        return age > self.stale_after_seconds
+
+
+def merged(placed: Operation, logged: Operation) -> Operation:
+    """A document's operation with the arguments that the log keeps for it."""
+    return replace(placed, arguments=logged.arguments, source=logged.source)
+
+
+def is_decision(before: JobDocument, after: JobDocument) -> bool:
+    """Whether a write changes more than what was seen: operations, the run, the uid, or a settled phase."""
+    told = ("run", "deployment_uid", "last_sequence", "applied", "intended", "savepoint_path")
+    return (
+        [_decided(each) for each in before.open_operations] != [_decided(each) for each in after.open_operations]
+        or before.ended != after.ended
+        or any(getattr(before.job, name) != getattr(after.job, name) for name in told)
+    )
+
+
+def _decided(operation: Operation) -> Operation:
+    """The operation without what looks at it count."""
+    return replace(operation, spent_seconds=0.0, looked_at=None, trouble_since=None, reason="", generation=None)
+
+
+def rebased(before: JobDocument, after: JobDocument, newer: JobDocument) -> JobDocument:
+    """What `after` decided over `before`, put on a newer document that only sights have changed since."""
+    gives_phase = after.job.phase is not before.job.phase and (after.ended != before.ended or _begins(before, after))
+    names = [field.name for field in fields(Job)]
+    facts: dict[str, Any] = {
+        name: getattr(after.job, name)
+        for name in names
+        if (gives_phase or name not in OF_SIGHTS) and getattr(after.job, name) != getattr(before.job, name)
+    }
+    facts.pop("transition_count", None)
+    job = replace(newer.job, **facts)
+    held = replace(newer, job=job, open_operations=after.open_operations, ended=(*newer.ended, *_new(before, after)))
+    return held.with_change_from(newer.job, after.job.updated_at)
+
+
+def _begins(before: JobDocument, after: JobDocument) -> bool:
+    return after.job.run != before.job.run
+
+
+def _new(before: JobDocument, after: JobDocument) -> tuple[Operation, ...]:
+    known = {each.id for each in before.ended}
+    return tuple(each for each in after.ended if each.id not in known)
+
+
+def _elsewhere(job: Job) -> str:
+    return (
+        f"job {job.job_id}: there is one of this name in cluster {job.cluster}, namespace {job.namespace}; "
+        "choose another job_id, or send it to that installation"
+    )
+
+
+def soon(at: datetime, seconds: float) -> datetime:
+    """So many seconds later."""
+    return at + timedelta(seconds=seconds)
