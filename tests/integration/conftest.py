@@ -22,6 +22,7 @@ from headrace.adapters.mongo import connect
 from headrace.bootstrap import Services
 from headrace.domain.jobs import Job, JobKey
 from headrace.domain.operations import Operation, Source
+from headrace.ports import JobFilter
 from headrace.settings import Settings
 from local.process import Command, LocalProcess
 from tests import servers, workers
@@ -128,10 +129,15 @@ class Installation:
         self.send("flink.submit", job_id=job_id, job_config={"script": SCRIPT, **config})
 
     def job(self, job_id: str) -> Job | None:
-        return self.services.store.job(JobKey("default", job_id))
+        return self.services.records.job(JobKey("default", job_id))
+
+    def open_operations(self) -> list[Operation]:
+        """Of every job, those that have not ended."""
+        jobs = self.services.store.list_jobs("default", JobFilter(), None, 1000)
+        return [each for job in jobs for each in self.operations(job.job_id) if each.is_open]
 
     def operations(self, job_id: str) -> list[Operation]:
-        return list(self.services.store.operations_of(JobKey("default", job_id)))
+        return list(self.services.records.operations_of(JobKey("default", job_id)))
 
     def becomes(self, job_id: str, **status: Any) -> None:
         """The operator's part: RUNNING and STABLE at the present generation, unless told otherwise."""

@@ -307,7 +307,7 @@ def test_a_cluster_without_the_crd_is_told_before_anything_is_accepted(
         assert answer.status_code == 502
         assert words in answer.json()["detail"]
         assert "install the Flink Kubernetes Operator" in answer.json()["detail"]
-        assert made.services.store.open_operations() == []
+        assert made.open_operations() == []
         blind = bootstrap.services(settings_of({**made.env, "HEADRACE_KUBECONFIG": str(place.powerless)}))
         assert Http(blind).submit("unknown").status_code == 202
         assert_told_everywhere(made, http, "unknown", Case("REJECTED", words, "install the Flink Kubernetes Operator"))
@@ -332,7 +332,7 @@ def test_a_crd_that_is_on_its_way_is_waited_for(
         key = JobKey("default", "late")
         with pytest.raises(Unavailable):
             made.services.execute.oldest_open_operation(key)
-        waiting = made.services.store.operation("default", operation.id)
+        waiting = made.services.records.operation("default", operation.id)
         assert waiting is not None
         assert waiting.is_open
         assert waiting.reason.startswith("waiting: ")

@@ -26,6 +26,7 @@ from headrace.adapters.flink_rest import RestJobManager, direct
 from headrace.adapters.kubernetes import connect
 from headrace.bootstrap import wired
 from headrace.client import Client
+from headrace.domain.document import JobDocument
 from headrace.domain.jobs import Job
 from headrace.errors import Unavailable
 from headrace.ports import FlinkRuntime
@@ -87,7 +88,7 @@ def job() -> Job:
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
     store = InMemoryStore()
-    store.insert_job(job())
+    store.write(JobDocument(job=job()), JobDocument(job=job(), revision=1))
     with cluster("local", tmp_path) as place, serving(place.runtime, store, 30) as url:
         yield Api(url, place, store)
 
@@ -125,7 +126,7 @@ def follower_threads() -> int:
 
 def test_a_follow_ends_at_its_bound_and_the_client_goes_on(tmp_path: Path) -> None:
     store = InMemoryStore()
-    store.insert_job(job())
+    store.write(JobDocument(job=job()), JobDocument(job=job(), revision=1))
     with cluster("local", tmp_path) as place, serving(place.runtime, store, 1) as url, Client(url, "k") as client:
         place.run_pod(POD, "orders", printed=["one"])
         begun = time.monotonic()
@@ -143,7 +144,7 @@ def test_a_follow_ends_at_its_bound_and_the_client_goes_on(tmp_path: Path) -> No
 
 def test_a_followed_log_outlives_the_api(tmp_path: Path) -> None:
     store = InMemoryStore()
-    store.insert_job(job())
+    store.write(JobDocument(job=job()), JobDocument(job=job(), revision=1))
     told: list[str] = []
     port = free_port()
     with cluster("local", tmp_path) as place, Client(f"http://127.0.0.1:{port}", "k") as client:
@@ -173,7 +174,7 @@ def test_other_requests_are_answered_while_many_follow(api: Api) -> None:
 
 def test_a_kubernetes_that_hangs_or_fails_is_503_within_the_bound(tmp_path: Path) -> None:
     store = InMemoryStore()
-    store.insert_job(job())
+    store.write(JobDocument(job=job()), JobDocument(job=job(), revision=1))
     with cluster("local", tmp_path) as place, serving(connect(place.kubeconfig, 1.0), store, 30) as url:
         place.run_pod(POD, "orders", printed=["one"])
         assert place.local is not None

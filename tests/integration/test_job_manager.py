@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from headrace import bootstrap
+from headrace.domain.state_on_hand import Checkpoints
 from headrace.errors import Unavailable
 from headrace.ports import JobManager
 from headrace.settings import Settings
@@ -21,6 +22,7 @@ from tests.e2e.serving import serving
 
 JOB = "f" * 32
 CHECKPOINTS = f"/jobs/{JOB}/checkpoints"
+STATE = f"/jobs/{JOB}"
 
 
 def job_manager(folder: Path, **settings: Any) -> JobManager:
@@ -64,23 +66,36 @@ def test_the_newest_of_checkpoints_and_savepoints_is_found(way: str, tmp_path: P
         "restored": {"id": 3, "external_path": "s3://b/chk-3"},
     }
     with by_way(way, tmp_path, {CHECKPOINTS: {"latest": latest}}) as manager:
-        assert manager.last_checkpoint("prod", "orders", JOB) == "s3://b/savepoint-8"
+        assert manager.checkpoints("prod", "orders", JOB).latest == "s3://b/savepoint-8"
 
 
 @every_way
-def test_a_job_that_completed_none_goes_by_what_it_was_restored_from(way: str, tmp_path: Path) -> None:
+def test_a_job_that_completed_none_says_what_it_was_restored_from(way: str, tmp_path: Path) -> None:
     restored = {"completed": None, "savepoint": None, "restored": {"id": 3, "external_path": "s3://b/chk-3"}}
-    with by_way(way, tmp_path, {CHECKPOINTS: {"latest": restored}}) as manager:
-        assert manager.last_checkpoint("prod", "orders", JOB) == "s3://b/chk-3"
-    with by_way(way, tmp_path, {CHECKPOINTS: {"latest": {"completed": None}}}) as manager:
-        assert manager.last_checkpoint("prod", "orders", JOB) is None
+    with by_way(way, tmp_path, {CHECKPOINTS: {"latest": restored}, STATE: {"state": "RUNNING"}}) as manager:
+        assert manager.checkpoints("prod", "orders", JOB) == Checkpoints(restored="s3://b/chk-3", has_graph=True)
 
 
 @every_way
-@pytest.mark.parametrize("answer", [None, b"<html>"], ids=["404", "not JSON"])
+@pytest.mark.parametrize(
+    ("state", "knows"), [("RUNNING", True), ("CREATED", False), ("INITIALIZING", False), (None, False)]
+)
+def test_no_checkpoint_is_an_answer_only_of_who_has_the_jobs_graph(
+    way: str, state: str | None, knows: bool, tmp_path: Path
+) -> None:
+    with by_way(way, tmp_path, {CHECKPOINTS: {"latest": {"completed": None}}, STATE: {"state": state}}) as manager:
+        assert manager.checkpoints("prod", "orders", JOB) == Checkpoints(has_graph=knows)
+
+
+@every_way
+@pytest.mark.parametrize(
+    "answer",
+    [None, b"<html>", [], {"latest": {"completed": {"id": 1}}}],
+    ids=["404", "not JSON", "no object", "no path"],
+)
 def test_an_answer_that_says_nothing_is_no_proof_of_no_state(way: str, answer: Any, tmp_path: Path) -> None:
     with by_way(way, tmp_path, {CHECKPOINTS: answer}) as manager, pytest.raises(Unavailable, match="prod/orders"):
-        manager.last_checkpoint("prod", "orders", JOB)
+        manager.checkpoints("prod", "orders", JOB)
 
 
 @every_way
@@ -90,7 +105,7 @@ def test_nobody_there_is_unavailable_and_names_the_setting(way: str, tmp_path: P
     setting, name = ("kubeconfig", "KUBECONFIG") if way == "proxy" else ("flink_rest_url", "FLINK_REST_URL")
     manager = job_manager(tmp_path, **{setting: tmp_path / "kubeconfig" if way == "proxy" else nobody})
     with pytest.raises(Unavailable, match=f"HEADRACE_{name}"):
-        manager.last_checkpoint("prod", "orders", JOB)
+        manager.checkpoints("prod", "orders", JOB)
 
 
 def test_a_rest_address_with_other_braces_is_refused_at_the_start() -> None:

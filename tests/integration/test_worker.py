@@ -96,7 +96,7 @@ def test_a_wrong_task_is_one_line_that_names_the_field(installation: Installatio
     said = [(word, refusals(task_id)) for task_id, (_, _, word) in zip(ids, WRONG, strict=True)]
     assert [each for each in said if len(each[1]) != 1 or each[0] not in each[1][0]] == []
     assert "Traceback" not in node.logs()
-    assert installation.services.store.open_operations() == []
+    assert installation.open_operations() == []
 
 
 @on_the_small_api

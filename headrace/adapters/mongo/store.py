@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -199,18 +200,18 @@ class MongoStore:
         return after
 
     def write_all(self, changed: Sequence[tuple[JobDocument, JobDocument]]) -> Sequence[JobKey]:
-        """See ports.Store. Who lost its race is read back only where somebody did."""
+        """See ports.Store. Who lost its race is read back only where somebody did: what this call wrote has its mark."""
         if not changed:
             return []
-        writes = [UpdateOne(_revision(before), _difference(before, after)) for before, after in changed]
+        mark = uuid.uuid4().hex
+        writes = [UpdateOne(_revision(before), _difference(before, after, mark)) for before, after in changed]
         with self._translated("writing jobs"):
             done = self._db.jobs.bulk_write(writes, ordered=False)
-        if done.matched_count == len(changed):
-            return []
-        with self._translated("reading jobs"):
+            if done.matched_count == len(changed):
+                return []
             ids = [_job_document_id(after.key) for _, after in changed]
-            stored = {each.key: each for each in readable(self._db.jobs.find({"_id": {"$in": ids}}, NOT_LEAN))}
-        return [after.key for _, after in changed if not _is_stored(stored.get(after.key), after)]
+            ours = {each["_id"] for each in self._db.jobs.find({"_id": {"$in": ids}, "mark": mark}, {"_id": 1})}
+        return [after.key for _, after in changed if _job_document_id(after.key) not in ours]
 
     def flushed(self, documents: Sequence[JobDocument]) -> None:
         """See ports.Store."""
@@ -453,10 +454,11 @@ def readable(stored: Iterable[Mapping[str, Any]]) -> Iterator[JobDocument]:
             logger.error("the record {} cannot be read by this release: {}", each.get("_id"), type(error).__name__)
 
 
-def _difference(before: JobDocument, after: JobDocument) -> dict[str, Any]:
-    """The update that writes the fields that differ, and no other."""
+def _difference(before: JobDocument, after: JobDocument, mark: str = "") -> dict[str, Any]:
+    """The update that writes the fields that differ, and no other; `mark` tells one writer's from another's."""
     old, new = _document(before), _document(after)
-    return {"$set": {name: value for name, value in new.items() if name not in old or old[name] != value}}
+    differing = {name: value for name, value in new.items() if name not in old or old[name] != value}
+    return {"$set": {**differing, "mark": mark}}
 
 
 def _revision(document: JobDocument) -> dict[str, Any]:
@@ -480,10 +482,3 @@ def _place(scope: Scope) -> str:
 def _numbered(transition: Transition) -> str:
     return f"{transition.tenant}/{transition.job_id}/{transition.number}"
 
-
-def _is_stored(stored: JobDocument | None, after: JobDocument) -> bool:
-    """Whether what is stored is what this call wrote: the same revision by somebody else shows another sight."""
-    if stored is None or stored.revision != after.revision:
-        return False
-    seen = ("phase", "observed_at", "resource_version", "updated_at")
-    return all(getattr(stored.job, name) == getattr(after.job, name) for name in seen)
