@@ -1,15 +1,26 @@
 """Indexes and the schema's version: made by `headrace-migrate`, idempotent, safe beside running processes.
 
-Operations, jobs and transitions have their own key as `_id`, so what is unique by that needs no index here.
+Operations, jobs and transitions have their own key as `_id`, so what is unique by that needs no index here. Records of
+version 1 are rewritten with all processes stopped; from then on two releases work side by side.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pymongo import ASCENDING, IndexModel
+from pymongo.errors import OperationFailure
 
-SCHEMA_VERSION: Final = 1
+from headrace.domain.document import PROGRAMS
+from headrace.domain.job_requests import without_programs
+from headrace.domain.jobs import manifest_hash
+from headrace.errors import Refused
+
+SCHEMA_VERSION: Final = 2
 
 JOB = [("tenant", ASCENDING), ("job_id", ASCENDING)]
 
@@ -40,9 +51,120 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
 }
 
 
+AT_WORK_WITHIN = timedelta(seconds=60)
+"""How long ago a process may have left its mark for the records to be rewritten."""
+
+
 def migrate(database: Any) -> int:
-    """Brings the database to SCHEMA_VERSION and returns that. Raises what pymongo raises."""
+    """Brings the database to SCHEMA_VERSION and returns that. Idempotent and resumable: what is rewritten already is
+    left alone. Raises Refused where records have to be rewritten while a process is at work, else what pymongo raises.
+    """
+    if _is_of_version_1(database):
+        _refuse_while_at_work(database)
+        _rewrite(database)
     for collection, indexes in INDEXES.items():
         database[collection].create_indexes(indexes)
     database["schema"].update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
     return SCHEMA_VERSION
+
+
+def _is_of_version_1(database: Any) -> bool:
+    known = database["schema"].find_one({"_id": "schema"})
+    return known is not None and known["version"] < SCHEMA_VERSION
+
+
+def _refuse_while_at_work(database: Any) -> None:
+    """Version 1's processes keep a heartbeat, and a lease while they sync."""
+    now = database.command("hello")["localTime"].replace(tzinfo=UTC)
+    held = [each["name"] for each in database["leases"].find({"name": {"$type": "string"}}) if _is_held(each, now)]
+    beat = database["sync_cursors"].find_one({"cluster": "heartbeat"})
+    last = datetime.fromisoformat(json.loads(beat["resource_version"])["last"]) if beat else None
+    if held or (last is not None and now - last < AT_WORK_WITHIN):
+        raise Refused(
+            "a process of the release before is at work (its heartbeat is younger than a minute): stop worker, sync, "
+            "beat, consumer and API, wait a minute, and run headrace-migrate again; nothing was changed"
+        )
+
+
+def _is_held(lease: Mapping[str, Any], now: datetime) -> bool:
+    until: datetime = lease["until"]
+    return bool(lease["holder"]) and until.replace(tzinfo=UTC) > now
+
+
+def _rewrite(database: Any) -> None:
+    """Version 1 had a job and its operations apart. Each job is one write, made once all it takes is in place."""
+    for job in database["jobs"].find({"revision": {"$exists": False}}):
+        whose = {"tenant": job["tenant"], "job_id": job["job_id"]}
+        _rewrite_operations(database, whose, job)
+        count = _number_transitions(database, whose)
+        operations = list(database["operations"].find(whose).sort("sequence", ASCENDING))
+        fields = _document(job, operations, count)
+        gone = dict.fromkeys(("version", "request", "applied_manifest", "applied_sequence", "not_found_count"), "")
+        database["jobs"].update_one({"_id": job["_id"]}, {"$set": fields, "$unset": gone})
+    database["sync_cursors"].delete_many({"cluster": {"$exists": True}})
+    database["leases"].delete_many({"name": {"$exists": True}})
+    for index in ("name", "scope"):
+        for collection in ("leases", "sync_cursors"):
+            with suppress(OperationFailure):
+                database[collection].drop_index(index)
+    with suppress(OperationFailure):
+        database["savepoints"].drop_index("path")
+
+
+def _rewrite_operations(database: Any, whose: Mapping[str, Any], job: Mapping[str, Any]) -> None:
+    for operation in database["operations"].find({**whose, "deadline_seconds": {"$exists": False}}):
+        seconds = (operation["deadline"] - operation["accepted_at"]).total_seconds()
+        place = {"cluster": job["cluster"], "namespace": job["namespace"]}
+        gone = dict.fromkeys(("deadline", "version", "attempts"), "")
+        database["operations"].update_one(
+            {"_id": operation["_id"]}, {"$set": {"deadline_seconds": seconds, **place}, "$unset": gone}
+        )
+
+
+def _number_transitions(database: Any, whose: Mapping[str, Any]) -> int:
+    """Gives the job's history its numbers, in its order; returns the last one."""
+    found = list(database["transitions"].find(whose))
+    found.sort(key=lambda each: (each.get("number", 0), each["run"], each["observed_at"]))
+    for number, each in enumerate(found, 1):
+        if each.get("number") == number:
+            continue
+        named = f"{whose['tenant']}/{whose['job_id']}/{number}"
+        database["transitions"].replace_one(
+            {"_id": named}, {**{k: v for k, v in each.items() if k != "_id"}, "number": number}, upsert=True
+        )
+        database["transitions"].delete_one({"_id": each["_id"]})
+    return len(found)
+
+
+def _document(job: Mapping[str, Any], operations: Sequence[Mapping[str, Any]], transitions: int) -> dict[str, Any]:
+    """The fields of a job's document that version 1 did not have. It was not watched by today's rules from its
+    beginning, so it never says that it had no state."""
+    manifest, request = job.get("applied_manifest"), job.get("request") or {}
+    digest = manifest_hash(manifest) if manifest else ""
+    submits = [each["_id"] for each in operations if each["kind"] == "SUBMIT"]
+    return {
+        "submitted": without_programs(request),
+        "submitted_by": submits[-1] if submits else "",
+        "manifests": {digest: manifest} if manifest else {},
+        "applied": digest,
+        "state_path": job.get("savepoint_path") or job.get("start_from"),
+        "ran_since_state": bool(job.get("was_running")),
+        "is_gapped": True,
+        "is_gone": not job.get("deployment_uid"),
+        "transition_count": transitions,
+        "open_operations": [_open(each) for each in operations if each["is_open"]],
+        "ended": [],
+        "history": [],
+        "revision": 1,
+        "decisions": 1,
+        "due_at": job["updated_at"],
+        "is_for_workers": any(each["is_open"] for each in operations),
+    }
+
+
+def _open(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """An open operation begins again: each step looks at the live deployment, and finds what was done."""
+    arguments = {name: value for name, value in operation["arguments"].items() if name != PROGRAMS}
+    left_out = ("_id", "is_open", "attempts", "deadline", "version")
+    kept = {name: value for name, value in operation.items() if name not in left_out}
+    return {**kept, "arguments": arguments, "step": "BEGIN", "not_before": None, "generation": None}

@@ -200,7 +200,7 @@ class MongoStore:
         return after
 
     def write_all(self, changed: Sequence[tuple[JobDocument, JobDocument]]) -> Sequence[JobKey]:
-        """See ports.Store. Who lost its race is read back only where somebody did: what this call wrote has its mark."""
+        """See ports.Store. Who lost is read back only where somebody did: what this call wrote has its mark."""
         if not changed:
             return []
         mark = uuid.uuid4().hex
@@ -481,4 +481,3 @@ def _place(scope: Scope) -> str:
 
 def _numbered(transition: Transition) -> str:
     return f"{transition.tenant}/{transition.job_id}/{transition.number}"
-
