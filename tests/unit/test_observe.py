@@ -227,6 +227,7 @@ def test_no_settled_phase_shows_while_an_operation_waits_for_running(
     first = what.status is None or not what.status.observed_generation
     kind = KindName.SUBMIT if first or operation.kind is KindName.STOP else operation.kind
     written = replace(operation, kind=kind, generation=generation, step=Step.AWAIT_RUNNING)
+    written = replace(written, sequence=sequence_of(ours(what)))
     job = replace(job, phase=Phase.STARTING, failure_kept=False)
     observed = observe(Seen(what, NOW, trouble), job, written, grace_seconds=GRACE_SECONDS)
     assert observed.operation is not None

@@ -131,7 +131,7 @@ def _new_run(case: Case, goal: NewRun) -> Effects:
         return [Move(Step.CLEAR), Wait(SOON_SECONDS, "the deployment of the run before is being removed")]
     if case.job.phase not in SETTLED:
         still = f"job {case.job.job_id}: a run of it is still there, {case.job.phase}; send STOP first"
-        return [Raise(), End(State.FAILED, still)]
+        return [*_raised(case, live), End(State.FAILED, still)]
     return _cleared(case, live)
 
 
@@ -232,7 +232,7 @@ def _scaled(case: Case, goal: Scaled) -> Effects:
         return _awaited(case, live) or _with_patience(case, live)
     problem = _cannot_be_scaled(case, live)
     if problem:
-        return [Raise(), End(State.FAILED, problem)]
+        return [*_raised(case, live), End(State.FAILED, problem)]
     return [_scaling(case, goal)]
 
 
@@ -406,10 +406,15 @@ def _given_up(case: Case, reason: str) -> Effects:
         )
     written = live is not None and sequence_of(live) == operation.sequence
     if live is None or not written:
-        return [Raise(), End(State.FAILED, reason)] if live is not None else [End(State.FAILED, reason)]
+        return [*(_raised(case, live) if live is not None else []), End(State.FAILED, reason)]
     if is_behind(live, operation.generation or live.metadata.generation):
         return [Move(Step.WITHDRAW, {"failure": reason})]
     return [End(State.FAILED, reason, holds=isinstance(case.goal, Scaled))]
+
+
+def _raised(case: Case, live: Deployment) -> list[Effect]:
+    """Makes the sequence of an operation that ends without having written known to workers that wake late."""
+    return [Raise()] if sequence_of(live) < case.operation.sequence else []
 
 
 def _withdrawn(case: Case) -> Effects:
