@@ -46,7 +46,7 @@ class Phase(StrEnum):
 
 
 SETTLED = frozenset({Phase.FINISHED, Phase.FAILED, Phase.CANCELLED, Phase.REJECTED, Phase.DELETED})
-"""Phases that a job leaves only by another run. SUSPENDED rests and is not settled."""
+"""Phases that a job leaves only by another run, or by being seen RUNNING again. SUSPENDED rests and is not settled."""
 
 
 class Observation(StrEnum):
@@ -126,7 +126,6 @@ class Job:
     start_from: str | None = None
     savepoint_path: str | None = None
     not_found_count: int = 0
-    failure_kept: bool = False
     trouble_since: datetime | None = None
     reason: str = ""
     next_step: str = ""

@@ -117,12 +117,7 @@ def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds:
     status = deployment.status or Status()
     refused = _refusal(deployment, status, operation)
     case = _Case(deployment, status, job, None if refused else operation, seen, grace_seconds)
-    if refused and operation is not None and operation.kind is Kind.SUBMIT:
-        phase, reason = Phase.REJECTED, Explanation(refused, "correct it in the template, and submit it again")
-    elif operation is None and job.phase is Phase.REJECTED and not status.observed_generation:
-        phase, reason = Phase.REJECTED, Explanation(job.reason, job.next_step)
-    else:
-        phase, reason = _phase(case)
+    phase, reason = _phase(case, rejected=refused if _is(operation, Kind.SUBMIT) else None)
     updated = _remembered(case, phase, reason)
     progressed = _progress(_with_job(case, job=updated), operation, refused)
     return Observed(updated, progressed, _transition(job, updated, seen.at))
@@ -141,8 +136,6 @@ _Rule = Callable[[_Case], Phase | None]
 def _b_deleting(case: _Case) -> Phase | None:
     if case.deployment.metadata.deletion_timestamp is None and case.lifecycle != "DELETING":
         return None
-    if case.operation is None and case.job.phase in SETTLED:
-        return case.job.phase  # a run that has ended is not cancelled by removing what is left of it
     return Phase.CANCELLING if _is(case.operation, Kind.STOP) else Phase.DELETING
 
 
@@ -179,9 +172,6 @@ def _i_failed(case: _Case) -> Phase | None:
 
 
 def _j_cannot_start(case: _Case) -> Phase | None:
-    ready = case.status.job_manager_deployment_status == "READY"
-    if case.job.failure_kept and not ready:
-        return Phase.FAILED
     if not has_trouble(case.status, case.seen):
         return None
     if case.job.was_running:
@@ -245,9 +235,18 @@ RULES: tuple[_Rule, ...] = (
 )
 
 
-def _phase(case: _Case) -> tuple[Phase, Explanation]:
-    phase = next(found for rule in RULES if (found := rule(case)) is not None)
-    return phase, _reason(case, phase)
+def _phase(case: _Case, rejected: str | None) -> tuple[Phase, Explanation]:
+    """The phase and its reason. A settled one stays, with the reason that it had: whatever becomes of what the run
+    has left, only the job being seen RUNNING says that it goes on after all."""
+    if rejected:
+        shown, reason = Phase.REJECTED, Explanation(rejected, "correct it in the template, and submit it again")
+    else:
+        shown = next(found for rule in RULES if (found := rule(case)) is not None)
+        reason = _reason(case, shown)
+    before = case.job
+    if before.phase in SETTLED and shown not in (before.phase, Phase.RUNNING):
+        return before.phase, Explanation(before.reason, before.next_step)
+    return shown, reason
 
 
 def is_suspended(deployment: Deployment) -> bool:
@@ -379,7 +378,6 @@ def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
         start_time=case.flink.start_time or job.start_time,
         parallelism=_parallelism(case),
         was_running=job.was_running or case.flink.state == "RUNNING",
-        failure_kept=not ready and (job.failure_kept or (phase is Phase.FAILED and trouble)),
         trouble_since=_trouble_since(case, trouble, ready),
         not_found_count=0,
         error=error.message if error else "",
@@ -437,7 +435,7 @@ def _observe_gone(seen: Seen, gone: Gone, job: Job, operation: Operation | None)
         job,
         phase=phase,
         reason=reason,
-        next_step="",
+        next_step=job.next_step if job.phase in SETTLED else "",
         observation=Observation.NOT_FOUND,
         observed_at=seen.at,
         updated_at=seen.at,

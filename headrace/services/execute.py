@@ -229,7 +229,6 @@ class Execute:
             flink_job_id=None,
             start_time=None,
             was_running=False,
-            failure_kept=False,
             not_found_count=0,
             trouble_since=None,
             error="",
@@ -459,7 +458,10 @@ class Execute:
         self._end(self._fresh(operation), State.FAILED, str(words))
 
     def _settle(self, job: Job, operation: Operation, phase: Phase, why: Explanation) -> None:
-        """A phase that no observation can show, since there is no deployment; with its place in the history."""
+        """A phase that no observation can show, since there is no deployment; with its place in the history. A run that
+        has ended is not cancelled by removing what is left of it."""
+        if phase is Phase.CANCELLED and job.phase in SETTLED:
+            return
         facts = {"phase": phase, "reason": why.cause, "next_step": why.next_step}
         now = self._clock.now()
         stored = self._remember(operation, **facts, observed_at=now, observation=Observation.FRESH)

@@ -259,8 +259,8 @@ class Followed:
         assert stored is not None
         if not stored.is_open:
             self.ended_at, self.end = moment, stored
-        elif world.job().phase in SETTLED:
-            self.settled_while_open.append(f"{world.job().phase} at {moment}")
+        else:  # a phase that had settled before stays so
+            self.settled_while_open += [f"{phase} at {moment}" for phase in entered if phase in SETTLED]
 
 
 def _spec_of(whole: Mapping[str, Any]) -> tuple[Any, ...]:
