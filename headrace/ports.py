@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from headrace.domain.deployments import Deployment, PodTrouble
+from headrace.domain.deployments import Deployment
 from headrace.domain.diff import Change
 from headrace.domain.events import EventSeen
 from headrace.domain.jobs import Job, JobKey, Phase, Transition
@@ -130,10 +130,6 @@ class FlinkRuntime(Protocol):
 
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
         """Events after `resource_version`, for at most `timeout_seconds`. Raises HistoryGone on 410."""
-        ...
-
-    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
-        """The first pod of this deployment that cannot start or be scheduled, from its states and conditions."""
         ...
 
     def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:

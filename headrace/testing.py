@@ -21,7 +21,6 @@ from headrace.domain.deployments import (
     MANAGED_BY_LABEL,
     SEQUENCE_ANNOTATION,
     Deployment,
-    PodTrouble,
 )
 from headrace.domain.events import Event, event_seen, is_about
 from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
@@ -300,7 +299,6 @@ class InMemoryRuntime:
         self.files: dict[str, dict[str, Any]] = {}
         self.outage = False
         self.created = 0
-        self.trouble: PodTrouble | None = None
         self._printed = threading.Condition(self._lock)
         self._pods: dict[tuple[str, str], Pod] = {}
         self._happened: list[tuple[str, Event]] = []
@@ -392,11 +390,6 @@ class InMemoryRuntime:
         for kind, whole in events:
             if whole["metadata"]["namespace"] == namespace and _is_ours(whole):
                 yield WatchEvent(kind, msgspec.convert(whole, Deployment))
-
-    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
-        """See ports.FlinkRuntime."""
-        self._reach()
-        return self.trouble
 
     def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
         """See ports.FlinkRuntime."""

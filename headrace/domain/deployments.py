@@ -119,14 +119,16 @@ MANAGED_BY = "headrace"
 class Seen:
     """Everything one observation of a job rests on.
 
-    `at` is the time of the observation; `trouble` the first pod that cannot start, where pods were looked at;
-    `silent` for how long nobody could look since the open operation was accepted: its deadline stands still then.
+    `at` is the time of the observation; `trouble` the first pod that cannot start, and `manager_is_up` whether the
+    JobManager was seen to run, where pods were looked at; `silent` for how long nobody could look since the open
+    operation was accepted: its deadline stands still then.
     """
 
     what: Deployment | Gone
     at: datetime
     trouble: PodTrouble | None = None
     silent: timedelta = timedelta()
+    manager_is_up: bool = False
 
 
 def sequence_of(deployment: Deployment) -> int:

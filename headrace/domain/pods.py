@@ -116,7 +116,8 @@ class ContainerSeen:
 class PodSeen:
     """A pod of a job: its containers, init ones last, and in `reason` why it does not run, in words.
 
-    `killed_at` is when a container of it was last killed for its use of memory, also where it runs again.
+    `trouble` is what keeps it from starting, or killed it; `is_leaving` that it is being removed; `killed_at` when a
+    container of it was last killed for its use of memory, also where it runs again.
     """
 
     name: str
@@ -128,6 +129,8 @@ class PodSeen:
     containers: Sequence[ContainerSeen]
     reason: str = ""
     killed_at: datetime | None = None
+    trouble: PodTrouble | None = None
+    is_leaving: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -138,6 +141,11 @@ class PodSeen:
     def has_ended(self) -> bool:
         """Whether nothing in it will run again."""
         return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it runs and is no crash loop that happens to run just now."""
+        return self.is_running and not self.is_leaving and (self.ready or not self.restarts)
 
 
 def pod_seen(pod: Pod) -> PodSeen:
@@ -156,6 +164,8 @@ def pod_seen(pod: Pod) -> PodSeen:
         containers=(*mains, *inits),
         reason=_reason(pod),
         killed_at=max(_killings(pod), default=None),
+        trouble=_trouble(pod),
+        is_leaving=pod.metadata.deletion_timestamp is not None,
     )
 
 
@@ -199,12 +209,19 @@ def _reason(pod: Pod) -> str:
     return f"{ended[0].reason or 'ended'} (exit code {ended[0].exit_code}) {ended[0].message.strip()}".strip()
 
 
-def first_trouble(pods: Iterable[Pod]) -> PodTrouble | None:
-    """The first pod that cannot start or be scheduled, or was killed; a fetcher's own words where it left some."""
-    return next((trouble for pod in pods if (trouble := _trouble(pod)) is not None), None)
+def first_trouble(pods: Iterable[PodSeen]) -> PodTrouble | None:
+    """What keeps a job's pods from running, the JobManager's first: without it there are no others."""
+    troubles = [pod.trouble for pod in pods if pod.trouble is not None]
+    return next((each for each in troubles if each.component == JOB_MANAGER), troubles[0] if troubles else None)
+
+
+def manager_is_up(pods: Iterable[PodSeen]) -> bool:
+    """Whether a JobManager was seen to run: what was said of its start before is over then."""
+    return any(pod.is_up for pod in pods if pod.component == JOB_MANAGER)
 
 
 def _trouble(pod: Pod) -> PodTrouble | None:
+    """Why it cannot start or be scheduled, or was killed; a fetcher's own words where it left some."""
     for condition in pod.status.conditions or ():
         if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
             return _of(pod, "Unschedulable", condition.message)

@@ -32,6 +32,11 @@ LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
 
 REFUSED_SUFFIX = "ValidationException"
 UPGRADE_FAILURE_SUFFIX = "UpgradeFailureException"
+START_FAILURE_SUFFIX = "DeploymentFailedException"
+"""What the operator calls a JobManager's pod that does not start, whatever the kubelet's reason."""
+
+STARTED = ("DEPLOYED_NOT_READY", "READY")
+"""What it says of a JobManager whose pod runs."""
 
 NO_OPERATOR_AFTER = timedelta(seconds=30)
 LOOKED_INTO = frozenset({Phase.FAILED, Phase.REJECTED, Phase.RESTARTING})
@@ -270,8 +275,9 @@ def _reconciled_state(status: Status) -> str | None:
 
 
 def has_trouble(status: Status, seen: Seen) -> bool:
-    """Rule j's sight: the JobManager in ERROR, or pods that cannot start."""
-    return status.job_manager_deployment_status == "ERROR" or seen.trouble is not None
+    """Rule j's sight: pods that cannot start, or the JobManager in ERROR, unless it is seen to run."""
+    is_error = status.job_manager_deployment_status == "ERROR" and not seen.manager_is_up
+    return is_error or seen.trouble is not None
 
 
 def _has_taken_effect(case: _Case, operation: Operation) -> bool:
@@ -313,16 +319,18 @@ def _reason(case: _Case, phase: Phase) -> Explanation:
     if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.FINISHED, Phase.DELETING, Phase.CANCELLED):
         return NOTHING_TO_SAY
     trouble, known = case.seen.trouble, case.job.diagnosis
-    told = explain(Evidence(trouble=trouble)) if trouble is not None else None
+    of_trouble = Evidence(trouble=trouble, deployment=case.job.deployment_name)
+    told = explain(of_trouble) if trouble is not None else None
     if told is not None:
         return told
     if known is not None and known.holds(case.seen.at) and is_bad(phase, case.deployment, trouble):
         return Explanation(known.cause, known.next_step)
     if trouble is not None:
         return Explanation(f"pod {trouble.pod}: {trouble.reason} {trouble.message}".strip(), SEE_FOR_YOURSELF)
-    words = telling_error(case.status, phase)
+    words = telling_error(case.status, phase, case.seen.manager_is_up)
     if words:
-        return explain(Evidence(error=words)) or Explanation(words, SEE_FOR_YOURSELF)
+        of_error = Evidence(error=words, deployment=case.job.deployment_name)
+        return explain(of_error) or Explanation(words, SEE_FOR_YOURSELF)
     if phase is Phase.FAILED and case.job.phase is Phase.FAILED:
         return Explanation(case.job.reason, case.job.next_step)
     return NOTHING_TO_SAY
@@ -333,10 +341,19 @@ def is_bad(phase: Phase, deployment: Deployment, trouble: PodTrouble | None) -> 
     return phase in LOOKED_INTO or trouble is not None or (phase in HELD_UP and keeps_failing(deployment))
 
 
-def telling_error(status: Status | None, phase: Phase) -> str:
+def standing_error(status: Status | None, manager_is_up: bool) -> StatusError | None:
+    """The operator's error; None where it is about a pod that did not start, and the JobManager has started since: such
+    a sentence stays in the status until the job is STABLE."""
+    error = error_of(status)
+    if status is None or error is None or not error.type.endswith(START_FAILURE_SUFFIX):
+        return error
+    return None if manager_is_up or status.job_manager_deployment_status in STARTED else error
+
+
+def telling_error(status: Status | None, phase: Phase, manager_is_up: bool) -> str:
     """The operator's error, where it says something of this phase: it stays in the status after what it was about, and
     a JobManager that is READY says itself why its job restarts."""
-    error = error_of(status)
+    error = standing_error(status, manager_is_up)
     if status is None or error is None or error.message == "Job Not Found":
         return ""
     is_flinks = phase is Phase.RESTARTING and status.job_manager_deployment_status == "READY"
@@ -360,9 +377,8 @@ def _nobody_takes_it(case: _Case) -> Explanation:
 def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
     """The job's record after this sight, with what later sights will need of it."""
     deployment, status, job = case.deployment, case.status, case.job
-    ready = status.job_manager_deployment_status == "READY"
     trouble = has_trouble(status, case.seen)
-    error = error_of(status)
+    error = standing_error(status, case.seen.manager_is_up)
     return replace(
         job,
         phase=phase,
@@ -378,7 +394,7 @@ def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
         start_time=case.flink.start_time or job.start_time,
         parallelism=_parallelism(case),
         was_running=job.was_running or case.flink.state == "RUNNING",
-        trouble_since=_trouble_since(case, trouble, ready),
+        trouble_since=_trouble_since(case, trouble),
         not_found_count=0,
         error=error.message if error else "",
     )
@@ -391,9 +407,11 @@ def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:
     return known if known is None or bad else replace(known, of="")
 
 
-def _trouble_since(case: _Case, trouble: bool, ready: bool) -> datetime | None:
-    """The first sight of trouble in starting. The operator alternates ERROR and DEPLOYING: only READY ends it."""
-    if ready and not trouble:
+def _trouble_since(case: _Case, trouble: bool) -> datetime | None:
+    """The first sight of trouble in starting. The operator alternates ERROR and DEPLOYING: only a JobManager that runs
+    ends it."""
+    is_up = case.seen.manager_is_up or case.status.job_manager_deployment_status == "READY"
+    if is_up and not trouble:
         return None
     return case.job.trouble_since or (case.seen.at if trouble else None)
 

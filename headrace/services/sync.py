@@ -30,6 +30,7 @@ from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Transition
 from headrace.domain.manifest import with_parallelism
 from headrace.domain.operations import DUE, Kind, Operation, State, Step
+from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
 from headrace.domain.status import observe
 from headrace.errors import HeadraceError, LostRace, Refused, Unavailable
 from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Store, TaskQueue, WatchEvent
@@ -197,9 +198,10 @@ class Sync:
         if isinstance(what, Gone) and operation is not None and operation.step in (Step.CLEAR, Step.CREATE):
             self._wake_if_clearing(job, operation)
             return job
-        trouble = self._trouble(job, what)
+        pods = self._pods(job, what)
+        trouble = first_trouble(pods)
         silent = self._deadlines.silent_for(operation) if operation else timedelta()
-        seen = Seen(what, self._clock.now(), trouble, silent)
+        seen = Seen(what, self._clock.now(), trouble, silent, manager_is_up(pods))
         observed = observe(seen, job, operation, grace_seconds=self._scope.grace_seconds)
         if isinstance(what, Deployment) and self._diagnose.is_due(observed.job, what, trouble):
             if self._looked >= LONGEST_LOOK:
@@ -210,7 +212,7 @@ class Sync:
         after = self._store_observed(job, operation, observed.job, observed.operation, observed.transition, gap)
         if observed.operation is None or observed.operation.is_open:
             return after
-        return self._show_without(after, what, trouble)
+        return self._show_without(after, replace(seen, at=self._clock.now(), silent=timedelta()))
 
     def _look_into(self, job: Job, live: Deployment, trouble: PodTrouble | None) -> dict[str, Any]:
         begun = self._clock.now()
@@ -218,10 +220,9 @@ class Sync:
         self._looked += self._clock.now() - begun
         return facts
 
-    def _show_without(self, job: Job, what: Deployment | Gone, trouble: PodTrouble | None) -> Job:
+    def _show_without(self, job: Job, seen: Seen) -> Job:
         """An operation that has just ended no longer gives the job its phase, and no event may come to say so."""
         following = next(iter(self._store.open_operations_of(job.key)), None)
-        seen = Seen(what, self._clock.now(), trouble)
         observed = observe(seen, job, following, grace_seconds=self._scope.grace_seconds)
         if observed.transition is None:
             return job
@@ -272,19 +273,19 @@ class Sync:
         if operation is not None and operation.step in (Step.CLEAR, Step.CREATE):
             self._queue.wake(job.key)
 
-    def _trouble(self, job: Job, what: Deployment | Gone) -> PodTrouble | None:
+    def _pods(self, job: Job, what: Deployment | Gone) -> Sequence[PodSeen]:
         """Pods are looked at only while a job is not up: the operator misses some of what keeps them from starting."""
         if not isinstance(what, Deployment) or what.status is None or is_running(what):
-            return None
+            return ()
         status = what.status
         if status.lifecycle_state in ("SUSPENDED", "FAILED", "DELETING"):
-            return None
+            return ()
         if status.job_manager_deployment_status == "MISSING":
-            return None
+            return ()
         try:
-            return self._runtime.pod_trouble(job.namespace, job.deployment_name)
+            return self._runtime.pods(job.namespace, job.deployment_name)
         except Refused:
-            return None  # an account that may not look at pods still sees what the operator says
+            return ()  # an account that may not look at pods still sees what the operator says
 
     def _reconsider(self) -> None:
         """Looks again at operations that time moves on: a deadline, a grace period, a pod that cannot start; and at

@@ -250,7 +250,7 @@ def test_the_crds_flink_versions_are_known(place: Cluster) -> None:
 
 def test_no_pods_are_no_trouble(place: Cluster, name: str) -> None:
     created(place, name)
-    assert place.runtime.pod_trouble("default", name) is None
+    assert place.runtime.pods("default", name) == []
 
 
 def test_the_pods_of_a_deployment_are_seen_with_what_runs_in_them(place: Cluster, name: str) -> None:
@@ -287,6 +287,8 @@ def test_a_pod_that_cannot_start_says_why_and_in_which_container(place: Cluster,
     (pod,) = place.runtime.pods("default", name)
     assert (pod.phase, pod.ready, pod.is_running) == ("Pending", False, False)
     assert pod.reason == "CrashLoopBackOff: [fetch] SCRIPT_URL https://x/y.py answered 404"
+    assert pod.trouble is not None
+    assert (pod.trouble.reason, pod.trouble.component) == ("CrashLoopBackOff", "jobmanager")
     assert [(each.name, each.is_init, each.was_started, each.restarts) for each in pod.containers] == [
         (MAIN, False, False, 0),
         ("fetch", True, True, 2),

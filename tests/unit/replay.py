@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ import msgspec
 import yaml
 
 from headrace.bootstrap import wired
-from headrace.domain.deployments import PodTrouble
 from headrace.domain.jobs import SETTLED, JobKey, Observation, Phase
 from headrace.domain.operations import Kind, Operation
-from headrace.domain.pods import Pod, first_trouble
+from headrace.domain.pods import Pod, PodSeen, pod_seen
 from headrace.errors import Unavailable
 from headrace.ports import Page, WatchEvent
 from headrace.settings import Settings
@@ -85,10 +84,10 @@ class RecordedRuntime(InMemoryRuntime):
         whole = self.get_whole(namespace, name)
         return whole is not None and whole["metadata"]["uid"] == uid
 
-    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
+    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
         self._reach()
         self._breaks("pods")
-        return first_trouble(self.seen_pods.values())
+        return [pod_seen(pod) for pod in self.seen_pods.values()]
 
     def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
         self._breaks("list")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.domain.deployments import PodTrouble
 from headrace.domain.jobs import Observation, Phase
+from headrace.domain.pods import PodSeen
 from tests.unit.replay import DATA, KEY, RECORDINGS, Followed, Replay, events_of, plan_of
 
 OUTAGES = ["", "all", "list", "watch", "pods"]
@@ -82,7 +83,8 @@ def test_a_job_that_ran_is_restarting_however_long_its_jobmanager_is_away(
     version: str, trouble: PodTrouble | None
 ) -> None:
     replay = Replay("jobmanager-unreachable", until=version).run()
-    replay.runtime.pod_trouble = lambda *_: trouble  # type: ignore[method-assign]
+    pods = [] if trouble is None else [PodSeen("orders-jm", "jobmanager", "", False, 1, None, [], trouble=trouble)]
+    replay.runtime.pods = lambda *_: pods  # type: ignore[method-assign]
     last = [e for e in events_of("jobmanager-unreachable", until=version) if e.resource == "flinkdeployments"][-1]
     for hours in (1, 24, 24 * 365):
         replay.world.clock.advance(hours * 3600)

@@ -20,11 +20,10 @@ from headrace.domain.deployments import (
     SEQUENCE_ANNOTATION,
     Deployment,
     Metadata,
-    PodTrouble,
     sequence_of,
 )
 from headrace.domain.events import Event, event_seen, is_about
-from headrace.domain.pods import Pod, first_trouble, pod_seen
+from headrace.domain.pods import Pod, pod_seen
 from headrace.errors import Refused, Unavailable
 from headrace.ports import Change, EventSeen, Fence, HistoryGone, LogStream, Page, PodSeen, WatchEvent
 
@@ -247,22 +246,15 @@ class OperatorRuntime:
         for line in lines:
             yield _watch_event(line, doing)
 
-    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
-        """See ports.FlinkRuntime."""
-        return first_trouble(self._pods_of(namespace, name))
-
     def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
         """See ports.FlinkRuntime."""
-        found = [pod_seen(pod) for pod in self._pods_of(namespace, name)]
-        return sorted(found, key=lambda pod: (pod.started_at is None, pod.started_at or 0, pod.name), reverse=True)
-
-    def _pods_of(self, namespace: str, name: str) -> Sequence[Pod]:
         doing = f"reading the pods of {namespace}/{name}"
         query: dict[str, str | int] = {"labelSelector": f"app={name}", "limit": 200}
         answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/pods", doing=doing, query=query)
         if answer.status != 200:
             raise refused(answer, doing)
-        return _pods.decode(answer.body).items
+        found = [pod_seen(pod) for pod in _pods.decode(answer.body).items]
+        return sorted(found, key=lambda pod: (pod.started_at is None, pod.started_at or 0, pod.name), reverse=True)
 
     def logs(
         self,
