@@ -28,6 +28,7 @@ from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
 from headrace.services.sealing import Sealing
 from headrace.services.sync import Scope, Sync
+from headrace.services.waits import Waits
 from headrace.settings import Settings
 
 
@@ -48,6 +49,7 @@ class Services:
     register: Register
     execute: Execute
     sync: Sync
+    waits: Waits
     redeliver: Redeliver
     handle_event: HandleEvent
     deadlines: Deadlines
@@ -108,6 +110,16 @@ def wired(
             settings.failure_grace_seconds,
         ),
         sync=Sync(store, runtime, queue, clock, deadlines, Diagnose(runtime, job_manager, clock), scope, holder),
+        waits=Waits(
+            store,
+            runtime,
+            job_manager,
+            clock,
+            settings.cluster,
+            settings.namespace,
+            settings.failure_grace_seconds,
+            holder,
+        ),
         redeliver=Redeliver(store, queue, clock, deadlines, holder),
         handle_event=HandleEvent(accept, settings.tenant),
         deadlines=deadlines,

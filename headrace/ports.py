@@ -6,7 +6,7 @@ server did not answer, Refused where it said no. Expected absence is a return va
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from headrace.domain.jobs import Job, JobKey, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen
 from headrace.domain.templates import Template
+from headrace.domain.waiting import Progress
 
 __all__ = [
     "Change",
@@ -34,6 +35,7 @@ __all__ = [
     "LogStream",
     "Page",
     "PodSeen",
+    "Progress",
     "Sealer",
     "Store",
     "TaskQueue",
@@ -163,6 +165,10 @@ class FlinkRuntime(Protocol):
         server keeps them for about an hour."""
         ...
 
+    def pod_events(self, namespace: str, pod: str) -> Sequence[EventSeen]:
+        """The newest events of one pod, newest last, in one bounded read."""
+        ...
+
     def flink_versions(self) -> Sequence[str]:
         """The values that the live CRD's enum of spec.flinkVersion has, oldest first (cached for minutes)."""
         ...
@@ -192,6 +198,13 @@ class JobManager(Protocol):
 
     def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
         """The job's exception history as the JobManager has it (the last 16, as a rule), newest last.
+
+        Raises Unavailable where the JobManager cannot be reached.
+        """
+        ...
+
+    def progress(self, namespace: str, name: str, flink_job_id: str) -> Progress:
+        """How far it is with the job, and what it has for it. A job that it does not know has no state.
 
         Raises Unavailable where the JobManager cannot be reached.
         """
@@ -269,6 +282,11 @@ class Store(Protocol):
 
     def unsettled_jobs(self, cluster: str, namespace: str) -> Sequence[Job]:
         """Jobs with a deployment_uid whose phase is not settled: what a relist compares with."""
+        ...
+
+    def jobs_in(self, cluster: str, namespace: str, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:
+        """Jobs in one of these phases, at most so many; those for whose `waiting` was looked longest ago first, those
+        never looked at before all."""
         ...
 
     def insert_job(self, job: Job) -> Job:

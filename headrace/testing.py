@@ -9,7 +9,7 @@ import copy
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,11 +22,12 @@ from headrace.domain.deployments import (
     SEQUENCE_ANNOTATION,
     Deployment,
 )
-from headrace.domain.events import Event, event_seen, is_about
-from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
+from headrace.domain.events import Event, InvolvedObject, event_seen, is_about
+from headrace.domain.jobs import SETTLED, Job, JobKey, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.templates import Template
+from headrace.domain.waiting import Progress
 from headrace.errors import LostRace, Refused, Unavailable
 from headrace.ports import (
     Change,
@@ -174,6 +175,14 @@ class InMemoryStore:
             jobs = list(self._jobs.values())
         place = (cluster, namespace)
         return [j for j in jobs if (j.cluster, j.namespace) == place and j.deployment_uid and j.phase not in SETTLED]
+
+    def jobs_in(self, cluster: str, namespace: str, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:
+        """See ports.Store."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+        found = [j for j in jobs if (j.cluster, j.namespace) == (cluster, namespace) and j.phase in phases]
+        looked = sorted(found, key=lambda j: (j.waiting is not None, j.waiting.at if j.waiting else j.created_at))
+        return [job.key for job in looked[:limit]]
 
     def insert_job(self, job: Job) -> Job:
         """See ports.Store."""
@@ -432,6 +441,13 @@ class InMemoryRuntime:
             found = [event_seen(e) for where, e in self._happened if where == namespace and is_about(e, name)]
         return sorted(found, key=lambda event: event.at)
 
+    def pod_events(self, namespace: str, pod: str) -> Sequence[EventSeen]:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            of_it = [e for where, e in self._happened if where == namespace and e.involved_object == _pod(pod)]
+        return sorted(map(event_seen, of_it), key=lambda event: event.at)
+
     def flink_versions(self) -> Sequence[str]:
         """See ports.FlinkRuntime."""
         self._reach()
@@ -546,6 +562,7 @@ class InMemoryJobManager:
     def __init__(self, checkpoint: str | Unavailable | None = None) -> None:
         self.checkpoint = checkpoint
         self.history: Sequence[ExceptionSeen] | Unavailable = ()
+        self.progressed: Progress | Unavailable = Unavailable("connection refused")
 
     def last_checkpoint(self, namespace: str, name: str, flink_job_id: str) -> str | None:
         """See ports.JobManager."""
@@ -558,6 +575,16 @@ class InMemoryJobManager:
         if isinstance(self.history, Unavailable):
             raise self.history
         return self.history
+
+    def progress(self, namespace: str, name: str, flink_job_id: str) -> Progress:
+        """See ports.JobManager."""
+        if isinstance(self.progressed, Unavailable):
+            raise self.progressed
+        return self.progressed
+
+
+def _pod(name: str) -> InvolvedObject:
+    return InvolvedObject("Pod", name)
 
 
 def _holds(live: Mapping[str, Any], fence: Fence) -> bool:

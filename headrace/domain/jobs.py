@@ -88,12 +88,22 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What a job that is on its way for long was seen to wait for, and when; no cause where its reason is another."""
+
+    at: datetime
+    cause: str = ""
+    next_step: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A job's record. Derived: whatever is lost of it is repaired from its operations and its deployment.
 
     `request` is the resolved request (template with overrides, `headrace.domain.templates.JobRequest` as JSON);
     `applied_manifest` the FlinkDeployment last written, whole; `version` counts writes (compare-and-set).
-    `reason` says why it is in its phase and `next_step` what to do, where somebody may wonder.
+    `reason` says why it is in its phase and `next_step` what to do, where somebody may wonder. `phase_since` is when
+    it was first seen in it, `waiting` what it waits for meanwhile.
     `kept_log` and `kept_exceptions` are bounded ends of what the job's pod and its JobManager said, read once when the
     job turned bad: what is left to show when the pod is gone.
     """
@@ -107,6 +117,7 @@ class Job:
     updated_at: datetime
     desired: Desired = Desired.RUNNING
     phase: Phase = Phase.REQUESTED
+    phase_since: datetime | None = None
     observation: Observation = Observation.STALE
     observed_at: datetime | None = None
     run: int = 0
@@ -131,6 +142,7 @@ class Job:
     next_step: str = ""
     error: str = ""
     diagnosis: Diagnosis | None = None
+    waiting: Waiting | None = None
     kept_log: str = ""
     kept_exceptions: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -116,8 +116,8 @@ class ContainerSeen:
 class PodSeen:
     """A pod of a job: its containers, init ones last, and in `reason` why it does not run, in words.
 
-    `trouble` is what keeps it from starting, or killed it; `is_leaving` that it is being removed; `killed_at` when a
-    container of it was last killed for its use of memory, also where it runs again.
+    `trouble` is what keeps it from starting, or killed it; `waits_for` what it does on its way; `is_leaving` that it is
+    being removed; `killed_at` when a container of it was last killed for its use of memory, also where it runs again.
     """
 
     name: str
@@ -130,6 +130,7 @@ class PodSeen:
     reason: str = ""
     killed_at: datetime | None = None
     trouble: PodTrouble | None = None
+    waits_for: str = ""
     is_leaving: bool = False
 
     @property
@@ -165,6 +166,7 @@ def pod_seen(pod: Pod) -> PodSeen:
         reason=_reason(pod),
         killed_at=max(_killings(pod), default=None),
         trouble=_trouble(pod),
+        waits_for=_waits_for(pod),
         is_leaving=pod.metadata.deletion_timestamp is not None,
     )
 
@@ -207,6 +209,22 @@ def _reason(pod: Pod) -> str:
     if not ended:
         return ""
     return f"{ended[0].reason or 'ended'} (exit code {ended[0].exit_code}) {ended[0].message.strip()}".strip()
+
+
+def _waits_for(pod: Pod) -> str:
+    """What a pod that nothing is wrong with still waits for. Mounting and pulling look alike in its status."""
+    inits, mains = pod.status.init_container_statuses or [], pod.status.container_statuses or []
+    if not inits and not mains:
+        is_scheduled = any(
+            each.type == "PodScheduled" and each.status == "True" for each in pod.status.conditions or ()
+        )
+        return "waits for its node to begin with it" if is_scheduled else "waits for a node"
+    init = next((each for each in inits if each.state.terminated is None), None)
+    if init is not None and init.state.running is not None:
+        return f"runs its init container {init.name}"
+    if any(each.state.running is not None for each in mains):
+        return "runs, and is not ready yet"
+    return "is being made: its volumes are mounted, its image is pulled"
 
 
 def first_trouble(pods: Iterable[PodSeen]) -> PodTrouble | None:

@@ -26,6 +26,7 @@ from headrace.domain.deployments import (
 from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Observation, Phase, Transition
 from headrace.domain.operations import PHASE_WHILE_OPEN, Kind, Operation, State, Step
+from headrace.domain.waiting import told as told_waiting
 
 LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
 """What upgradeSavepointPath reads after a restore from HA metadata: no path at all."""
@@ -333,7 +334,7 @@ def _reason(case: _Case, phase: Phase) -> Explanation:
         return explain(of_error) or Explanation(words, SEE_FOR_YOURSELF)
     if phase is Phase.FAILED and case.job.phase is Phase.FAILED:
         return Explanation(case.job.reason, case.job.next_step)
-    return NOTHING_TO_SAY
+    return told_waiting(case.job) if phase is case.job.phase else NOTHING_TO_SAY
 
 
 def is_bad(phase: Phase, deployment: Deployment, trouble: PodTrouble | None) -> bool:
@@ -382,6 +383,8 @@ def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
     return replace(
         job,
         phase=phase,
+        phase_since=(job.phase_since if phase is job.phase else None) or case.seen.at,
+        waiting=job.waiting if phase is job.phase else None,
         reason=reason.cause,
         next_step=reason.next_step,
         diagnosis=_diagnosis(case, phase),
@@ -452,6 +455,8 @@ def _observe_gone(seen: Seen, gone: Gone, job: Job, operation: Operation | None)
     after = replace(
         job,
         phase=phase,
+        phase_since=(job.phase_since if phase is job.phase else None) or seen.at,
+        waiting=None,
         reason=reason,
         next_step=job.next_step if job.phase in SETTLED else "",
         observation=Observation.NOT_FOUND,

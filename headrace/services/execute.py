@@ -220,6 +220,8 @@ class Execute:
             start_from=job.savepoint_path if start_from == "last" else start_from,
             desired=Desired.RUNNING,
             phase=Phase.REQUESTED,
+            phase_since=self._clock.now(),
+            waiting=None,
             observation=Observation.FRESH,
             observed_at=self._clock.now(),
             reason="",
@@ -462,8 +464,8 @@ class Execute:
         has ended is not cancelled by removing what is left of it."""
         if phase is Phase.CANCELLED and job.phase in SETTLED:
             return
-        facts = {"phase": phase, "reason": why.cause, "next_step": why.next_step}
         now = self._clock.now()
+        facts = {"phase": phase, "phase_since": now, "reason": why.cause, "next_step": why.next_step}
         stored = self._remember(operation, **facts, observed_at=now, observation=Observation.FRESH)
         self._tell_transition(job, stored.run, phase, why.cause)
 

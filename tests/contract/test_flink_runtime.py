@@ -312,6 +312,16 @@ def test_events_are_those_of_the_deployment_and_of_what_was_made_for_it(place: C
     assert timedelta(minutes=1) < datetime.now(UTC) - found[-1].at < timedelta(minutes=4)
 
 
+def test_the_events_of_one_pod_are_its_own_alone(place: Cluster, name: str) -> None:
+    pod = f"{name}-taskmanager-1-1"
+    place.put_event("Pod", pod, "FailedMount", timedelta(minutes=5))
+    place.put_event("Pod", pod, "Scheduled", timedelta(minutes=9))
+    place.put_event("Pod", f"{pod}1", "Foreign")
+    place.put_event("ReplicaSet", pod, "Foreign2")
+    assert [event.reason for event in place.runtime.pod_events("default", pod)] == ["Scheduled", "FailedMount"]
+    assert place.runtime.pod_events("default", f"{pod}2") == []
+
+
 @where_there_are_logs
 def test_a_log_is_what_was_printed_cut_as_asked_for(place: Cluster, name: str) -> None:
     place.prints(name, "long ago", timedelta(hours=1))
@@ -532,6 +542,7 @@ def test_nobody_there_is_unavailable_and_says_where(tmp_path: Path) -> None:
         lambda: list(runtime.watch("default", "0", 1)),
         runtime.flink_versions,
         lambda: runtime.pods("default", "x"),
+        lambda: runtime.pod_events("default", "x"),
         lambda: runtime.events("default", "x"),
         lambda: runtime.logs("default", "x", MAIN),
         lambda: runtime.logs("default", "x", MAIN, follow_seconds=5),

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from headrace.adapters.mongo import connect
-from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition
+from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition, Waiting
 from headrace.domain.operations import Kind, Operation, Source, State, Step, hash_of, operation_id
 from headrace.domain.parameters import Parameter, ParameterType
 from headrace.domain.templates import Template
@@ -258,6 +258,25 @@ def test_unsettled_jobs_are_those_of_a_place_with_a_deployment(store: Store) -> 
     assert store.unsettled_jobs("c", "n") == []
     store.replace_job(replace(settled, phase=Phase.RUNNING, observation=Observation.UNREACHABLE))
     assert [each.job_id for each in store.unsettled_jobs("c", "n")] == ["one"]
+
+
+def test_jobs_in_a_phase_come_by_how_long_nobody_looked_what_they_wait_for(store: Store) -> None:
+    def looked(seconds: int) -> Waiting:
+        return Waiting(at=NOW + timedelta(seconds=seconds), cause="slots")
+
+    for name, waiting in (("late", looked(9)), ("early", looked(1)), ("never", None)):
+        store.insert_job(job(name, phase=Phase.STARTING, waiting=waiting, phase_since=NOW))
+    store.insert_job(job("again", phase=Phase.RESTARTING, waiting=looked(5)))
+    store.insert_job(job("runs", phase=Phase.RUNNING))
+    store.insert_job(job("elsewhere", phase=Phase.STARTING, namespace="elsewhere"))
+    phases = {Phase.STARTING, Phase.RESTARTING}
+    found = [key.job_id for key in store.jobs_in("c", "n", phases, 10)]
+    assert found == ["never", "early", "again", "late"]
+    assert [key.job_id for key in store.jobs_in("c", "n", phases, 2)] == ["never", "early"]
+    assert store.jobs_in("c", "n", {Phase.SCALING}, 10) == []
+    stored = store.job(JobKey("default", "late"))
+    assert stored is not None
+    assert (stored.waiting, stored.phase_since) == (looked(9), NOW)
 
 
 # history

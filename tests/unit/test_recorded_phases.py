@@ -43,6 +43,14 @@ def test_a_recording_comes_to_its_expected_phases(recording: str, outage: str) -
     assert replay.phases == as_listed(replay.plan["phases"])
     for moment, words in replay.plan["says"].items():
         assert words in replay.says[moment]
+        assert bool(words) == bool(replay.says[moment]), f"{moment} says {replay.says[moment]}"
+    for words in replay.plan.get("never", ()):
+        assert [moment for moment, said in replay.says.items() if words in said] == []
+
+
+@pytest.mark.parametrize("recording", RECORDINGS)
+def test_a_job_that_is_on_its_way_for_half_a_minute_says_what_for(recording: str) -> None:
+    assert Replay(recording).run().silent == []
 
 
 @pytest.mark.parametrize("recording", RECORDINGS)

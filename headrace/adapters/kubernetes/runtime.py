@@ -299,6 +299,16 @@ class OperatorRuntime:
             query["continue"] = page.metadata.continue_
         return sorted(found, key=lambda event: event.at)[-EVENTS_SHOWN:]
 
+    def pod_events(self, namespace: str, pod: str) -> Sequence[EventSeen]:
+        """See ports.FlinkRuntime."""
+        doing = f"listing the events of pod {namespace}/{pod}"
+        query: dict[str, str | int] = {"fieldSelector": f"involvedObject.name={pod}", "limit": EVENTS_PAGE}
+        answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/events", doing=doing, query=query)
+        if answer.status != 200:
+            raise refused(answer, doing)
+        found = [event for event in _events.decode(answer.body).items if event.involved_object.kind == "Pod"]
+        return sorted(map(event_seen, found), key=lambda event: event.at)
+
     def flink_versions(self) -> Sequence[str]:
         """See ports.FlinkRuntime."""
         read_at, versions = self._versions

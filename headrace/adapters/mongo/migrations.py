@@ -23,6 +23,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     "jobs": [
         IndexModel(JOB, name="key", unique=True),
         IndexModel([("cluster", ASCENDING), ("namespace", ASCENDING), ("is_settled", ASCENDING)], name="unsettled"),
+        IndexModel([("cluster", ASCENDING), ("namespace", ASCENDING), ("phase", ASCENDING)], name="phase"),
     ],
     "transitions": [IndexModel(JOB, name="job")],
     "savepoints": [IndexModel([("path", ASCENDING)], name="path", unique=True)],

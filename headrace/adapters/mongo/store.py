@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ from pymongo.errors import (
 
 from headrace.adapters.mongo import migrations
 from headrace.adapters.mongo.documents import from_document, to_document
-from headrace.domain.jobs import SETTLED, Job, JobKey, Transition
+from headrace.domain.jobs import SETTLED, Job, JobKey, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template
 from headrace.errors import ConfigurationError, LostRace, Refused, Unavailable
@@ -186,6 +186,14 @@ class MongoStore:
         with self._translated("reading jobs"):
             documents = list(self._db.jobs.find(where))
         return [from_document(Job, document) for document in documents if document.get("deployment_uid")]
+
+    def jobs_in(self, cluster: str, namespace: str, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:
+        """See ports.Store."""
+        where = {"cluster": cluster, "namespace": namespace, "phase": {"$in": [phase.value for phase in phases]}}
+        names = {"tenant": True, "job_id": True}
+        with self._translated("reading jobs"):
+            found = list(self._db.jobs.find(where, names).sort("waiting.at", ASCENDING).limit(limit))
+        return [JobKey(each["tenant"], each["job_id"]) for each in found]
 
     def insert_job(self, job: Job) -> Job:
         """See ports.Store."""
