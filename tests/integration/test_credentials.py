@@ -277,6 +277,18 @@ def test_the_service_account_of_a_pod_is_read_again_where_its_token_is_refused(
     assert runtime.get("default", "none") is None
 
 
+def test_a_certificate_that_is_not_to_be_checked_is_not_spoken_of(
+    clusters: Callable[[str], Cluster], tmp_path: Path
+) -> None:
+    """Warnings are errors here."""
+    place = clusters("real")
+    content = entries(place)
+    server = content["clusters"][0]["cluster"]["server"]
+    content["clusters"][0]["cluster"] = {"server": server, "insecure-skip-tls-verify": True}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
+    assert connect(tmp_path / "kubeconfig", TIMEOUT_SECONDS).get("default", "none") is None
+
+
 @every_way
 def test_what_is_refused_is_tried_once_more_and_no_further(call: Way, tmp_path: Path) -> None:
     with refusing() as (url, seen):

@@ -119,6 +119,8 @@ def _read(kubeconfig: Path | None, *, asking: bool = True) -> Access:
     else:
         expires_at = _read_kubeconfig(str(kubeconfig or _default()), configuration, asking)
     _try_certificates(configuration)
+    if not configuration.verify_ssl:  # the kubeconfig says so: a warning a request tells nobody anything
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     configuration.connection_pool_maxsize = CONNECTIONS
     pool = client.ApiClient(configuration).rest_client.pool_manager
     return Access(configuration.host, pool, _headers(configuration), expires_at)
