@@ -138,7 +138,7 @@ def platform_of(settings: Settings) -> Platform:
         image=settings.flink_image,
         flink_version=settings.flink_version,
         state_location=settings.flink_state_location,
-        state_volume=settings.flink_state_volume,
+        state_volume=settings.state_volume,
         service_account=settings.flink_service_account,
         allowed_hosts=tuple(host.strip().lower() for host in settings.flink_allowed_hosts.split(",") if host.strip()),
         max_artifact_bytes=settings.flink_max_artifact_bytes,

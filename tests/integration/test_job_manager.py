@@ -24,7 +24,10 @@ CHECKPOINTS = f"/jobs/{JOB}/checkpoints"
 
 
 def job_manager(folder: Path, **settings: Any) -> JobManager:
+    nobody = folder / "kubeconfig-of-nobody"
+    write_kubeconfig(nobody, "http://127.0.0.1:1", "token")
     settings = {
+        "kubeconfig": nobody,
         "mongodb_timeout_seconds": 1,
         "kubernetes_timeout_seconds": 2,
         "flink_rest_timeout_seconds": 2,

@@ -73,8 +73,11 @@ _bookmark = msgspec.json.Decoder(_Bookmark)
 
 
 def connect(kubeconfig: Path | None, timeout_seconds: float) -> OperatorRuntime:
-    """A runtime over one pool of connections; nothing is opened before its first call."""
-    return OperatorRuntime(Requests(kubeconfig, timeout_seconds), timeout_seconds)
+    """A runtime over one pool of connections; nothing is opened before its first call. Raises ConfigurationError
+    where that could not come right."""
+    requests = Requests(kubeconfig, timeout_seconds)
+    requests.check()
+    return OperatorRuntime(requests, timeout_seconds)
 
 
 class OperatorRuntime:
