@@ -58,8 +58,8 @@ def kubebuilder_assets() -> Path:
 
 
 @contextmanager
-def running_kube_apiserver(tmp_path: Path, crds: Path = CRDS_DIRECTORY) -> Iterator[KubeServer]:
-    """Starts etcd and kube-apiserver in `tmp_path`; yields once the CRDs are served and the accounts exist."""
+def running_kube_apiserver(tmp_path: Path, crds: Path | None = CRDS_DIRECTORY) -> Iterator[KubeServer]:
+    """Starts etcd and kube-apiserver in `tmp_path`; yields once the CRDs, if any, are served and the accounts exist."""
     assets = kubebuilder_assets()
     with ExitStack() as stack:
         etcd_port, peer_port, port = _free_ports(3)
@@ -72,7 +72,8 @@ def running_kube_apiserver(tmp_path: Path, crds: Path = CRDS_DIRECTORY) -> Itera
         server = _server(tmp_path, port, token, powerless_token)
         with _client(server) as client:
             _wait_for(lambda: _is_ready(client), log)
-            _install_crds(client, crds, log)
+            if crds is not None:
+                _install_crds(client, crds, log)
             _create_service_accounts(client, log)
         yield server
 
