@@ -18,14 +18,13 @@ def main() -> int:
     try:
         settings = settings_module.load()
         keys = read_keys(settings.api_keys_file)
+        services = bootstrap.services(settings)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 1
     logs.configure(settings, "api")
     logs.say_start(settings, "api")
-    app = create_app(
-        bootstrap.services(settings), tenant=settings.tenant, keys=keys, wait_limit_seconds=settings.wait_limit_seconds
-    )
+    app = create_app(services, tenant=settings.tenant, keys=keys, wait_limit_seconds=settings.wait_limit_seconds)
     uvicorn.run(
         app,
         host=settings.api_host,

@@ -30,12 +30,13 @@ SHOWN_CHARACTERS = 80
 REASON_CHARACTERS = 600
 
 # As Flink's parser sees them: `//` begins a comment too, and a hint (`/*+ … */`) is none: its strings are strings.
+# `(?!')` keeps a string that has no end from ending at the first half of a doubled quote.
 TOKEN = re.compile(
     r"""
-      (?P<comment> (?:--|//)[^\n]* | /\*(?!\+)(?:[^*]|\*(?!/))*+\*/ )
+      (?P<comment> (?:--|//)[^\n]* | /\*(?!\+).*?\*/ )
     | (?P<space>   \s+ )
-    | (?P<string>  '(?:[^']|'')*+' )
-    | (?P<name>    `(?:[^`]|``)*+` )
+    | (?P<string>  '[^']*(?:''[^']*)*'(?!') )
+    | (?P<name>    `[^`]*(?:``[^`]*)*`(?!`) )
     | (?P<word>    \w+ )
     | (?P<open>    '|`|/\*(?!\+) )
     | (?P<mark>    . )

@@ -30,6 +30,7 @@ from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
 from headrace.services.sealing import Sealing
 from headrace.services.sync import Sync
+from headrace.services.waits import Waits
 from headrace.settings import Settings
 
 
@@ -50,6 +51,7 @@ class Services:
     register: Register
     execute: Execute
     sync: Sync
+    waits: Waits
     redeliver: Redeliver
     handle_event: HandleEvent
     records: Records
@@ -102,6 +104,7 @@ def wired(
         register=Register(store, sealing),
         execute=Execute(records, runtime, job_manager, observe, plan, sealing, clock),
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
+        waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
         redeliver=Redeliver(records, queue, clock, holder),
         handle_event=HandleEvent(accept, settings.tenant),
         records=records,
@@ -121,7 +124,7 @@ def platform_of(settings: Settings) -> Platform:
         image=settings.flink_image,
         flink_version=settings.flink_version,
         state_location=settings.flink_state_location,
-        state_volume=settings.flink_state_volume,
+        state_volume=settings.state_volume,
         service_account=settings.flink_service_account,
         allowed_hosts=tuple(host.strip().lower() for host in settings.flink_allowed_hosts.split(",") if host.strip()),
         max_artifact_bytes=settings.flink_max_artifact_bytes,

@@ -6,12 +6,12 @@ server did not answer, Refused where it said no. Expected absence is a return va
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from headrace.domain.deployments import Deployment, PodTrouble
+from headrace.domain.deployments import Deployment
 from headrace.domain.diff import Change
 from headrace.domain.document import JobDocument
 from headrace.domain.events import EventSeen
@@ -20,6 +20,7 @@ from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen
 from headrace.domain.state_on_hand import Checkpoints
 from headrace.domain.templates import Template
+from headrace.domain.waiting import Progress
 
 __all__ = [
     "Change",
@@ -38,6 +39,7 @@ __all__ = [
     "LogStream",
     "Page",
     "PodSeen",
+    "Progress",
     "Scope",
     "Sealer",
     "Store",
@@ -138,10 +140,6 @@ class FlinkRuntime(Protocol):
         """Events after `resource_version`, for at most `timeout_seconds`. Raises HistoryGone on 410."""
         ...
 
-    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
-        """The first pod of this deployment that cannot start or be scheduled, from its states and conditions."""
-        ...
-
     def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
         """The pods of this deployment, those that were started last first."""
         ...
@@ -173,6 +171,10 @@ class FlinkRuntime(Protocol):
         server keeps them for about an hour."""
         ...
 
+    def pod_events(self, namespace: str, pod: str) -> Sequence[EventSeen]:
+        """The newest events of one pod, newest last, in one bounded read."""
+        ...
+
     def flink_versions(self) -> Sequence[str]:
         """The values that the live CRD's enum of spec.flinkVersion has, oldest first (cached for minutes)."""
         ...
@@ -200,6 +202,13 @@ class JobManager(Protocol):
 
     def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
         """The job's exception history as the JobManager has it (the last 16, as a rule), newest last.
+
+        Raises Unavailable where the JobManager cannot be reached.
+        """
+        ...
+
+    def progress(self, namespace: str, name: str, flink_job_id: str) -> Progress:
+        """How far it is with the job, and what it has for it. A job that it does not know has no state.
 
         Raises Unavailable where the JobManager cannot be reached.
         """
@@ -330,6 +339,11 @@ class Store(Protocol):
 
     def watched(self, scope: Scope) -> Mapping[JobKey, Watched]:
         """What a relist compares with, of every job of the scope whose deployment was not seen gone."""
+        ...
+
+    def jobs_in(self, scope: Scope, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:
+        """Jobs of the scope in one of these phases, at most so many; those for whose `waiting` was looked longest ago
+        first, those never looked at before all."""
         ...
 
     def mark(self, scope: Scope, observation: Observation, at: datetime | None) -> None:

@@ -5,6 +5,7 @@ Each field is set by the variable named beside it. A process reads them once, in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -61,9 +62,10 @@ class Settings(BaseSettings):
     flink_state_location: str = Field(
         "file:///opt/headrace/state", description="A URI below which checkpoints, savepoints, HA and output go."
     )
-    flink_state_volume: str = Field(
-        "pvc:headrace-state",
-        description="hostPath:/dir or pvc:claim, mounted at flink_state_location's path; empty for object storage.",
+    flink_state_volume: str | None = Field(
+        None,
+        description="hostPath:/dir or pvc:claim, mounted at flink_state_location's path; empty for object storage. "
+        "Unset: pvc:headrace-state for a file:// location, none for others.",
     )
     flink_service_account: str = "flink"
     flink_allowed_hosts: str = Field("", description="Where scripts may come from, with commas; host or host:port.")
@@ -102,6 +104,13 @@ class Settings(BaseSettings):
             raise ValueError("may hold {namespace} and {name}, and no other braces") from error
         return url
 
+    @property
+    def state_volume(self) -> str:
+        """The volume of the state's location; empty where it needs none."""
+        if self.flink_state_volume is not None:
+            return self.flink_state_volume
+        return "pvc:headrace-state" if self.flink_state_location.startswith("file:") else ""
+
     def described(self) -> dict[str, str]:
         """What a process talks to, without credentials: for its start-up line."""
         return {
@@ -123,10 +132,12 @@ def without_credentials(url: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url
 
 
-def load() -> Settings:
-    """Reads the environment. Raises ConfigurationError that names each variable and what is wrong with it."""
+def load(said: Mapping[str, str] | None = None) -> Settings:
+    """Reads the environment; `said` stands before it, by the variables' names. Raises ConfigurationError that names
+    each variable and what is wrong with it."""
+    given = {variable.removeprefix("HEADRACE_").lower(): value for variable, value in (said or {}).items()}
     try:
-        return Settings()
+        return Settings.model_validate(given)
     except ValidationError as error:
         problems = (f"HEADRACE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise ConfigurationError("; ".join(problems)) from error

@@ -8,6 +8,7 @@ SCALE: Final = "flink.scale"
 EXECUTE: Final = "flink.execute"
 SYNC_STATUS: Final = "flink.sync_status"
 REDELIVER: Final = "flink.redeliver"
+EXPLAIN_WAITS: Final = "flink.explain_waits"
 
 OPERATIONS_QUEUE: Final = "flink.operations"
 SYNC_QUEUE: Final = "flink.sync"

@@ -9,7 +9,7 @@ import copy
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,14 +21,14 @@ from headrace.domain.deployments import (
     MANAGED_BY_LABEL,
     SEQUENCE_ANNOTATION,
     Deployment,
-    PodTrouble,
 )
 from headrace.domain.document import JobDocument
-from headrace.domain.events import Event, event_seen, is_about
-from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Transition
+from headrace.domain.events import Event, InvolvedObject, event_seen, is_about
+from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.templates import Template
+from headrace.domain.waiting import Progress
 from headrace.errors import LostRace, Refused, Unavailable
 from headrace.ports import (
     Change,
@@ -226,6 +226,14 @@ class InMemoryStore:
             jobs = [d.job for d in self._documents.values() if scope.has(d.job) and not d.job.is_gone]
         return {j.key: Watched(j.deployment_uid, j.resource_version, j.phase in SETTLED) for j in jobs}
 
+    def jobs_in(self, scope: Scope, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:
+        """See ports.Store."""
+        with self._lock:
+            jobs = [document.job for document in self._documents.values()]
+        found = [j for j in jobs if scope.has(j) and j.phase in phases]
+        looked = sorted(found, key=lambda j: (j.waiting is not None, j.waiting.at if j.waiting else j.created_at))
+        return [job.key for job in looked[:limit]]
+
     def mark(self, scope: Scope, observation: Observation, at: datetime | None) -> None:
         """See ports.Store."""
         with self._lock:
@@ -351,7 +359,6 @@ class InMemoryRuntime:
         self.files: dict[str, dict[str, Any]] = {}
         self.outage = False
         self.created = 0
-        self.trouble: PodTrouble | None = None
         self._printed = threading.Condition(self._lock)
         self._pods: dict[tuple[str, str], Pod] = {}
         self._happened: list[tuple[str, Event]] = []
@@ -444,11 +451,6 @@ class InMemoryRuntime:
             if whole["metadata"]["namespace"] == namespace and _is_ours(whole):
                 yield WatchEvent(kind, msgspec.convert(whole, Deployment))
 
-    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
-        """See ports.FlinkRuntime."""
-        self._reach()
-        return self.trouble
-
     def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
         """See ports.FlinkRuntime."""
         with self._lock:
@@ -489,6 +491,13 @@ class InMemoryRuntime:
             self._reach()
             found = [event_seen(e) for where, e in self._happened if where == namespace and is_about(e, name)]
         return sorted(found, key=lambda event: event.at)
+
+    def pod_events(self, namespace: str, pod: str) -> Sequence[EventSeen]:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            of_it = [e for where, e in self._happened if where == namespace and e.involved_object == _pod(pod)]
+        return sorted(map(event_seen, of_it), key=lambda event: event.at)
 
     def flink_versions(self) -> Sequence[str]:
         """See ports.FlinkRuntime."""
@@ -605,6 +614,7 @@ class InMemoryJobManager:
     def __init__(self, checkpoint: str | Checkpoints | Unavailable | None = None) -> None:
         self.checkpoint = checkpoint
         self.history: Sequence[ExceptionSeen] | Unavailable = ()
+        self.progressed: Progress | Unavailable = Unavailable("connection refused")
 
     def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
         """See ports.JobManager."""
@@ -617,6 +627,16 @@ class InMemoryJobManager:
         if isinstance(self.history, Unavailable):
             raise self.history
         return self.history
+
+    def progress(self, namespace: str, name: str, flink_job_id: str) -> Progress:
+        """See ports.JobManager."""
+        if isinstance(self.progressed, Unavailable):
+            raise self.progressed
+        return self.progressed
+
+
+def _pod(name: str) -> InvolvedObject:
+    return InvolvedObject("Pod", name)
 
 
 def _holds(live: Mapping[str, Any], fence: Fence) -> bool:

@@ -38,8 +38,11 @@ def etcd(assets: Path, folder: Path, client_port: int, peer_port: int) -> Comman
     return Command("etcd", argv, lambda: http_answers(f"{client}/health"), client)
 
 
-def apiserver(assets: Path, folder: Path, etcd_port: int, port: int) -> Command:
-    """kube-apiserver with RBAC, a token of an administrator and its own certificate."""
+def apiserver(
+    assets: Path, folder: Path, etcd_port: int, port: int, namespace: str = "default", service_account: str = "flink"
+) -> Command:
+    """kube-apiserver with RBAC, a token of an administrator and its own certificate, and what jobs need in a
+    namespace."""
     token = write_credentials(folder)
     argv = [
         str(assets / "kube-apiserver"),
@@ -55,7 +58,11 @@ def apiserver(assets: Path, folder: Path, etcd_port: int, port: int) -> Command:
         "--service-cluster-ip-range=10.96.0.0/16",
     ]
     url = f"https://127.0.0.1:{port}"
-    return Command("kubernetes", argv, lambda: _is_set_up(url, token), url, ready_timeout_seconds=90)
+
+    def is_set_up() -> bool:
+        return _is_set_up(url, token, namespace, service_account)
+
+    return Command("kubernetes", argv, is_set_up, url, ready_timeout_seconds=90)
 
 
 def write_credentials(folder: Path) -> str:
@@ -96,14 +103,14 @@ def write_kubeconfig(path: Path, url: str, token: str, certificate: Path | None 
     path.chmod(0o600)
 
 
-def _is_set_up(url: str, token: str) -> bool:
-    """Ready means: it answers, and Flink's resources and the service accounts are there. Idempotent."""
+def _is_set_up(url: str, token: str, namespace: str, service_account: str) -> bool:
+    """Ready means: it answers, and Flink's resources, the namespace and its accounts are there. Idempotent."""
     headers = {"Authorization": f"Bearer {token}"}
     try:
         with httpx.Client(base_url=url, headers=headers, verify=False, timeout=5, trust_env=False) as client:  # noqa: S501 - its certificate appears while it starts
             if not (client.get("/readyz").is_success and client.get("/api/v1/namespaces/default").is_success):
                 return False
-            return _install_crds(client) and _create_accounts(client)
+            return _install_crds(client) and _create_accounts(client, namespace, service_account)
     except httpx.HTTPError:
         return False
 
@@ -119,7 +126,8 @@ def _install_crds(client: httpx.Client) -> bool:
     return served
 
 
-def _create_accounts(client: httpx.Client) -> bool:
-    path = "/api/v1/namespaces/default/serviceaccounts"
-    bodies = [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": n}} for n in ("default", "flink")]
+def _create_accounts(client: httpx.Client, namespace: str, service_account: str) -> bool:
+    client.post("/api/v1/namespaces", json={"metadata": {"name": namespace}})
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    bodies = [{"metadata": {"name": name}} for name in ("default", service_account)]
     return all(client.post(path, json=body).status_code in (201, 409) for body in bodies)

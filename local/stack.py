@@ -13,14 +13,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
+from headrace import settings
 from headrace.adapters.sealing import new_key
-from local import kube_apiserver, servers
+from headrace.errors import HeadraceError
+from local import job_settings, kube_apiserver, servers, swapped
 from local.process import Command, LocalProcess, answers, free_port, is_free
 
 ROOT = Path(__file__).parent.parent
@@ -35,9 +39,19 @@ class StackError(Exception):
     """The stack cannot be up. The message is for a person and names the process, its log and what to do."""
 
 
+SWAPPED = {
+    "HEADRACE_KUBECONFIG": "--kubeconfig",
+    "HEADRACE_MONGODB_URL": "--mongodb",
+    "HEADRACE_KAFKA_BOOTSTRAP_SERVERS": "--kafka",
+    "HEADRACE_REDIS_URL": "--redis",
+}
+"""By flags alone: a variable that points at somebody's production is no wish to try things there."""
+
+
 @dataclass(frozen=True)
 class Options:
-    """What `up` may be told. An address that is given replaces the local server of that kind."""
+    """What `up` may be told. An address that is given replaces the local server of that kind; `said` is what jobs are
+    to get, by the setting's variable."""
 
     data: Path
     api_port: int = 8080
@@ -46,7 +60,7 @@ class Options:
     mongodb: str | None = None
     kafka: str | None = None
     redis: str | None = None
-    env: dict[str, str] = field(default_factory=dict)
+    said: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stack:
@@ -59,6 +73,11 @@ class Stack:
         self._running: list[LocalProcess] = []
         self._settings: dict[str, str] = {}
         self._for_kubectl: Path | None = None
+
+    @property
+    def _for_jobs(self) -> dict[str, str]:
+        said = dict(self._options.said)
+        return said if self._options.kubeconfig is not None else job_settings.on_the_laptop(said, self._data)
 
     @property
     def stack_file(self) -> Path:
@@ -89,35 +108,68 @@ class Stack:
         while self._running:
             process = self._running.pop()
             process.stop()
-        if self.stack_file.exists():
+        if self._settings:
             self._write_stack_file(ready=False)
 
     def _prepare(self) -> None:
+        """Everything that may be wrong with what was asked for comes before the first process."""
+        self._check_where_jobs_go()
         self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, port in (("api", self._options.api_port), ("flower", self._options.flower_port)):
             if not is_free(port):
                 raise StackError(f"port {port} is taken: free it, or choose another with --{name}-port")
+        self._ask_swapped()
         for name, key in (("api-keys", secrets.token_urlsafe(32)), ("sealing-keys", new_key())):
             file = self._data / name
             if not file.exists():
                 file.touch(mode=0o600)
                 file.write_text(f"{key}\n")
+        self._settings["HEADRACE_KUBECONFIG"] = str((self._options.kubeconfig or self._data / "kubeconfig").resolve())
+
+    def _check_where_jobs_go(self) -> None:
+        options = self._options
+        before = str((read_stack_file(self._data) or {}).get("kubeconfig") or "")
+        was_ours = before == str(self._data / "kubeconfig")
+        if before and options.mongodb is None and was_ours != (options.kubeconfig is None):
+            whose = "of the laptop's own cluster" if was_ours else f"of the cluster in {before}"
+            raise StackError(f"{self._data} has the records {whose}: choose another folder with --data")
+        if options.kubeconfig is not None and (trouble := job_settings.of_this_machine(options.said, self._data)):
+            raise StackError(trouble)
+
+    def _ask_swapped(self) -> None:
+        options = self._options
+        for variable, flag in SWAPPED.items():
+            if variable in os.environ and getattr(options, flag.removeprefix("--")) is None:
+                self._say(f"  {variable} is set and not used: {flag} swaps another server in")
+        try:
+            if options.redis is not None:
+                swapped.ask_redis(options.redis)
+            if options.kafka is not None:
+                swapped.ask_kafka(options.kafka)
+            if options.kubeconfig is not None:
+                self._say_where(options.kubeconfig, swapped.ask_kubernetes(options.kubeconfig))
+        except HeadraceError as error:
+            raise StackError(str(error)) from error
+
+    def _say_where(self, kubeconfig: Path, missing: str | None) -> None:
+        """What holds on a cluster that is not the laptop's own, and where a job could not run there."""
+        chosen = settings.load(self._options.said)
+        state = f"{chosen.flink_state_location} on {chosen.state_volume or 'no volume'}"
+        self._say(f"  jobs go to the cluster in {kubeconfig}, namespace {chosen.namespace}: image {chosen.flink_image}")
+        self._say(f"  state {state}, account {chosen.flink_service_account}; ./run up --help names what changes these")
+        if missing:
+            self._say(f"  {missing}")
 
     def _commands(self) -> Iterator[Command]:
         yield from self._servers()
-        state = self._data / "state"
-        state.mkdir(exist_ok=True)
+        (self._data / "state").mkdir(exist_ok=True)
         self._settings |= {
             "HEADRACE_API_PORT": str(self._options.api_port),
             "HEADRACE_API_KEYS_FILE": str(self._data / "api-keys"),
             "HEADRACE_SEALING_KEYS_FILE": str(self._data / "sealing-keys"),
             "HEADRACE_FLOWER_PORT": str(self._options.flower_port),
-            "HEADRACE_FLINK_STATE_LOCATION": f"file://{state}",
-            "HEADRACE_FLINK_STATE_VOLUME": f"hostPath:{state}",
-            "HEADRACE_FLINK_ALLOWED_HOSTS": "127.0.0.1",
-            "HEADRACE_FLINK_IMAGE": "headrace/flink:2.2.1",
             "PYTHONPATH": str(ROOT),
-            **self._options.env,
+            **self._for_jobs,
         }
         self._migrate()
         yield from self._ours()
@@ -135,11 +187,8 @@ class Stack:
         self._settings["HEADRACE_KAFKA_BOOTSTRAP_SERVERS"] = options.kafka or f"127.0.0.1:{port}"
         if options.kubeconfig is None:
             yield from self._kubernetes()
-            self._settings["HEADRACE_KUBECONFIG"] = str(self._data / "kubeconfig")
             yield self._operator(port := free_port())
             self._settings["HEADRACE_FLINK_REST_URL"] = f"http://127.0.0.1:{port}/{{namespace}}/{{name}}"
-        else:
-            self._settings["HEADRACE_KUBECONFIG"] = str(options.kubeconfig.resolve())
 
     def _kubernetes(self) -> Iterator[Command]:
         folder, port = self._data / "kubernetes", free_port()
@@ -148,7 +197,9 @@ class Stack:
         if assets:
             etcd_port = free_port()
             yield kube_apiserver.etcd(Path(assets), folder, etcd_port, free_port())
-            yield kube_apiserver.apiserver(Path(assets), folder, etcd_port, port)
+            for_jobs = self._for_jobs
+            place = for_jobs[job_settings.NAMESPACE], for_jobs[job_settings.SERVICE_ACCOUNT]
+            yield kube_apiserver.apiserver(Path(assets), folder, etcd_port, port, *place)
             token, certificate = kube_apiserver.write_credentials(folder), folder / "certs" / "apiserver.crt"
             kube_apiserver.write_kubeconfig(kubeconfig, f"https://127.0.0.1:{port}", token, certificate)
             return
@@ -162,8 +213,10 @@ class Stack:
 
     def _operator(self, rest_port: int) -> Command:
         argv = [PYTHON, "-m", "local.flink_operator", "--kubeconfig", str(self._data / "kubeconfig")]
-        argv += ["--namespace", "default", "--data-dir", str(self._data / "flink"), "--rest-port", str(rest_port)]
-        return Command("flink-operator", argv, lambda: answers(rest_port), "namespace default", stop_timeout_seconds=30)
+        namespace = self._for_jobs[job_settings.NAMESPACE]
+        argv += ["--namespace", namespace, "--data-dir", str(self._data / "flink"), "--rest-port", str(rest_port)]
+        is_ready, address = partial(answers, rest_port), f"namespace {namespace}"
+        return Command("flink-operator", argv, is_ready, address, stop_timeout_seconds=30)
 
     def _migrate(self) -> None:
         done = subprocess.run(
@@ -203,7 +256,10 @@ class Stack:
 
     def _workers_answer(self, count: int) -> bool:
         with Celery(broker=self._settings["HEADRACE_REDIS_URL"]) as app:
-            return len(app.control.ping(timeout=1.0)) >= count
+            try:
+                return len(app.control.ping(timeout=1.0)) >= count
+            except OperationalError:
+                return False
 
     def _start(self, command: Command) -> None:
         process = LocalProcess(command, self._data / "logs" / f"{command.name}.log", ROOT)

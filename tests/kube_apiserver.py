@@ -13,13 +13,16 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.missing import missing
 
@@ -27,6 +30,7 @@ POWERLESS = "powerless"
 CRDS_DIRECTORY = Path(__file__).parent.parent / "local" / "crds"
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 15.0
+_PEM = serialization.Encoding.PEM
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ def kubebuilder_assets() -> Path:
 
 
 @contextmanager
-def running_kube_apiserver(tmp_path: Path, crds: Path = CRDS_DIRECTORY) -> Iterator[KubeServer]:
-    """Starts etcd and kube-apiserver in `tmp_path`; yields once the CRDs are served and the accounts exist."""
+def running_kube_apiserver(tmp_path: Path, crds: Path | None = CRDS_DIRECTORY) -> Iterator[KubeServer]:
+    """Starts etcd and kube-apiserver in `tmp_path`; yields once the CRDs, if any, are served and the accounts exist."""
     assets = kubebuilder_assets()
     with ExitStack() as stack:
         etcd_port, peer_port, port = _free_ports(3)
@@ -68,7 +72,8 @@ def running_kube_apiserver(tmp_path: Path, crds: Path = CRDS_DIRECTORY) -> Itera
         server = _server(tmp_path, port, token, powerless_token)
         with _client(server) as client:
             _wait_for(lambda: _is_ready(client), log)
-            _install_crds(client, crds, log)
+            if crds is not None:
+                _install_crds(client, crds, log)
             _create_service_accounts(client, log)
         yield server
 
@@ -106,6 +111,7 @@ def _apiserver_command(assets: Path, directory: Path, etcd_port: int, port: int)
         f"--service-account-key-file={directory / 'sa.pub'}",
         f"--service-account-signing-key-file={directory / 'sa.key'}",
         f"--token-auth-file={directory / 'tokens.csv'}",
+        f"--client-ca-file={directory / 'client-ca.crt'}",
         "--authorization-mode=RBAC",
         "--service-cluster-ip-range=10.96.0.0/16",
     ]
@@ -138,6 +144,45 @@ def _write_credentials(directory: Path, token: str, powerless_token: str) -> Non
     )
     users = f"{token},admin,admin,system:masters\n{powerless_token},{POWERLESS},{POWERLESS}\n"
     (directory / "tokens.csv").write_text(users)
+    _write_client_authority(directory)
+
+
+def _write_client_authority(directory: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (directory / "client-ca.key").write_bytes(_pem(key))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "clients")])
+    certificate = _certificate(name, name, key, timedelta(days=1))
+    signed = certificate.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    (directory / "client-ca.crt").write_bytes(signed.sign(key, hashes.SHA256()).public_bytes(_PEM))
+
+
+def client_certificate(directory: Path, user: str, group: str, lifetime: timedelta) -> tuple[str, str]:
+    """A certificate, and its key, that the server in this folder takes for this user, as PEM; with a negative
+    lifetime one that has ended."""
+    authority = x509.load_pem_x509_certificate((directory / "client-ca.crt").read_bytes())
+    authority_key = serialization.load_pem_private_key((directory / "client-ca.key").read_bytes(), None)
+    assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = [(NameOID.ORGANIZATION_NAME, group), (NameOID.COMMON_NAME, user)]
+    subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in names])
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    unsigned = _certificate(subject, authority.subject, key, lifetime)
+    signed = unsigned.add_extension(usage, critical=False).sign(authority_key, hashes.SHA256())
+    return signed.public_bytes(_PEM).decode(), _pem(key).decode()
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    """Begun two days ago."""
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    return builder.not_valid_before(now - timedelta(days=2)).not_valid_after(now + lifetime)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def _server(directory: Path, port: int, token: str, powerless_token: str) -> KubeServer:

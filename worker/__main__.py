@@ -18,8 +18,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=0, help="default: HEADRACE_WORKER_THREADS, 1 for sync alone")
     arguments = parser.parse_args()
     try:
-        from worker.app import app, settings
+        from worker.app import app, services, settings
 
+        services()  # a wrong setting ends the process here, and no task later
         process = "sync" if arguments.queues == task_names.SYNC_QUEUE else "worker"
         logs.configure(settings(), process)
         logs.say_start(settings(), process)

@@ -97,6 +97,12 @@ def redeliver(self: ServiceTask) -> None:
     services().redeliver.run()
 
 
+@task(task_names.EXPLAIN_WAITS, max_retries=LEFT_TO_BEAT)
+def explain_waits(self: ServiceTask) -> None:
+    """Says what jobs that last on their way wait for."""
+    services().waits.run()
+
+
 def known(task: ServiceTask, unknown: dict[str, Any]) -> dict[str, Any]:
     """The tenant and the source of a request; refuses arguments that no task has."""
     tenant = unknown.pop("tenant", settings().tenant)

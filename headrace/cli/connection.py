@@ -14,7 +14,9 @@ from headrace.errors import ConfigurationError
 if TYPE_CHECKING:
     from headrace.client import Client
 
-HOW = "give --url and --api-key-file, set HEADRACE_URL and HEADRACE_API_KEY, or start a local stack with ./run up"
+CONFIG = Path(".config") / "headrace" / "config.toml"
+HERE = Path(".headrace")
+"""Where `./run up` keeps its data unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,17 @@ class Connection:
     source: str
 
 
-def find(url: str | None, api_key_file: Path | None) -> Connection:
-    """The first of flags, environment, ~/.config/headrace/config.toml and the nearest stack.json that has both.
+def find(url: str | None, api_key_file: Path | None, data: Path | None = None) -> Connection:
+    """The first that has both: flags, the stack of `data`, HEADRACE_URL and HEADRACE_API_KEY, the stack of
+    HEADRACE_DATA, ~/.config/headrace/config.toml, the nearest stack. A flag replaces its half of what is found.
 
     Raises ConfigurationError that says what was looked at.
     """
     if url and api_key_file:
         return Connection(url, _read_key(api_key_file), "flags")
-    environment = os.environ.get("HEADRACE_URL"), os.environ.get("HEADRACE_API_KEY")
-    if environment[0] and environment[1]:
-        return Connection(url or environment[0], environment[1], "environment")
-    found = _from_config(Path.home() / ".config" / "headrace" / "config.toml") or _from_stack(Path.cwd())
+    found = _from_stack(data, "--data") if data else _from_environment() or _from_config() or _nearest(Path.cwd())
     if found is None:
-        raise ConfigurationError(f"no address of an API is known: {HOW}")
+        raise ConfigurationError(_looked_for())
     return Connection(url or found.url, _read_key(api_key_file) if api_key_file else found.api_key, found.source)
 
 
@@ -49,23 +49,52 @@ def client(connection: Connection) -> Client:
     return Client(connection.url, connection.api_key)
 
 
-def _from_config(file: Path) -> Connection | None:
+def _from_environment() -> Connection | None:
+    url, key = os.environ.get("HEADRACE_URL"), os.environ.get("HEADRACE_API_KEY")
+    if url and key:
+        return Connection(url, key, "environment")
+    data = os.environ.get("HEADRACE_DATA")
+    return _from_stack(Path(data), "HEADRACE_DATA") if data else None
+
+
+def _from_config() -> Connection | None:
+    file = Path.home() / CONFIG
     if not file.is_file():
         return None
-    content = tomllib.loads(file.read_text())
+    try:
+        content = tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}") from error
     if "url" not in content or not ("api_key" in content or "api_key_file" in content):
         raise ConfigurationError(f"{file} needs url, and api_key or api_key_file")
     key = content.get("api_key") or _read_key(Path(content["api_key_file"]))
     return Connection(str(content["url"]), str(key), str(file))
 
 
-def _from_stack(folder: Path) -> Connection | None:
-    for parent in (folder, *folder.parents):
-        file = parent / ".headrace" / "stack.json"
-        if file.is_file():
-            content = json.loads(file.read_text())
-            return Connection(content["api_url"], _read_key(Path(content["api_key_file"])), str(file))
-    return None
+def _nearest(folder: Path) -> Connection | None:
+    stacks = (parent / HERE for parent in (folder, *folder.parents))
+    return next((_from_stack(data, "found") for data in stacks if (data / "stack.json").is_file()), None)
+
+
+def _from_stack(data: Path, named_by: str) -> Connection:
+    """What `up` wrote into its data folder."""
+    file = data / "stack.json"
+    if not file.is_file():
+        raise ConfigurationError(f"{named_by} {data}: there is no {file}; ./run up --data {data} starts a stack there")
+    try:
+        content = json.loads(file.read_text())
+        return Connection(content["api_url"], _read_key(Path(content["api_key_file"])), str(file))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{file} is not what ./run up writes: {error!r}") from error
+
+
+def _looked_for() -> str:
+    near = f"no ~/{CONFIG} and no {HERE}/stack.json in {Path.cwd()} or above it"
+    return (
+        "no API is known: neither --url with --api-key-file nor --data is given, neither HEADRACE_URL with "
+        f"HEADRACE_API_KEY nor HEADRACE_DATA is set, and there is {near}; "
+        "./run up starts a stack, and --data names one that has its data elsewhere"
+    )
 
 
 def _read_key(file: Path) -> str:

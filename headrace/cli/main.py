@@ -59,15 +59,17 @@ class _Chosen:
 
     url: str | None = None
     api_key_file: Path | None = None
+    data: Path | None = None
 
 
 @app.callback()
 def choose(
     url: Annotated[str | None, typer.Option(help="The API's address.")] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="A file with the API key.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder of a local stack; HEADRACE_DATA too.")] = None,
 ) -> None:
     """Submit, scale and stop Flink jobs without losing their state."""
-    _Chosen.url, _Chosen.api_key_file = url, api_key_file
+    _Chosen.url, _Chosen.api_key_file, _Chosen.data = url, api_key_file, data
 
 
 Source = Annotated[
@@ -298,7 +300,7 @@ def get_template(template_id: str, form: Output = Format.YAML) -> None:
 @app.command()
 def doctor() -> None:
     """Says whether the API can be reached and do its work, and what to do where not."""
-    found = connection.find(_Chosen.url, _Chosen.api_key_file)
+    found = connection.find(_Chosen.url, _Chosen.api_key_file, _Chosen.data)
     print(f"ok   address {found.url} (from {found.source})")
     client = connection.client(found)
     client.is_ready()
@@ -314,7 +316,7 @@ def version() -> None:
 
 
 def _client() -> Client:
-    return connection.client(connection.find(_Chosen.url, _Chosen.api_key_file))
+    return connection.client(connection.find(_Chosen.url, _Chosen.api_key_file, _Chosen.data))
 
 
 def _config(

@@ -125,12 +125,14 @@ MANAGED_BY = "headrace"
 class Seen:
     """Everything one observation of a job rests on.
 
-    `at` is the time of the observation; `trouble` the first pod that cannot start, where pods were looked at.
+    `at` is the time of the observation; `trouble` the first pod that cannot start, and `manager_is_up` whether the
+    JobManager was seen to run, where pods were looked at.
     """
 
     what: Deployment | Gone
     at: datetime
     trouble: PodTrouble | None = None
+    manager_is_up: bool = False
 
 
 def sequence_of(deployment: Deployment) -> int:

@@ -24,9 +24,6 @@ LAST_CHECKPOINT_AGAIN_AFTER = timedelta(seconds=5)
 PROGRAMS = "request"
 """The argument that the log alone keeps: it may hold whole programs."""
 
-HELD_UP = frozenset({Phase.SUBMITTING, Phase.STARTING, Phase.RESTARTING})
-"""Phases whose reason changes by time alone."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class JobDocument:
@@ -89,7 +86,7 @@ class JobDocument:
     def entering(self, phase: Phase, at: datetime, **facts: object) -> JobDocument:
         """The document with its job in this phase, and the change in its history."""
         before = self.job
-        job = replace(before, **{"phase": phase, "updated_at": at, **facts})  # type: ignore[arg-type]
+        job = replace(before, **{"phase": phase, "phase_since": at, "waiting": None, "updated_at": at, **facts})  # type: ignore[arg-type]
         return self.with_job(job).with_change_from(before, at)
 
     def with_change_from(self, before: Job, at: datetime, gap: bool = False) -> JobDocument:
@@ -161,8 +158,7 @@ class JobDocument:
             return now
         operation = self.oldest
         if operation is None:
-            held_up = self.job.phase in HELD_UP and self.job.deployment_uid is not None
-            return now + LOOKED_AT_AGAIN_AFTER if held_up else None
+            return None
         if operation.step in DUE:
             return max(operation.not_before or now, now)
         soon = LAST_CHECKPOINT_AGAIN_AFTER if operation.step is Step.AWAIT_SUSPENDED else LOOKED_AT_AGAIN_AFTER

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from headrace.domain.deployments import PodTrouble
+from headrace.domain.makers import Maker, maker_of
 from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, TASK_MANAGER
 
 LONGEST_WORDS = 600
@@ -22,11 +23,13 @@ LONGEST_LOG = 64 * 1024
 class Evidence:
     """What is known of a failure, each channel as it was read; empty where it said nothing.
 
-    `refused` is what the Kubernetes API or the operator said no with; `trouble` what keeps a pod from running;
+    `deployment` is whose failure it is: what Flink makes for it itself is told by its name. `refused` is what the
+    Kubernetes API or the operator said no with; `trouble` what keeps a pod from running;
     `exceptions` the stack traces of the JobManager's REST that belong to this failure, newest first; `error` the
     operator's, in words, root cause last; `log` the end of the log of a JobManager that failed, and of no other.
     """
 
+    deployment: str = ""
     refused: str = ""
     trouble: PodTrouble | None = None
     exceptions: Sequence[str] = ()
@@ -66,22 +69,41 @@ def explain(evidence: Evidence) -> Explanation | None:
     newest exception, the last thing in a log.
     """
     said = [evidence.refused, *evidence.exceptions[:1], evidence.error]
-    told = (_of_text(text) for text in said if text)
-    of_trouble = _of_trouble(evidence.trouble) if evidence.trouble is not None else None
+    told = (_of_text(text, evidence.deployment) for text in said if text)
+    of_trouble = _of_trouble(evidence.trouble, evidence.deployment) if evidence.trouble is not None else None
     return of_trouble or next((found for found in told if found is not None), None) or _of_log(evidence.log)
 
 
-def _of_trouble(trouble: PodTrouble) -> Explanation | None:
+def _of_trouble(trouble: PodTrouble, deployment: str) -> Explanation | None:
     if trouble.reason == KILLED_FOR_MEMORY:
         return Explanation(
             f"{trouble.component} pod {trouble.pod} was killed for its use of memory (OOMKilled)".strip(),
             f"raise {_MEMORY_OF.get(trouble.component, _ANY_MEMORY)}, {_STOP_THEN_SUBMIT}",
         )
-    return _by_rule(f"{trouble.reason} {trouble.message}")
+    words = f"{trouble.reason} {trouble.message}"
+    return _of_missing(words, deployment) or _by_rule(words)
 
 
-def _of_text(text: str) -> Explanation | None:
-    return _by_rule(text) or _from_python(text) or _from_java(text)
+def _of_text(text: str, deployment: str) -> Explanation | None:
+    return _of_missing(text, deployment) or _by_rule(text) or _from_python(text) or _from_java(text)
+
+
+_MISSING = re.compile(
+    r"(?<![\w.])(secret|configmap|service|deployment|persistentvolumeclaim|namespace)s?(?:\.apps)? "
+    r"\"([^\"\n]{1,253})\" not found"
+)
+
+
+def _of_missing(text: str, deployment: str) -> Explanation | None:
+    """An object that is not there: who makes it decides what there is to do."""
+    found = _MISSING.search(text)
+    if found is None:
+        return None
+    kind, name = found[1], found[2]
+    maker = maker_of(kind, name, deployment)
+    if maker is Maker.USER:
+        return Explanation(found[0], _TO_MAKE[kind])
+    return Explanation(f"waiting for {kind} {name!r}, which {maker} makes itself", _IF_IT_LASTS[maker])
 
 
 def _by_rule(text: str) -> Explanation | None:
@@ -169,6 +191,22 @@ _OURS = r"(?:^|\] |CrashLoop - )"
 _STOP_THEN_SUBMIT = "then STOP the job and submit it again"
 _LOOK = "`headrace logs` and `headrace exceptions` have the whole of it"
 _USER_STEP = f"mend it, {_STOP_THEN_SUBMIT} (start_from: last, where it has state); {_LOOK}"
+_TO_MAKE = {
+    **dict.fromkeys(
+        ("secret", "configmap"),
+        "create it in the job's namespace, and it starts by itself; or correct its name in env, env_from or "
+        f"pod.volumes, {_STOP_THEN_SUBMIT}",
+    ),
+    "persistentvolumeclaim": "create it in the job's namespace, and it starts by itself; or correct its name in state "
+    f"or pod.volumes (HEADRACE_FLINK_STATE_VOLUME for all jobs), {_STOP_THEN_SUBMIT}",
+    "namespace": "create it, or set HEADRACE_NAMESPACE to one that is there",
+    **dict.fromkeys(("service", "deployment"), "`headrace events` says what became of it"),
+}
+_IF_IT_LASTS = {
+    Maker.FLINK: "it comes by itself; where it does not, see that the Flink Kubernetes Operator runs and may make it "
+    f"(its log says so), {_STOP_THEN_SUBMIT}",
+    Maker.HEADRACE: "it comes by itself; where it does not, see that a worker of Headrace runs",
+}
 _IMAGE_STEP = f"check image, and pod.image_pull_secrets where its registry needs a login, {_STOP_THEN_SUBMIT}"
 
 RULES: tuple[_Rule, ...] = (
@@ -237,9 +275,12 @@ RULES: tuple[_Rule, ...] = (
         in_log=True,
     ),
     _rule(
-        r"(?:secret|configmap) \"[^\"\n]+\" not found",
-        "create it in the job's namespace, and it starts by itself; or correct its name in env or env_from, "
-        f"{_STOP_THEN_SUBMIT}",
+        r"error looking up service account ([^\s/:]+)/([^\s/:]+): serviceaccount \"[^\"\n]+\" not found",
+        "create it, with a Role for pods, configmaps and deployments (the operator's Helm chart makes `flink` in each "
+        "of its watchNamespaces), and it starts by itself; or set service_account (HEADRACE_FLINK_SERVICE_ACCOUNT for "
+        f"all jobs) to one that is there, {_STOP_THEN_SUBMIT}",
+        _said("no pod can be made: namespace {0} has no ServiceAccount {1}"),
+        in_log=True,
     ),
     _rule(
         r"couldn't find key \S+ in (?:Secret|ConfigMap) \S+",

@@ -47,7 +47,7 @@ class Phase(StrEnum):
 
 
 SETTLED = frozenset({Phase.FINISHED, Phase.FAILED, Phase.CANCELLED, Phase.REJECTED, Phase.DELETED})
-"""Phases that a job leaves only by another run. SUSPENDED rests and is not settled."""
+"""Phases that a job leaves only by another run, or by being seen RUNNING again. SUSPENDED rests and is not settled."""
 
 
 class Observation(StrEnum):
@@ -89,6 +89,15 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What a job that is on its way for long was seen to wait for, and when; no cause where its reason is another."""
+
+    at: datetime
+    cause: str = ""
+    next_step: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What is known of a job: asked, seen and learnt. Whatever is lost of it is rebuilt from log and deployment.
 
@@ -102,7 +111,8 @@ class Job:
     upgradeSavepointPath that was seen: the operator leaves it in the status. `is_gapped` says that this run was not
     watched from its beginning: its record was rebuilt, or a deployment taken over; it never says "never ran".
     `is_gone` says that the last sight of the deployment's name was a 404, or that no run ever began.
-    `reason` says why it is in its phase and `next_step` what to do, where somebody may wonder.
+    `reason` says why it is in its phase and `next_step` what to do, where somebody may wonder. `phase_since` is when
+    it was first seen in it, `waiting` what it waits for meanwhile.
     `kept_log` and `kept_exceptions` are bounded ends of what the job's pod and its JobManager said, read once when the
     job turned bad: what is left to show when the pod is gone.
     """
@@ -116,6 +126,7 @@ class Job:
     updated_at: datetime
     desired: Desired = Desired.RUNNING
     phase: Phase = Phase.REQUESTED
+    phase_since: datetime | None = None
     observation: Observation = Observation.STALE
     observed_at: datetime | None = None
     run: int = 0
@@ -144,12 +155,12 @@ class Job:
     upgrade_path: str | None = None
     is_gapped: bool = False
     is_gone: bool = True
-    failure_kept: bool = False
     trouble_since: datetime | None = None
     reason: str = ""
     next_step: str = ""
     error: str = ""
     diagnosis: Diagnosis | None = None
+    waiting: Waiting | None = None
     kept_log: str = ""
     kept_exceptions: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)

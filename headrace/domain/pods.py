@@ -116,7 +116,8 @@ class ContainerSeen:
 class PodSeen:
     """A pod of a job: its containers, init ones last, and in `reason` why it does not run, in words.
 
-    `killed_at` is when a container of it was last killed for its use of memory, also where it runs again.
+    `trouble` is what keeps it from starting, or killed it; `waits_for` what it does on its way; `is_leaving` that it is
+    being removed; `killed_at` when a container of it was last killed for its use of memory, also where it runs again.
     """
 
     name: str
@@ -128,6 +129,9 @@ class PodSeen:
     containers: Sequence[ContainerSeen]
     reason: str = ""
     killed_at: datetime | None = None
+    trouble: PodTrouble | None = None
+    waits_for: str = ""
+    is_leaving: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -138,6 +142,11 @@ class PodSeen:
     def has_ended(self) -> bool:
         """Whether nothing in it will run again."""
         return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it runs and is no crash loop that happens to run just now."""
+        return self.is_running and not self.is_leaving and (self.ready or not self.restarts)
 
 
 def pod_seen(pod: Pod) -> PodSeen:
@@ -156,6 +165,9 @@ def pod_seen(pod: Pod) -> PodSeen:
         containers=(*mains, *inits),
         reason=_reason(pod),
         killed_at=max(_killings(pod), default=None),
+        trouble=_trouble(pod),
+        waits_for=_waits_for(pod),
+        is_leaving=pod.metadata.deletion_timestamp is not None,
     )
 
 
@@ -199,12 +211,35 @@ def _reason(pod: Pod) -> str:
     return f"{ended[0].reason or 'ended'} (exit code {ended[0].exit_code}) {ended[0].message.strip()}".strip()
 
 
-def first_trouble(pods: Iterable[Pod]) -> PodTrouble | None:
-    """The first pod that cannot start or be scheduled, or was killed; a fetcher's own words where it left some."""
-    return next((trouble for pod in pods if (trouble := _trouble(pod)) is not None), None)
+def _waits_for(pod: Pod) -> str:
+    """What a pod that nothing is wrong with still waits for. Mounting and pulling look alike in its status."""
+    inits, mains = pod.status.init_container_statuses or [], pod.status.container_statuses or []
+    if not inits and not mains:
+        is_scheduled = any(
+            each.type == "PodScheduled" and each.status == "True" for each in pod.status.conditions or ()
+        )
+        return "waits for its node to begin with it" if is_scheduled else "waits for a node"
+    init = next((each for each in inits if each.state.terminated is None), None)
+    if init is not None and init.state.running is not None:
+        return f"runs its init container {init.name}"
+    if any(each.state.running is not None for each in mains):
+        return "runs, and is not ready yet"
+    return "is being made: its volumes are mounted, its image is pulled"
+
+
+def first_trouble(pods: Iterable[PodSeen]) -> PodTrouble | None:
+    """What keeps a job's pods from running, the JobManager's first: without it there are no others."""
+    troubles = [pod.trouble for pod in pods if pod.trouble is not None]
+    return next((each for each in troubles if each.component == JOB_MANAGER), troubles[0] if troubles else None)
+
+
+def manager_is_up(pods: Iterable[PodSeen]) -> bool:
+    """Whether a JobManager was seen to run: what was said of its start before is over then."""
+    return any(pod.is_up for pod in pods if pod.component == JOB_MANAGER)
 
 
 def _trouble(pod: Pod) -> PodTrouble | None:
+    """Why it cannot start or be scheduled, or was killed; a fetcher's own words where it left some."""
     for condition in pod.status.conditions or ():
         if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
             return _of(pod, "Unschedulable", condition.message)

@@ -28,9 +28,15 @@ from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Observation, Phase
 from headrace.domain.operations import KINDS, Operation, Step
 from headrace.domain.state_on_hand import LAST_STATE
+from headrace.domain.waiting import told as told_waiting
 
 REFUSED_SUFFIX = "ValidationException"
 UPGRADE_FAILURE_SUFFIX = "UpgradeFailureException"
+START_FAILURE_SUFFIX = "DeploymentFailedException"
+"""What the operator calls a JobManager's pod that does not start, whatever the kubelet's reason."""
+
+STARTED = ("DEPLOYED_NOT_READY", "READY")
+"""What it says of a JobManager whose pod runs."""
 
 PARALLELISM, REPLICAS = ("spec", "job", "parallelism"), ("spec", "taskManager", "replicas")
 
@@ -115,12 +121,8 @@ def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds:
     status = deployment.status or Status()
     refused = refusal_of(deployment, operation)
     case = _Case(deployment, status, job, None if refused else operation, seen, grace_seconds)
-    if refused and operation is not None and KINDS[operation.kind].begins_a_run:
-        phase, reason = Phase.REJECTED, Explanation(refused, "correct it in the template, and submit it again")
-    elif operation is None and job.phase is Phase.REJECTED and not status.observed_generation:
-        phase, reason = Phase.REJECTED, Explanation(job.reason, job.next_step)
-    else:
-        phase, reason = _phase(case)
+    begins = operation is not None and KINDS[operation.kind].begins_a_run
+    phase, reason = _phase(case, rejected=refused if begins else None)
     return _remembered(case, phase, reason)
 
 
@@ -143,8 +145,6 @@ _Rule = Callable[[_Case], Phase | None]
 def _b_deleting(case: _Case) -> Phase | None:
     if case.deployment.metadata.deletion_timestamp is None and case.lifecycle != "DELETING":
         return None
-    if case.operation is None and case.job.phase in SETTLED:
-        return case.job.phase  # a run that has ended is not cancelled by removing what is left of it
     return _ruling(case) or Phase.DELETING
 
 
@@ -181,9 +181,6 @@ def _i_failed(case: _Case) -> Phase | None:
 
 
 def _j_cannot_start(case: _Case) -> Phase | None:
-    ready = case.status.job_manager_deployment_status == "READY"
-    if case.job.failure_kept and not ready:
-        return Phase.FAILED
     if not has_trouble(case.status, case.seen):
         return None
     if case.job.was_running:
@@ -247,14 +244,24 @@ RULES: tuple[_Rule, ...] = (
 )
 
 
-def _phase(case: _Case) -> tuple[Phase, Explanation]:
-    phase = next(found for rule in RULES if (found := rule(case)) is not None)
-    return phase, _reason(case, phase)
+def _phase(case: _Case, rejected: str | None) -> tuple[Phase, Explanation]:
+    """The phase and its reason. A settled one stays, with the reason that it had: whatever becomes of what the run
+    has left, only the job being seen RUNNING says that it goes on after all."""
+    if rejected:
+        shown, reason = Phase.REJECTED, Explanation(rejected, "correct it in the template, and submit it again")
+    else:
+        shown = next(found for rule in RULES if (found := rule(case)) is not None)
+        reason = _reason(case, shown)
+    before = case.job
+    if before.phase in SETTLED and shown not in (before.phase, Phase.RUNNING):
+        return before.phase, Explanation(before.reason, before.next_step)
+    return shown, reason
 
 
 def has_trouble(status: Status, seen: Seen) -> bool:
-    """Rule j's sight: the JobManager in ERROR, or pods that cannot start."""
-    return status.job_manager_deployment_status == "ERROR" or seen.trouble is not None
+    """Rule j's sight: pods that cannot start, or the JobManager in ERROR, unless it is seen to run."""
+    is_error = status.job_manager_deployment_status == "ERROR" and not seen.manager_is_up
+    return is_error or seen.trouble is not None
 
 
 def _has_taken_effect(case: _Case, operation: Operation) -> bool:
@@ -310,19 +317,21 @@ def _reason(case: _Case, phase: Phase) -> Explanation:
     if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.FINISHED, Phase.DELETING, Phase.CANCELLED):
         return NOTHING_TO_SAY
     trouble, known = case.seen.trouble, case.job.diagnosis
-    told = explain(Evidence(trouble=trouble)) if trouble is not None else None
+    of_trouble = Evidence(trouble=trouble, deployment=case.job.deployment_name)
+    told = explain(of_trouble) if trouble is not None else None
     if told is not None:
         return told
     if known is not None and known.holds(case.seen.at) and is_bad(phase, case.deployment, trouble):
         return Explanation(known.cause, known.next_step)
     if trouble is not None:
         return Explanation(f"pod {trouble.pod}: {trouble.reason} {trouble.message}".strip(), SEE_FOR_YOURSELF)
-    words = telling_error(case.status, phase)
+    words = telling_error(case.status, phase, case.seen.manager_is_up)
     if words:
-        return explain(Evidence(error=words)) or Explanation(words, SEE_FOR_YOURSELF)
+        of_error = Evidence(error=words, deployment=case.job.deployment_name)
+        return explain(of_error) or Explanation(words, SEE_FOR_YOURSELF)
     if phase is Phase.FAILED and case.job.phase is Phase.FAILED:
         return Explanation(case.job.reason, case.job.next_step)
-    return NOTHING_TO_SAY
+    return told_waiting(case.job) if phase is case.job.phase else NOTHING_TO_SAY
 
 
 def is_bad(phase: Phase, deployment: Deployment, trouble: PodTrouble | None) -> bool:
@@ -330,10 +339,19 @@ def is_bad(phase: Phase, deployment: Deployment, trouble: PodTrouble | None) -> 
     return phase in LOOKED_INTO or trouble is not None or (phase in HELD_UP and keeps_failing(deployment))
 
 
-def telling_error(status: Status | None, phase: Phase) -> str:
+def standing_error(status: Status | None, manager_is_up: bool) -> StatusError | None:
+    """The operator's error; None where it is about a pod that did not start, and the JobManager has started since: such
+    a sentence stays in the status until the job is STABLE."""
+    error = error_of(status)
+    if status is None or error is None or not error.type.endswith(START_FAILURE_SUFFIX):
+        return error
+    return None if manager_is_up or status.job_manager_deployment_status in STARTED else error
+
+
+def telling_error(status: Status | None, phase: Phase, manager_is_up: bool) -> str:
     """The operator's error, where it says something of this phase: it stays in the status after what it was about, and
     a JobManager that is READY says itself why its job restarts."""
-    error = error_of(status)
+    error = standing_error(status, manager_is_up)
     if status is None or error is None or error.message == "Job Not Found":
         return ""
     is_flinks = phase is Phase.RESTARTING and status.job_manager_deployment_status == "READY"
@@ -357,12 +375,13 @@ def _nobody_takes_it(case: _Case) -> Explanation:
 def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
     """The job's record after this sight, with what later sights will need of it."""
     deployment, status, job = case.deployment, case.status, case.job
-    ready = status.job_manager_deployment_status == "READY"
     trouble = has_trouble(status, case.seen)
-    error = error_of(status)
+    error = standing_error(status, case.seen.manager_is_up)
     return replace(
         job,
         phase=phase,
+        phase_since=(job.phase_since if phase is job.phase else None) or case.seen.at,
+        waiting=job.waiting if phase is job.phase else None,
         reason=reason.cause,
         next_step=reason.next_step,
         diagnosis=_diagnosis(case, phase),
@@ -377,8 +396,7 @@ def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
         parallelism=_parallelism(case),
         was_running=job.was_running or case.flink.state == "RUNNING",
         **_state_learnt(case),
-        failure_kept=not ready and (job.failure_kept or (phase is Phase.FAILED and trouble)),
-        trouble_since=_trouble_since(case, trouble, ready),
+        trouble_since=_trouble_since(case, trouble),
         is_gone=False,
         error=error.message if error else "",
     )
@@ -402,9 +420,11 @@ def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:
     return known if known is None or bad else replace(known, of="")
 
 
-def _trouble_since(case: _Case, trouble: bool, ready: bool) -> datetime | None:
-    """The first sight of trouble in starting. The operator alternates ERROR and DEPLOYING: only READY ends it."""
-    if ready and not trouble:
+def _trouble_since(case: _Case, trouble: bool) -> datetime | None:
+    """The first sight of trouble in starting. The operator alternates ERROR and DEPLOYING: only a JobManager that runs
+    ends it."""
+    is_up = case.seen.manager_is_up or case.status.job_manager_deployment_status == "READY"
+    if is_up and not trouble:
         return None
     return case.job.trouble_since or (case.seen.at if trouble else None)
 
@@ -426,6 +446,8 @@ def _observe_gone(seen: Seen, job: Job, operation: Operation | None) -> Job:
     return replace(
         job,
         phase=phase,
+        phase_since=(job.phase_since if phase is job.phase else None) or seen.at,
+        waiting=None,
         reason=reason,
         next_step=job.next_step if phase is job.phase else "",
         observation=Observation.NOT_FOUND,

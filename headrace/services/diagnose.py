@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from headrace.domain.deployments import Deployment, PodTrouble, keeps_failing
 from headrace.domain.failures import LONGEST_LOG, Evidence, Explanation, explain, failure_in
 from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, Diagnosis, Job, Phase
-from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, PodSeen, default_container
+from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, PodSeen, default_container, manager_is_up
 from headrace.domain.status import is_bad, telling_error
 from headrace.errors import HeadraceError
 from headrace.ports import Clock, ExceptionSeen, FlinkRuntime, JobManager
@@ -65,9 +65,10 @@ class Diagnose:
         failure = failure_in(log.recent)
         raised = [failure, *raised] if failure else raised
         evidence = Evidence(
+            deployment=job.deployment_name,
             trouble=trouble or (None if raised else self._killed(pods)),
             exceptions=raised,
-            error=telling_error(live.status, job.phase),
+            error=telling_error(live.status, job.phase, manager_is_up(pods)),
             log=log.text if log.has_ended or not _goes_on(job) else "",
         )
         found = explain(evidence) or Explanation("", "")

@@ -262,7 +262,7 @@ class _Step:
             first_start_time=None,
             parallelism=None,
             was_running=False,
-            failure_kept=False,
+            waiting=None,
             is_gapped=False,
             is_gone=False,
             trouble_since=None,

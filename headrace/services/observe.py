@@ -13,7 +13,6 @@ from typing import Any
 from headrace.domain.deployments import (
     Deployment,
     Gone,
-    PodTrouble,
     Seen,
     is_of,
     is_running,
@@ -26,6 +25,7 @@ from headrace.domain.document import JobDocument
 from headrace.domain.jobs import SETTLED, Desired, Job, Observation, Phase
 from headrace.domain.manifest import Platform
 from headrace.domain.operations import DUE, KINDS, Operation, State, Step
+from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
 from headrace.domain.runtimes.plan import (
     ON_RECORD,
     Absent,
@@ -77,9 +77,8 @@ class Observe:
         pods cannot be asked."""
         ours = what if isinstance(what, Deployment) and is_of(what, document.key.tenant, document.key.job_id) else None
         shown = taken_over(document, ours) if ours is not None else document
-        seen = Seen(
-            ours if ours is not None else Gone(), at, self.trouble_of(shown.job, ours) if ours is not None else None
-        )
+        pods = self._pods(shown.job, ours)
+        seen = Seen(ours if ours is not None else Gone(), at, first_trouble(pods), manager_is_up(pods))
         operation = _of_turn(shown)
         if operation is not None and ours is not None:
             shown = shown.with_operation(with_generation(operation, ours))
@@ -157,19 +156,19 @@ class Observe:
         told = _phase_after(document.with_job(replace(document.job, **facts)), seen, self.grace_seconds)
         return told.with_reason_in_history(seen.at)
 
-    def trouble_of(self, job: Job, live: Deployment) -> PodTrouble | None:
-        """What keeps a pod from running. Pods are looked at only while a job is not up: the operator misses some."""
-        status = live.status
-        if status is None or is_running(live):
-            return None
+    def _pods(self, job: Job, live: Deployment | None) -> Sequence[PodSeen]:
+        """Pods are looked at only while a job is not up: the operator misses some of what keeps them from starting."""
+        status = live.status if live is not None else None
+        if live is None or status is None or is_running(live):
+            return ()
         if status.lifecycle_state in ("SUSPENDED", "FAILED", "DELETING"):
-            return None
+            return ()
         if status.job_manager_deployment_status == "MISSING":
-            return None
+            return ()
         try:
-            return self.runtime.pod_trouble(job.namespace, job.deployment_name)
+            return self.runtime.pods(job.namespace, job.deployment_name)
         except Refused:
-            return None  # an account that may not look at pods still sees what the operator says
+            return ()  # an account that may not look at pods still sees what the operator says
 
 
 def _of_turn(document: JobDocument) -> Operation | None:

@@ -150,8 +150,7 @@ def cluster(kind: str, folder: Path) -> Iterator[Cluster]:
     if kind == "memory":
         yield Cluster(InMemoryRuntime())
     elif kind in ("real", "bare"):
-        (folder / "no-crds").mkdir()
-        crds = CRDS_DIRECTORY if kind == "real" else folder / "no-crds"
+        crds = CRDS_DIRECTORY if kind == "real" else None
         with running_kube_apiserver(folder, crds) as server, _client(server.url, server.token) as http:
             path, powerless = server.kubeconfig_path, server.powerless_kubeconfig_path
             yield Cluster(connect(path, TIMEOUT_SECONDS), http, path, folder=folder, powerless=powerless)

@@ -250,7 +250,7 @@ def test_the_crds_flink_versions_are_known(place: Cluster) -> None:
 
 def test_no_pods_are_no_trouble(place: Cluster, name: str) -> None:
     created(place, name)
-    assert place.runtime.pod_trouble("default", name) is None
+    assert place.runtime.pods("default", name) == []
 
 
 def test_the_pods_of_a_deployment_are_seen_with_what_runs_in_them(place: Cluster, name: str) -> None:
@@ -287,6 +287,8 @@ def test_a_pod_that_cannot_start_says_why_and_in_which_container(place: Cluster,
     (pod,) = place.runtime.pods("default", name)
     assert (pod.phase, pod.ready, pod.is_running) == ("Pending", False, False)
     assert pod.reason == "CrashLoopBackOff: [fetch] SCRIPT_URL https://x/y.py answered 404"
+    assert pod.trouble is not None
+    assert (pod.trouble.reason, pod.trouble.component) == ("CrashLoopBackOff", "jobmanager")
     assert [(each.name, each.is_init, each.was_started, each.restarts) for each in pod.containers] == [
         (MAIN, False, False, 0),
         ("fetch", True, True, 2),
@@ -308,6 +310,16 @@ def test_events_are_those_of_the_deployment_and_of_what_was_made_for_it(place: C
     assert (found[-1].object, found[-1].count, found[-1].type) == (f"Pod/{name}-5d6885bb49-blqsx", 7, "Warning")
     assert found[-1].message == f"BackOff of {name}-5d6885bb49-blqsx"
     assert timedelta(minutes=1) < datetime.now(UTC) - found[-1].at < timedelta(minutes=4)
+
+
+def test_the_events_of_one_pod_are_its_own_alone(place: Cluster, name: str) -> None:
+    pod = f"{name}-taskmanager-1-1"
+    place.put_event("Pod", pod, "FailedMount", timedelta(minutes=5))
+    place.put_event("Pod", pod, "Scheduled", timedelta(minutes=9))
+    place.put_event("Pod", f"{pod}1", "Foreign")
+    place.put_event("ReplicaSet", pod, "Foreign2")
+    assert [event.reason for event in place.runtime.pod_events("default", pod)] == ["Scheduled", "FailedMount"]
+    assert place.runtime.pod_events("default", f"{pod}2") == []
 
 
 @where_there_are_logs
@@ -530,6 +542,7 @@ def test_nobody_there_is_unavailable_and_says_where(tmp_path: Path) -> None:
         lambda: list(runtime.watch("default", "0", 1)),
         runtime.flink_versions,
         lambda: runtime.pods("default", "x"),
+        lambda: runtime.pod_events("default", "x"),
         lambda: runtime.events("default", "x"),
         lambda: runtime.logs("default", "x", MAIN),
         lambda: runtime.logs("default", "x", MAIN, follow_seconds=5),

@@ -21,7 +21,7 @@ import pytest
 from headrace.adapters.mongo import connect
 from headrace.domain.diff import Change
 from headrace.domain.document import JobDocument
-from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition
+from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition, Waiting
 from headrace.domain.operations import KindName, Operation, Source, State, Step, hash_of, operation_id
 from headrace.domain.parameters import Parameter, ParameterType
 from headrace.domain.templates import Template
@@ -358,6 +358,25 @@ def test_a_mark_changes_how_fresh_the_going_jobs_of_a_scope_are_and_nothing_else
     assert store.job(JobKey("default", "three")).observation is Observation.STALE  # type: ignore[union-attr]
     store.mark(SCOPE, Observation.FRESH, NOW)
     assert store.job(one.key).observed_at == NOW  # type: ignore[union-attr]
+
+
+def test_jobs_in_a_phase_come_by_how_long_nobody_looked_what_they_wait_for(store: Store) -> None:
+    def looked(seconds: int) -> Waiting:
+        return Waiting(at=NOW + timedelta(seconds=seconds), cause="slots")
+
+    for name, waiting in (("late", looked(9)), ("early", looked(1)), ("never", None)):
+        stored_in(store, document(name, phase=Phase.STARTING, waiting=waiting, phase_since=NOW))
+    stored_in(store, document("again", phase=Phase.RESTARTING, waiting=looked(5)))
+    stored_in(store, document("runs", phase=Phase.RUNNING))
+    stored_in(store, document("elsewhere", phase=Phase.STARTING, namespace="elsewhere"))
+    phases = {Phase.STARTING, Phase.RESTARTING}
+    found = [key.job_id for key in store.jobs_in(SCOPE, phases, 10)]
+    assert found == ["never", "early", "again", "late"]
+    assert [key.job_id for key in store.jobs_in(SCOPE, phases, 2)] == ["never", "early"]
+    assert store.jobs_in(SCOPE, {Phase.SCALING}, 10) == []
+    stored = store.job(JobKey("default", "late"))
+    assert stored is not None
+    assert (stored.waiting, stored.phase_since) == (looked(9), NOW)
 
 
 # history

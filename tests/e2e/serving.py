@@ -10,14 +10,19 @@ from typing import Any
 
 
 @contextmanager
-def serving(files: Mapping[str, bytes], redirects: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The server's address. A path that is neither a file nor a redirect is answered with 404."""
+def serving(
+    files: Mapping[str, bytes],
+    redirects: Mapping[str, str] | None = None,
+    statuses: Mapping[str, int] | None = None,
+) -> Iterator[str]:
+    """The server's address. A file is answered with 200, or with a status of its own; a path that is neither a file nor
+    a redirect with 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             target = (redirects or {}).get(self.path)
-            body = files.get(self.path)
-            self.send_response(302 if target else 200 if body is not None else 404)
+            body, found = files.get(self.path), (statuses or {}).get(self.path, 200)
+            self.send_response(302 if target else found if body is not None else 404)
             if target:
                 self.send_header("Location", target)
             self.send_header("Content-Length", str(len(body or b"")))

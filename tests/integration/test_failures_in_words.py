@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ pytestmark = pytest.mark.timeout(240)
 BASE = "/api/v1/flink"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+NO_ACCOUNT = (
+    'pods "no-account-78bb9d496c-" is forbidden: error looking up service account flink/none: serviceaccount "none" '
+    "not found"
+)
+"""As the API server's admission says it; the operator repeats it under the reason FailedCreate."""
+
 KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
 
 Changed = Callable[[dict[str, Any]], dict[str, Any]]
@@ -63,6 +70,7 @@ CASES = {
     "badimage": Case("FAILED", "is not present with pull policy of Never", "pod.image_pull_policy"),
     "inpl": Case("FAILED", "no node takes the pod: 0/1 nodes are available: 1 Insufficient cpu", "add nodes"),
     "quota": Case("FAILED", "exceeded quota: q, requested: pods=1", "ResourceQuota raised"),
+    "no-account": Case("FAILED", "namespace flink has no ServiceAccount none", "or set service_account"),
     "invalid": Case("REJECTED", "Job parallelism must be larger than 0", "correct it"),
     "noclass": Case("FAILED", "CrashLoopBackOff", "headrace logs"),
     "oom-jobmanager": Case("FAILED", "(OOMKilled)", "raise resources.job_manager.memory"),
@@ -148,7 +156,8 @@ class Recorded:
             self.cluster.set_pod_status(metadata["name"], pod(shown))
 
     def _of_the_job(self, event: Event) -> Event:
-        whole = json.loads(json.dumps(event.whole).replace(self.name, self.job_id))
+        named = rf"(?<![A-Za-z0-9]){self.name}(?![A-Za-z0-9])"
+        whole = json.loads(re.sub(named, self.job_id, json.dumps(event.whole)))
         return Event(event.at, event.resource, event.type, whole)
 
 
@@ -219,21 +228,59 @@ def running(
         yield made, Http(made.services)
 
 
+def start_failure(words: str) -> str:
+    """The operator's error of a pod that could not be made."""
+    return json.dumps({"type": "a.b.DeploymentFailedException", "message": words, "throwableList": []})
+
+
+RESCALED = "operator-killed-in-a-rescale"
+"""At 44 s of it the JobManager is READY, both pods run, and an old FailedMount stands in the operator's status."""
+
+ON_THEIR_WAY = {
+    "short-of-slots": "the job needs 2 slots, and its TaskManagers have 1",
+    "short-of-taskmanagers": "0 of 1 TaskManagers have registered with the JobManager",
+    "without-a-leader": "the JobManager waits for leadership",
+    "silent": "the JobManager has started, and does not answer yet",
+}
+
+
+@contextmanager
+def job_managers() -> Iterator[str]:
+    """The JobManagers of the jobs on their way, by their job's name; one of them does not answer."""
+    shown = [event.whole.get("status", {}).get("jobStatus", {}) for event in events_of(RESCALED)]
+    flink_job_id = next(each["jobId"] for each in shown if "jobId" in each)
+    job = {"state": "CREATED", "vertices": [{"parallelism": 2, "tasks": {"SCHEDULED": 2}}]}
+    overviews = {"short-of-slots": {"taskmanagers": 1, "slots-total": 1}, "short-of-taskmanagers": {"taskmanagers": 0}}
+    files: dict[str, Any] = {f"/default/{name}/overview": overview for name, overview in overviews.items()}
+    files |= {f"/default/{name}/jobs/{flink_job_id}": job for name in overviews}
+    electing = "/default/without-a-leader/overview"
+    files[electing] = {"errors": ["Service temporarily unavailable due to an ongoing leader election. Please refresh."]}
+    bodies = {path: json.dumps(each).encode() for path, each in files.items()}
+    with serving(bodies, statuses={electing: 503}) as address:
+        yield f"{address}/{{namespace}}/{{name}}"
+
+
 @pytest.fixture(scope="module")
 def failing(
     tmp_path_factory: pytest.TempPathFactory, mongodb_url: str, clusters: Callable[[str], Cluster]
 ) -> Iterator[tuple[Installation, Http]]:
     """An installation in which each of the jobs was submitted, and its operator has done what was recorded."""
     place = clusters("real")
-    with running(tmp_path_factory, mongodb_url, place) as (made, http):
-        for job_id in ("nobody", "unwr", *CASES):
+    with (
+        job_managers() as address,
+        running(tmp_path_factory, mongodb_url, place, HEADRACE_FLINK_REST_URL=address) as (made, http),
+    ):
+        for job_id in ("nobody", "unwr", *ON_THEIR_WAY, *CASES):
             assert http.submit(job_id).status_code == 202
-        for job_id in ("nobody", "unwr", *CASES):
+        for job_id in ("nobody", "unwr", *ON_THEIR_WAY, *CASES):
             servers.wait_for(f"{job_id} to be created", lambda job_id=job_id: place.runtime.get("default", job_id))
         Recorded(place, "savepoint-directory-unwritable", "unwr", "unwr").plays(until=26.54)
         Recorded(place, "image-pull-fails", "pullb", "pullb").plays(until=6)
         Recorded(place, "image-absent-pull-never", "badimage", "badimage").plays(until=60)
         Recorded(place, "quota-exceeded", "quota", "quota").plays(until=1)
+        Recorded(place, "quota-exceeded", "quota", "no-account").plays(until=1, error=start_failure(NO_ACCOUNT))
+        for job_id in ON_THEIR_WAY:
+            Recorded(place, RESCALED, "sp", job_id).plays(until=44)
         Recorded(place, "invalid-parallelism", "invalid", "invalid").plays(until=0.1)
         Recorded(place, "main-class-missing", "noclass", "noclass").plays(until=26)
         Recorded(place, "main-class-missing", "noclass", "oom-jobmanager").plays(until=26, pod=killed_before)
@@ -259,6 +306,24 @@ def _status_of(place: Cluster, pod: str) -> dict[str, Any]:
 @pytest.mark.parametrize("job_id", CASES)
 def test_a_failure_is_explained_wherever_one_looks(failing: tuple[Installation, Http], job_id: str) -> None:
     assert_told_everywhere(*failing, job_id, CASES[job_id])
+
+
+@pytest.mark.parametrize("job_id", ON_THEIR_WAY)
+def test_a_job_on_its_way_says_what_it_waits_for_and_since_when(
+    failing: tuple[Installation, Http], job_id: str
+) -> None:
+    """And nothing of the old sentence that stands in the operator's status all the while."""
+    made, http = failing
+    servers.wait_for(f"{job_id} to say what for", lambda: "waiting since" in http.get(f"/jobs/{job_id}")["reason"], 60)
+    job = http.get(f"/jobs/{job_id}")
+    print(f"{job_id} | {job['status']} | {job['reason']} | {job['next_step']}")
+    assert job["status"] == "STARTING"
+    assert ON_THEIR_WAY[job_id] in job["reason"]
+    assert job["error"] == ""
+    assert job["reason"] in http.described(job_id)
+    first = [each["at"] for each in http.get(f"/jobs/{job_id}/transitions")["transitions"] if each["to"] == "STARTING"]
+    assert f"waiting since {first[0][:19]}Z" in job["reason"]
+    assert stored(made, job_id)["waiting"]["cause"] in job["reason"]
 
 
 def test_a_stop_whose_savepoint_cannot_be_written_fails_in_words_and_is_taken_back(

@@ -26,7 +26,10 @@ STATE = f"/jobs/{JOB}"
 
 
 def job_manager(folder: Path, **settings: Any) -> JobManager:
+    nobody = folder / "kubeconfig-of-nobody"
+    write_kubeconfig(nobody, "http://127.0.0.1:1", "token")
     settings = {
+        "kubeconfig": nobody,
         "mongodb_timeout_seconds": 1,
         "kubernetes_timeout_seconds": 2,
         "flink_rest_timeout_seconds": 2,
@@ -35,12 +38,14 @@ def job_manager(folder: Path, **settings: Any) -> JobManager:
 
 
 @contextmanager
-def by_way(way: str, folder: Path, answers: dict[str, Any]) -> Iterator[JobManager]:
+def by_way(way: str, folder: Path, answers: dict[str, Any], status: int = 200) -> Iterator[JobManager]:
     proxy = "/api/v1/namespaces/prod/services/orders-rest:rest/proxy" if way == "proxy" else ""
     files = {
         proxy + path: each if isinstance(each, bytes) else json.dumps(each).encode() for path, each in answers.items()
     }
-    with serving({path: body for path, body in files.items() if body != b"null"}) as address:
+    with serving(
+        {path: body for path, body in files.items() if body != b"null"}, statuses=dict.fromkeys(files, status)
+    ) as address:
         port = int(address.rpartition(":")[2])
         if way == "proxy":
             write_kubeconfig(folder / "kubeconfig", address, "token")
@@ -74,6 +79,58 @@ def test_a_job_that_completed_none_says_what_it_was_restored_from(way: str, tmp_
     restored = {"completed": None, "savepoint": None, "restored": {"id": 3, "external_path": "s3://b/chk-3"}}
     with by_way(way, tmp_path, {CHECKPOINTS: {"latest": restored}, STATE: {"state": "RUNNING"}}) as manager:
         assert manager.checkpoints("prod", "orders", JOB) == Checkpoints(restored="s3://b/chk-3", has_graph=True)
+
+
+OVERVIEW = {"taskmanagers": 1, "slots-total": 2, "slots-available": 0, "jobs-running": 1}
+VERTICES = [
+    {"parallelism": 2, "slotSharingGroupId": "a", "tasks": {"RUNNING": 1, "SCHEDULED": 1, "CREATED": 0}},
+    {"parallelism": 3, "slotSharingGroupId": "a", "tasks": {"SCHEDULED": 3}},
+    {"parallelism": 1, "slotSharingGroupId": "b", "tasks": {"FINISHED": 1}},
+]
+ELECTION = b'{"errors":["Service temporarily unavailable due to an ongoing leader election. Please refresh."]}'
+
+
+@every_way
+def test_the_progress_of_a_job_is_what_its_jobmanager_has_for_it(way: str, tmp_path: Path) -> None:
+    job = {"state": "RUNNING", "vertices": VERTICES}
+    with by_way(way, tmp_path, {"/overview": OVERVIEW, f"/jobs/{JOB}": job}) as manager:
+        found = manager.progress("prod", "orders", JOB)
+    assert (found.leads, found.task_managers, found.slots, found.state) == (True, 1, 2, "RUNNING")
+    assert found.needed_slots == 4, "tasks of one slot sharing group share slots"
+    assert found.tasks == {"RUNNING": 1, "SCHEDULED": 4, "FINISHED": 1}
+
+
+@every_way
+def test_a_jobmanager_that_does_not_know_the_job_has_no_state_of_it(way: str, tmp_path: Path) -> None:
+    with by_way(way, tmp_path, {"/overview": OVERVIEW}) as manager:
+        assert manager.progress("prod", "orders", JOB).state == ""
+        assert manager.progress("prod", "orders", "").slots == 2
+
+
+@every_way
+def test_a_job_that_is_waited_for_has_no_tasks_yet(way: str, tmp_path: Path) -> None:
+    job: dict[str, Any] = {"state": "CREATED", "vertices": [{"parallelism": 2, "tasks": {}}]}
+    with by_way(way, tmp_path, {"/overview": OVERVIEW, f"/jobs/{JOB}": job}) as manager:
+        found = manager.progress("prod", "orders", JOB)
+    assert (found.state, found.needed_slots, found.tasks) == ("CREATED", 2, {})
+
+
+@every_way
+def test_a_jobmanager_without_leadership_says_so_and_any_other_503_is_unavailable(way: str, tmp_path: Path) -> None:
+    with by_way(way, tmp_path, {"/overview": ELECTION}, status=503) as manager:
+        assert not manager.progress("prod", "orders", JOB).leads
+    with (
+        by_way(way, tmp_path, {"/overview": b"no endpoints available"}, status=503) as manager,
+        pytest.raises(Unavailable, match="503"),
+    ):
+        manager.progress("prod", "orders", JOB)
+
+
+@every_way
+@pytest.mark.parametrize("answer", [None, b"<html>", b"[]", b'{"taskmanagers": "many"}', b'{"slots-total": [1]}'])
+def test_an_answer_that_is_no_object_is_unavailable(way: str, answer: bytes, tmp_path: Path) -> None:
+    with by_way(way, tmp_path, {"/overview": answer}) as manager, pytest.raises(Unavailable, match="prod/orders"):
+        manager.progress("prod", "orders", JOB)
 
 
 @every_way

@@ -11,6 +11,7 @@ import pytest
 from headrace.bootstrap import Services, wired
 from headrace.domain.jobs import Job, JobKey
 from headrace.domain.operations import Operation, Source
+from headrace.domain.pods import MAIN_CONTAINER
 from headrace.settings import Settings
 from headrace.testing import (
     FixedClock,
@@ -94,6 +95,7 @@ class World:
         generation = changes.pop("observedGeneration", whole["metadata"]["generation"])
         job = {"jobId": "f" * 32, "state": "RUNNING", "startTime": "1795448818262", **changes.pop("job", {})}
         error = changes.pop("error", None)
+        whole_error = changes.pop("status_error", None)
         status = {
             "observedGeneration": generation,
             "lifecycleState": "STABLE",
@@ -107,6 +109,8 @@ class World:
         }
         if error:
             status["error"] = json.dumps({"type": error, "message": "Savepoint Error", "throwableList": []})
+        if whole_error:
+            status["error"] = whole_error
         self.runtime.set_status("default", job_id, status)
 
     def runs(self, job_id: str = "orders", **fields: Any) -> Operation:
@@ -121,6 +125,22 @@ class World:
         """The operator has done a suspend."""
         job = {"state": "FINISHED", **({"upgradeSavepointPath": path} if path else {})}
         self.becomes(job_id, lifecycleState="SUSPENDED", job=job)
+
+    def shows_pod(
+        self, state: dict[str, Any], component: str = "jobmanager", job_id: str = "orders", **status: Any
+    ) -> None:
+        """A pod whose main container is in this state, as Kubernetes has it; `status` is the rest of the pod's."""
+        container = {"name": MAIN_CONTAINER, "restartCount": status.pop("restarts", 0), "state": state}
+        container["lastState"] = status.pop("last", {})
+        name = {"jobmanager": "jm", "taskmanager": "tm"}[component]
+        self.runtime.put_pod(
+            "default",
+            {
+                "metadata": {"name": f"{job_id}-{name}", "labels": {"app": job_id, "component": component}},
+                "spec": {"containers": [{"name": MAIN_CONTAINER}]},
+                "status": {"containerStatuses": [container], **status},
+            },
+        )
 
     def phases(self, job_id: str = "orders") -> list[str]:
         return [str(t.to_phase) for t in self.services.records.transitions_of(JobKey("default", job_id))]

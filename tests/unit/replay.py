@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ import msgspec
 import yaml
 
 from headrace.bootstrap import wired
-from headrace.domain.deployments import PodTrouble
 from headrace.domain.jobs import SETTLED, JobKey, Observation, Phase
 from headrace.domain.operations import KindName, Operation
-from headrace.domain.pods import Pod, first_trouble
+from headrace.domain.pods import Pod, PodSeen, pod_seen
+from headrace.domain.waiting import WAITS
 from headrace.errors import Unavailable
 from headrace.ports import Page, WatchEvent
 from headrace.settings import Settings
@@ -31,8 +33,10 @@ from tests.unit.conftest import World
 DATA = Path(__file__).parents[1] / "data"
 RECORDINGS = sorted(path.stem for path in (DATA / "recordings").glob("*.jsonl"))
 KEY = JobKey("default", "orders")
+OBJECTS = ("flinkdeployments", "pods")
 TICK_SECONDS = 5.0
 TICKS_OF_A_HOLD = 50
+HALF_A_MINUTE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,13 @@ class Event:
         return str(self.whole["metadata"].get("resourceVersion", ""))
 
 
-def events_of(recording: str, until: str = "") -> list[Event]:
-    """Its events of deployments and pods, up to a deployment's version."""
+def events_of(recording: str, until: str = "", resources: Collection[str] = OBJECTS) -> list[Event]:
+    """Its events of deployments and pods, or of these, up to a deployment's version."""
     events = []
     for line in (DATA / "recordings" / f"{recording}.jsonl").read_text().splitlines():
         read = json.loads(line)
         event = Event(read["t"], read["resource"], read["type"], read["object"])
-        if event.resource in ("flinkdeployments", "pods"):
+        if event.resource in resources:
             events.append(event)
         if event.resource == "flinkdeployments" and event.version == until:
             break
@@ -65,9 +69,14 @@ def events_of(recording: str, until: str = "") -> list[Event]:
 def plan_of(recording: str) -> dict[str, Any]:
     """What is expected of a recording (tests/data/phases/README.md)."""
     plan: dict[str, Any] = yaml.safe_load((DATA / "phases" / f"{recording}.yaml").read_text())
-    for part in ("phases", "says", "hold"):
+    for part in ("phases", "says", "hold"):  # a moment may be a number
         plan[part] = {str(moment): value for moment, value in plan.get(part, {}).items()}
     return plan
+
+
+def as_ours(words: str, recorded: str) -> str:
+    """What is said of an object that was named after the recorded deployment, of one named after ours."""
+    return re.sub(rf'-{recorded}(?=\\?" not found)', f"-{KEY.job_id}", words)
 
 
 class RecordedRuntime(InMemoryRuntime):
@@ -85,10 +94,10 @@ class RecordedRuntime(InMemoryRuntime):
         whole = self.get_whole(namespace, name)
         return whole is not None and whole["metadata"]["uid"] == uid
 
-    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
+    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
         self._reach()
         self._breaks("pods")
-        return first_trouble(self.seen_pods.values())
+        return [pod_seen(pod) for pod in self.seen_pods.values()]
 
     def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
         self._breaks("list")
@@ -102,7 +111,10 @@ class RecordedRuntime(InMemoryRuntime):
         if self.broken == call:
             raise Unavailable(f"the {call} broke off")
 
-    def shows_pod(self, event: Event) -> None:
+    def shows_other(self, event: Event) -> None:
+        if event.resource == "events":
+            self.put_event("default", event.whole)
+            return
         pod = msgspec.convert(event.whole, Pod)
         self.seen_pods.pop(pod.metadata.name, None)
         if event.type != "DELETED":
@@ -120,12 +132,15 @@ class RecordedRuntime(InMemoryRuntime):
                 whole["metadata"][name] = recorded["metadata"][name]
         whole["spec"]["job"] |= {name: recorded["spec"]["job"][name] for name in ("state", "parallelism")}
         whole["status"] = copy.deepcopy(recorded.get("status") or {})
+        if "error" in whole["status"]:
+            whole["status"]["error"] = as_ours(whole["status"]["error"], recorded["metadata"]["name"])
         self._objects[place] = whole
         self._record("MODIFIED", whole)
 
 
 class Replay:
-    """One recording's life. `phases` has the phases that each moment brought, `says` the job's reason after it.
+    """One recording's life. `phases` has the phases that each moment brought, `says` the job's reason after it;
+    `silent` the moments at which it has none though it is on its way for more than half a minute.
 
     `outage` is what fails before every look: nothing, "all", or one call of the runtime. The versions `missed` are
     not observed, and no history tells of them. `until` ends it after a version.
@@ -138,8 +153,9 @@ class Replay:
         self.missed = missed
         self.phases: dict[str, list[Phase]] = {}
         self.says: dict[str, str] = {}
+        self.silent: list[str] = []
         self.followed: list[Followed] = []
-        self._events = events_of(recording, until=until or str(self.plan.get("until")))
+        self._events = events_of(recording, until or str(self.plan.get("until")), (*OBJECTS, "events"))
         self._outage = outage
         self._transitions = 0
         self.world, self.runtime = _world()
@@ -153,8 +169,8 @@ class Replay:
         for event in self._events:
             self._wait(event.at - now, previous, TICK_SECONDS)
             now = event.at
-            if event.resource == "pods":
-                self.runtime.shows_pod(event)
+            if event.resource != "flinkdeployments":
+                self.runtime.shows_other(event)
                 continue
             self._hold(previous)
             self._ask(event)
@@ -175,6 +191,7 @@ class Replay:
             woken, self.world.queue.woken = self.world.queue.woken, []
             if woken:
                 self.world.execute()
+        self.world.services.waits.run()
         self._take(moment)
 
     def _wait(self, seconds: float, previous: str, tick: float) -> None:
@@ -216,7 +233,11 @@ class Replay:
         self._transitions = len(transitions)
         if entered:
             self.phases.setdefault(moment, []).extend(entered)
-        self.says[moment] = self.world.job().reason
+        job = self.world.job()
+        self.says[moment] = job.reason
+        lasts = job.phase_since is not None and self.world.clock.now() - job.phase_since > HALF_A_MINUTE
+        if job.phase in WAITS and lasts and not job.reason:
+            self.silent.append(f"{job.phase} at {moment}")
         for each in self.followed:
             each.goes_on(self.world, moment, entered)
 
@@ -258,8 +279,8 @@ class Followed:
         assert stored is not None
         if not stored.is_open:
             self.ended_at, self.end = moment, stored
-        elif world.job().phase in SETTLED:
-            self.settled_while_open.append(f"{world.job().phase} at {moment}")
+        else:  # a phase that had settled before stays so
+            self.settled_while_open += [f"{phase} at {moment}" for phase in entered if phase in SETTLED]
 
 
 def _spec_of(whole: Mapping[str, Any]) -> tuple[Any, ...]:

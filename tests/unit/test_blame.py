@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from headrace.domain.deployments import PodTrouble
 from headrace.domain.jobs import Observation, Phase
 from headrace.domain.operations import State
 from headrace.errors import Refused
@@ -21,15 +21,12 @@ NEW = "Caused by: java.lang.IllegalStateException: just now\n"
 
 def shows_manager(world: World, restarts: int = 0, killed: datetime | None = None) -> None:
     last = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": killed}} if killed else {}
-    status = {"name": MAIN, "restartCount": restarts, "state": {"running": {}}, "lastState": last}
-    world.runtime.put_pod(
-        "default",
-        {
-            "metadata": {"name": "orders-jm", "labels": {"app": "orders", "component": "jobmanager"}},
-            "spec": {"containers": [{"name": MAIN}]},
-            "status": {"phase": "Running", "containerStatuses": [status]},
-        },
-    )
+    world.shows_pod({"running": {}}, restarts=restarts, last=last, phase="Running")
+
+
+def loops(world: World) -> None:
+    """The JobManager's container dies again and again."""
+    world.shows_pod({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}})
 
 
 def raised(world: World, *found: tuple[timedelta, str]) -> None:
@@ -155,12 +152,12 @@ def test_what_explained_a_restart_long_ago_does_not_explain_the_next(world: Worl
 def test_what_cannot_start_is_told_as_it_is_now(world: World) -> None:
     world.submit()
     world.execute()
-    world.runtime.trouble = PodTrouble("orders-jm", "Unschedulable", "0/1 nodes are available")
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    world.shows_pod({}, conditions=[{**unschedulable, "message": "0/1 nodes are available"}])
     world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job={"state": "RECONCILING"})
     world.sync()
     assert "0/1 nodes" in world.job().reason
-    world.runtime.trouble = PodTrouble("orders-jm", "CrashLoopBackOff", f"[{MAIN}] back-off 10s")
-    shows_manager(world)
+    loops(world)
     world.runtime.print_line("orders-jm", MAIN, NEW)
     world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job={"state": "RECONCILING"})
     world.sync()
@@ -170,7 +167,7 @@ def test_what_cannot_start_is_told_as_it_is_now(world: World) -> None:
 def test_a_crash_loop_that_nothing_explains_says_where_to_look(world: World) -> None:
     world.submit()
     world.execute()
-    world.runtime.trouble = PodTrouble("orders-jm", "CrashLoopBackOff", f"[{MAIN}] back-off 10s")
+    loops(world)
     world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job={"state": "RECONCILING"})
     world.sync()
     assert "back-off 10s" in world.job().reason
@@ -216,6 +213,58 @@ def test_an_account_that_may_not_see_pods_still_sees_jobs(world: World, monkeypa
     def refuse(*_: object) -> None:
         raise Refused('pods is forbidden: User "a" cannot list')
 
-    monkeypatch.setattr(world.runtime, "pod_trouble", refuse)
+    monkeypatch.setattr(world.runtime, "pods", refuse)
     restarts(world)
     assert world.job().phase is Phase.RESTARTING
+
+
+FLINKS_OWN = 'MountVolume.SetUp failed for volume "flink-config-volume" : configmap "flink-config-orders" not found'
+USERS_OWN = '[flink-main-container] secret "db" not found'
+
+
+def starts(world: World, manager: str, said: str) -> None:
+    """The JobManager has not come up yet for the operator, which says why it did not at first."""
+    error = {"type": "a.b.DeploymentFailedException", "message": said, "throwableList": []}
+    job = {"state": "RECONCILING", "startTime": None}
+    world.becomes(
+        lifecycleState="DEPLOYED", jobManagerDeploymentStatus=manager, job=job, status_error=json.dumps(error)
+    )
+    world.sync()
+
+
+@pytest.mark.parametrize("said", [FLINKS_OWN, USERS_OWN])
+def test_a_jobmanager_that_runs_is_believed_before_what_was_said_of_its_start(world: World, said: str) -> None:
+    world.submit()
+    world.execute()
+    starts(world, "ERROR", said)
+    assert "not found" in world.job().reason or "makes itself" in world.job().reason
+    world.shows_pod({"running": {}}, phase="Running")
+    for manager in ("ERROR", "ERROR", "DEPLOYED_NOT_READY", "READY"):
+        world.clock.advance(50)  # longer than the grace period, together
+        starts(world, manager, said)
+        assert (world.job().phase, world.job().reason, world.job().error) == (Phase.STARTING, "", "")
+
+
+def test_a_jobmanager_whose_pod_may_not_be_seen_is_believed_by_the_operators_word(world: World) -> None:
+    world.submit()
+    world.execute()
+    starts(world, "DEPLOYED_NOT_READY", USERS_OWN)
+    assert (world.job().phase, world.job().reason) == (Phase.STARTING, "")
+
+
+def test_a_crash_loop_is_told_while_it_runs_for_a_moment(world: World) -> None:
+    world.submit()
+    world.execute()
+    said = "[flink-main-container] back-off 10s restarting failed container"
+    starts(world, "ERROR", said)
+    world.shows_pod({"running": {}}, restarts=2, phase="Running")
+    starts(world, "DEPLOYING", said)
+    assert "back-off 10s" in world.job().reason
+
+
+def test_what_flink_makes_itself_is_not_asked_of_the_user(world: World) -> None:
+    world.submit()
+    world.execute()
+    starts(world, "ERROR", FLINKS_OWN)
+    assert world.job().reason == "waiting for configmap 'flink-config-orders', which Flink makes itself"
+    assert "create" not in world.job().next_step

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from headrace.domain.deployments import PodTrouble
 from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, JobKey, Phase
 from headrace.domain.operations import State
 from headrace.errors import Unavailable
@@ -20,15 +19,15 @@ def raises(world: World, stacktrace: str = PYTHON) -> None:
 
 
 def reads(world: World, monkeypatch: Any) -> list[str]:
-    """The names of the jobs whose pods were asked for."""
+    """The names of the jobs whose JobManagers were asked for exceptions."""
     asked: list[str] = []
-    pods = world.runtime.pods
+    exceptions = world.job_manager.exceptions
 
-    def counted(namespace: str, name: str) -> Any:
+    def counted(namespace: str, name: str, flink_job_id: str) -> Any:
         asked.append(name)
-        return pods(namespace, name)
+        return exceptions(namespace, name, flink_job_id)
 
-    monkeypatch.setattr(world.runtime, "pods", counted)
+    monkeypatch.setattr(world.job_manager, "exceptions", counted)
     return asked
 
 
@@ -122,7 +121,7 @@ def test_another_run_begins_with_nothing_of_the_one_before(world: World) -> None
 def test_pods_that_cannot_start_are_told_before_the_job_has_failed(world: World) -> None:
     world.submit()
     world.execute()
-    world.runtime.trouble = PodTrouble("orders-1", "ErrImageNeverPull", "Container image x is not present")
+    world.shows_pod({"waiting": {"reason": "ErrImageNeverPull", "message": "Container image x is not present"}})
     world.becomes(lifecycleState="DEPLOYED", jobManagerDeploymentStatus="DEPLOYING", job={"state": "RECONCILING"})
     world.sync()
     assert world.job().phase is Phase.STARTING

@@ -24,10 +24,7 @@ MAY_FOLLOW = {
     **{phase: UP - {phase} | ENDS for phase in UP},
     Phase.CANCELLING: {Phase.CANCELLED} | UP,  # UP: where the STOP failed, and was taken back
     Phase.DELETING: {Phase.CANCELLED, Phase.DELETED},
-    Phase.FAILED: {Phase.CANCELLING, Phase.REQUESTED},
-    Phase.REJECTED: {Phase.CANCELLING, Phase.REQUESTED},
-    Phase.FINISHED: {Phase.REQUESTED},
-    Phase.CANCELLED: {Phase.REQUESTED},
+    **{phase: {Phase.REQUESTED, Phase.RUNNING} for phase in SETTLED},
 }
 
 GOING_ON = sorted(set(Phase) - SETTLED - {Phase.REQUESTED})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -27,6 +28,7 @@ from headrace.domain.deployments import (
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Phase, Transition
 from headrace.domain.operations import KindName, Operation, Source, State, Step
+from headrace.domain.pods import PodSeen
 from headrace.domain.runtimes.operator import OperatorPlan
 from headrace.domain.status import is_bad
 from headrace.services.observe import Observe
@@ -64,13 +66,13 @@ class Observed:
 
 def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds: float) -> Observed:
     """Shows a document what was seen, as the sync does."""
-    runtime = InMemoryRuntime()
-    runtime.trouble = seen.trouble
     platform: Any = None  # a sight renders nothing
-    observing = Observe(InMemoryStore(), runtime, OperatorPlan(), platform, grace_seconds)
+    observing = Observe(InMemoryStore(), InMemoryRuntime(), OperatorPlan(), platform, grace_seconds)
     document = JobDocument(job=job, open_operations=(operation,) if operation else ())
     what = ours(seen.what) if isinstance(seen.what, Deployment) else seen.what
-    after = observing.sight(document, what, seen.at).document
+    pods = [PodSeen(name="pod-1", component="jobmanager", trouble=seen.trouble)] if seen.trouble else []
+    with patch.object(Observe, "_pods", lambda *_: pods):
+        after = observing.sight(document, what, seen.at).document
     left = after.operation(operation.id) if operation else None
     return Observed(after.job, left, after.history[-1] if after.history else None)
 
@@ -158,7 +160,6 @@ jobs = st.builds(
     phase=st.sampled_from(Phase),
     deployment_uid=st.sampled_from([None, "uid-1"]),
     was_running=st.booleans(),
-    failure_kept=st.booleans(),
     trouble_since=st.none() | seconds,
     ran_since_state=st.booleans(),
     state_path=st.sampled_from([None, "file:/state/savepoint-1"]),
@@ -212,6 +213,7 @@ def test_a_stop_shows_cancelling_until_it_ends_or_is_taken_back(
     what: Deployment, job: Job, operation: Operation
 ) -> None:
     stop = replace(operation, kind=KindName.STOP)
+    assume(job.phase not in SETTLED)
     observed = observe(Seen(what, NOW), job, stop, grace_seconds=GRACE_SECONDS)
     assert observed.operation is not None
     going_on = observed.operation.is_open and observed.operation.step is not Step.WITHDRAW
@@ -228,7 +230,7 @@ def test_no_settled_phase_shows_while_an_operation_waits_for_running(
     kind = KindName.SUBMIT if first or operation.kind is KindName.STOP else operation.kind
     written = replace(operation, kind=kind, generation=generation, step=Step.AWAIT_RUNNING)
     written = replace(written, sequence=sequence_of(ours(what)))
-    job = replace(job, phase=Phase.STARTING, failure_kept=False)
+    job = replace(job, phase=Phase.STARTING)
     observed = observe(Seen(what, NOW, trouble), job, written, grace_seconds=GRACE_SECONDS)
     assert observed.operation is not None
     going_on = observed.operation.is_open and observed.operation.step is Step.AWAIT_RUNNING
@@ -237,7 +239,7 @@ def test_no_settled_phase_shows_while_an_operation_waits_for_running(
 
 @given(sights, jobs, st.none() | operations, st.integers(0, 10**8))
 def test_a_job_that_ran_never_fails_by_time(seen: Seen, job: Job, operation: Operation | None, later: int) -> None:
-    job = replace(job, phase=Phase.RUNNING, was_running=True, failure_kept=False)
+    job = replace(job, phase=Phase.RUNNING, was_running=True)
     status = seen.what.status if isinstance(seen.what, Deployment) else None
     flink_state = status.job_status.state if status is not None and status.job_status is not None else None
     assume(status is None or "FAILED" not in (status.lifecycle_state, flink_state))
@@ -266,26 +268,68 @@ def test_a_sequence_that_is_no_number_is_none(text: str) -> None:
 def shown(lifecycle: str, job_manager: str, flink: str | None, **more: Any) -> Seen:
     """A deployment at generation 2, observed, a minute after NOW."""
     status = {"observedGeneration": 2, "lifecycleState": lifecycle, "jobManagerDeploymentStatus": job_manager}
+    status |= more.pop("status", {})
     whole = {"metadata": {"generation": 2}, "spec": {"job": {"state": more.pop("state", "running")}}}
     job_status = {"jobStatus": {"state": flink, **more}} if flink else {}
     what = msgspec.convert({**whole, "status": status | job_status}, Deployment)
     return Seen(what, NOW + timedelta(minutes=1))
 
 
-@pytest.mark.parametrize(
-    ("seen", "phase"),
-    [
-        (shown("DEPLOYED", "DEPLOYING", "RECONCILING"), Phase.FAILED),
-        (shown("DEPLOYED", "DEPLOYED_NOT_READY", "RECONCILING"), Phase.FAILED),
-        (shown("DEPLOYED", "READY", "CREATED"), Phase.STARTING),
-        (shown("STABLE", "READY", "RUNNING"), Phase.RUNNING),
-    ],
-)
-def test_a_failure_to_start_is_kept_until_the_jobmanager_is_ready(seen: Seen, phase: Phase) -> None:
-    failed = replace(JOB, phase=Phase.FAILED, failure_kept=True, trouble_since=NOW)
-    after = observe(seen, failed, None, grace_seconds=GRACE_SECONDS).job
+JOB_NOT_FOUND = {"error": "Job Not Found"}
+REMAINS = [
+    shown("STABLE", "READY", "RECONCILING", status=JOB_NOT_FOUND),
+    shown("STABLE", "DEPLOYING", "RECONCILING", status=JOB_NOT_FOUND),
+    shown("STABLE", "MISSING", "RECONCILING"),
+    shown("STABLE", "READY", "CREATED"),
+    shown("DEPLOYED", "DEPLOYED_NOT_READY", "RECONCILING"),
+    shown("DEPLOYED", "ERROR", "RECONCILING"),
+    shown("UPGRADING", "MISSING", "FINISHED"),
+    shown("FAILED", "MISSING", "FAILED"),
+    shown("SUSPENDED", "READY", "FINISHED", state="suspended"),
+    shown("DELETING", "MISSING", None),
+    Seen(Gone(), NOW),
+]
+
+
+@pytest.mark.parametrize("operation", [None, replace(OPERATION, kind=KindName.STOP, step=Step.DELETE, generation=2)])
+@pytest.mark.parametrize("phase", sorted(SETTLED))
+@pytest.mark.parametrize("seen", REMAINS)
+def test_a_settled_phase_stays_whatever_becomes_of_what_the_run_left(
+    seen: Seen, phase: Phase, operation: Operation | None
+) -> None:
+    """Its JobManager goes, or comes back and does not know the job (FLINK-37320, FLINK-38290), or is removed."""
+    settled = replace(JOB, phase=phase, was_running=True, deployment_uid="u", reason="why", next_step="what to do")
+    after = observe(seen, settled, operation, grace_seconds=GRACE_SECONDS).job
     assert after.phase is phase
-    assert after.failure_kept == (phase is Phase.FAILED)
+    if phase is not Phase.FAILED:  # what it FAILED of may be told anew
+        assert (after.reason, after.next_step) == ("why", "what to do")
+
+
+@pytest.mark.parametrize("phase", sorted(SETTLED))
+def test_a_job_that_is_seen_running_again_is_running(phase: Phase) -> None:
+    settled = replace(JOB, phase=phase, reason="the image cannot be pulled", next_step="check image")
+    after = observe(shown("STABLE", "READY", "RUNNING"), settled, None, grace_seconds=GRACE_SECONDS).job
+    assert (after.phase, after.reason, after.next_step) == (Phase.RUNNING, "", "")
+
+
+def test_what_a_job_failed_of_stays_its_reason_while_its_remains_do_something_else() -> None:
+    failed = replace(JOB, phase=Phase.FAILED, was_running=True, reason="ValueError: boom", next_step="mend it")
+    lost = PodTrouble("j-1", "Unschedulable", "0/1 nodes are available")
+    seen = replace(shown("DEPLOYED", "DEPLOYING", "RECONCILING"), trouble=lost)
+    after = observe(seen, failed, None, grace_seconds=GRACE_SECONDS).job
+    assert (after.phase, after.reason, after.next_step) == (Phase.FAILED, "ValueError: boom", "mend it")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(sights, st.none() | operations), min_size=1, max_size=12), jobs)
+def test_once_settled_only_running_leaves_it(looks: list[tuple[Seen, Operation | None]], job: Job) -> None:
+    """Another run begins by a write of Execute, not by what is seen."""
+    for seen, operation in looks:
+        before, job = job, observe(seen, job, operation, grace_seconds=GRACE_SECONDS).job
+        assert before.phase not in SETTLED or job.phase in (before.phase, Phase.RUNNING)
+        status = seen.what.status if isinstance(seen.what, Deployment) else None
+        flink_state = status.job_status.state if status is not None and status.job_status is not None else None
+        assert before.phase not in SETTLED or job.phase is before.phase or flink_state == "RUNNING"
 
 
 def test_a_scale_that_is_observed_is_not_yet_running() -> None:

@@ -225,6 +225,32 @@ def test_a_stop_of_a_job_that_failed_for_good_keeps_its_last_checkpoint(world: W
     assert world.operation(stop).state is State.SUCCEEDED
     assert world.job().savepoint_path == "s3://b/chk-7"
     assert world.store.savepoints["s3://b/chk-7"][2] == "checkpoint"
+    assert world.runtime.get("default", "orders") is None
+    assert world.job().phase is Phase.FAILED, "a run that has failed was not cancelled"
+    assert world.job().desired is Desired.CANCELLED
+    assert world.phases()[-1] == "FAILED"
+
+
+def test_a_finished_job_whose_jobmanager_comes_back_without_it_stays_finished_and_takes_another_run(
+    world: World,
+) -> None:
+    """FLINK-37320, FLINK-38290: the operator shows RECONCILING for ever."""
+    world.runs()
+    world.becomes(job={"state": "FINISHED"})
+    world.settle()
+    for manager in ("READY", "DEPLOYING", "MISSING", "DEPLOYED_NOT_READY"):
+        world.becomes(jobManagerDeploymentStatus=manager, job={"state": "RECONCILING"}, error="a.b.C")
+        world.settle()
+        world.clock.advance(3600)
+    assert (world.job().phase, world.job().reason) == (Phase.FINISHED, "")
+    again = world.submit()
+    for _ in range(3):
+        world.execute()
+        world.clock.advance(2)
+    world.becomes()
+    world.settle()
+    assert world.operation(again).state is State.SUCCEEDED
+    assert (world.job().phase, world.job().run) == (Phase.RUNNING, 2)
 
 
 def test_a_stop_before_the_start_keeps_what_the_run_was_to_start_from(world: World) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.domain.deployments import PodTrouble
 from headrace.domain.jobs import Observation, Phase
+from headrace.domain.pods import PodSeen
 from tests.unit.replay import DATA, KEY, RECORDINGS, Followed, Replay, events_of, plan_of
 
 OUTAGES = ["", "all", "list", "watch", "pods"]
@@ -42,6 +43,14 @@ def test_a_recording_comes_to_its_expected_phases(recording: str, outage: str) -
     assert replay.phases == as_listed(replay.plan["phases"])
     for moment, words in replay.plan["says"].items():
         assert words in replay.says[moment]
+        assert bool(words) == bool(replay.says[moment]), f"{moment} says {replay.says[moment]}"
+    for words in replay.plan.get("never", ()):
+        assert [moment for moment, said in replay.says.items() if words in said] == []
+
+
+@pytest.mark.parametrize("recording", RECORDINGS)
+def test_a_job_that_is_on_its_way_for_half_a_minute_says_what_for(recording: str) -> None:
+    assert Replay(recording).run().silent == []
 
 
 @pytest.mark.parametrize("recording", RECORDINGS)
@@ -82,7 +91,8 @@ def test_a_job_that_ran_is_restarting_however_long_its_jobmanager_is_away(
     version: str, trouble: PodTrouble | None
 ) -> None:
     replay = Replay("jobmanager-unreachable", until=version).run()
-    replay.runtime.pod_trouble = lambda *_: trouble  # type: ignore[method-assign]
+    pods = [] if trouble is None else [PodSeen("orders-jm", "jobmanager", "", False, 1, None, [], trouble=trouble)]
+    replay.runtime.pods = lambda *_: pods  # type: ignore[method-assign]
     last = [e for e in events_of("jobmanager-unreachable", until=version) if e.resource == "flinkdeployments"][-1]
     for hours in (1, 24, 24 * 365):
         replay.world.clock.advance(hours * 3600)

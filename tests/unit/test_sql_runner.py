@@ -110,6 +110,23 @@ def test_what_never_ends_is_named_by_where_it_begins(script: str, why: str):
     assert refusal(script) == why
 
 
+@pytest.mark.timeout(30)  # a pattern that goes back and forth would take hours
+@pytest.mark.parametrize("goes_on", ["a", "''", "a''", "``", "a``b", "*", "* /", "\n"])
+@pytest.mark.parametrize("begun", ["'", "`", "/*", "USE a /*+ '"])
+def test_a_long_script_without_an_end_is_refused_at_once(begun: str, goes_on: str):
+    refused = refusal(begun + goes_on * 100_000)
+    assert refused.startswith("line 1: the ")
+    assert refused.endswith(" that begins here has no end")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "long", ["'" + "''" * 100_000 + "'", "`" + "a``" * 100_000 + "`", "'" + "--/*`" * 100_000 + "'"]
+)
+def test_what_is_long_is_read_whole(long: str):
+    assert texts(f"USE {long}; USE b /*{'** /' * 100_000}*/") == [f"USE {long}", "USE b"]
+
+
 COMMENTS = [" -- it's; one\n", " /* it's;\n another ` */", " // ;'\n"]
 BLANKS = st.sampled_from(["\n", " ", "\n\n  ", "\r\n", "\t", *COMMENTS])
 PARTS = st.one_of(

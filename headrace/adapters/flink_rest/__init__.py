@@ -1,7 +1,8 @@
-"""A JobManager's REST API: checkpoints and exceptions. Follows Flink's REST API v1; knows no Kubernetes client."""
+"""A JobManager's REST API: checkpoints, exceptions and progress. Follows Flink's REST API v1; knows no Kubernetes."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,12 +12,16 @@ import httpx
 import orjson
 
 from headrace.domain.state_on_hand import WITHOUT_GRAPH
+from headrace.domain.waiting import Progress
 from headrace.errors import Unavailable
 from headrace.ports import Checkpoints, ExceptionSeen
 
 LONGEST_STACKTRACE = 8000
 BEGINNING = 5000
 """What of a longer one is kept from its beginning; the rest from its end, where the root cause stands."""
+
+ELECTING = b"leader election"
+"""In what a JobManager answers, with a 503, while none leads (LeaderRetrievalHandler of Flink's REST server)."""
 
 IN_CLUSTER_URL = "http://{name}-rest.{namespace}:8081"
 """The Service that the operator and Flink's own client make for a JobManager, by its DNS name."""
@@ -48,6 +53,14 @@ def direct(url_template: str, timeout_seconds: float) -> RestGet:
         return RestAnswer(answer.status_code, answer.content)
 
     return get
+
+
+class _NoLeader(Unavailable):
+    """It answers everything so until it, or another, leads."""
+
+
+class _Unknown(Unavailable):
+    """It does not know what it was asked for (yet)."""
 
 
 class RestJobManager:
@@ -85,12 +98,34 @@ class RestJobManager:
         entries = (content.get("exceptionHistory") or {}).get("entries") or []
         return sorted((_exception(entry) for entry in entries), key=lambda each: each.at)
 
+    def progress(self, namespace: str, name: str, flink_job_id: str) -> Progress:
+        """See ports.JobManager."""
+        try:
+            overview = self._get(namespace, name, "/overview")
+            return _progress(overview, self._job(namespace, name, flink_job_id))
+        except _NoLeader:
+            return Progress(leads=False)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise Unavailable(f"the JobManager of {namespace}/{name} answered with something else: {error}") from error
+
+    def _job(self, namespace: str, name: str, flink_job_id: str) -> dict[str, Any]:
+        """Empty where the JobManager does not know the job: it may not have been given it yet."""
+        try:
+            return self._get(namespace, name, f"/jobs/{flink_job_id}") if flink_job_id else {}
+        except _Unknown:
+            return {}
+
     def _get(self, namespace: str, name: str, path: str) -> dict[str, Any]:
         """The answer's JSON. A 404 says nothing: a JobManager that has just come back does not know its job yet."""
         answer = self._rest_get(namespace, name, path)
         whose = f"the JobManager of {namespace}/{name}"
+        words = f"{whose} answered {answer.status} to GET {path}"
+        if answer.status == 503 and ELECTING in answer.body:
+            raise _NoLeader(f"{words}: it waits for leadership")
+        if answer.status == 404:
+            raise _Unknown(words)
         if answer.status != 200:
-            raise Unavailable(f"{whose} answered {answer.status} to GET {path}")
+            raise Unavailable(words)
         try:
             content = orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:
@@ -114,6 +149,33 @@ def _exception(entry: Mapping[str, Any]) -> ExceptionSeen:
         endpoint=str(entry.get("endpoint") or entry.get("location") or ""),
         task_manager_id=str(entry.get("taskManagerId") or ""),
     )
+
+
+def _progress(overview: Mapping[str, Any], job: Mapping[str, Any]) -> Progress:
+    vertices = job.get("vertices") or []
+    return Progress(
+        task_managers=int(overview.get("taskmanagers") or 0),
+        slots=int(overview.get("slots-total") or 0),
+        state=str(job.get("state") or ""),
+        needed_slots=_needed_slots(vertices),
+        tasks=_tasks(vertices),
+    )
+
+
+def _needed_slots(vertices: Sequence[Mapping[str, Any]]) -> int:
+    """Tasks of one slot sharing group share slots. Before Flink 2 no group is told: all are taken for one."""
+    widest: dict[str, int] = {}
+    for vertex in vertices:
+        group = str(vertex.get("slotSharingGroupId") or "")
+        widest[group] = max(widest.get(group, 0), int(vertex.get("parallelism") or 0))
+    return sum(widest.values())
+
+
+def _tasks(vertices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    counts = Counter[str]()
+    for vertex in vertices:
+        counts.update({str(state): int(n or 0) for state, n in (vertex.get("tasks") or {}).items()})
+    return {state: n for state, n in counts.items() if n}
 
 
 def bounded(stacktrace: str) -> str:

@@ -1,4 +1,4 @@
-"""One request to the API server: its bound, its authentication and the translation of its errors.
+"""One request to the API server: its bound, a second try where we are not known, and the translation of its errors.
 
 Answers stay bytes; who asks decodes only what it needs. It knows no resource.
 """
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,7 +18,8 @@ import msgspec
 import orjson
 import urllib3
 
-from headrace.errors import ConfigurationError, Refused, Unavailable
+from headrace.adapters.kubernetes.credentials import Access, Credentials
+from headrace.errors import Refused, Unavailable
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -107,10 +109,13 @@ class Requests:
     """Requests over one pool of connections, made at the first use and after any fork."""
 
     def __init__(self, kubeconfig: Path | None, timeout_seconds: float) -> None:
-        self._kubeconfig = kubeconfig
+        self._credentials = Credentials(kubeconfig)
         self._timeout_seconds = timeout_seconds
-        self._lock = threading.Lock()
-        self._client: Any = None
+        self._host = ""
+
+    def check(self) -> None:
+        """Raises ConfigurationError where no request could come right. Asks nobody."""
+        self._credentials.check()
 
     def send(
         self,
@@ -172,10 +177,12 @@ class Requests:
         return Pieces(response, bound_seconds, lambda: self._translated(doing))
 
     def _usable(self, answer: Answer, doing: str) -> Answer:
-        """An answer of a server that is itself: 401 (a token that ran out), 429, 5xx and a 404 that names no object
-        (the resource is not served) are worth another try."""
+        """An answer of a server that is itself: 401 (mended from outside), 429, 5xx and a 404 that names no object (the
+        resource is not served) are worth another try."""
         words = f"{self._server} answered {answer.status} while {doing} (HEADRACE_KUBECONFIG)"
-        if answer.status in (401, 429) or answer.status >= 500:
+        if answer.status == 401:
+            raise Unavailable(f"{words}: {answer.problem.message}; newly read credentials are refused as well")
+        if answer.status == 429 or answer.status >= 500:
             raise Unavailable(f"{words}: {answer.problem.message}")
         if answer.status == 404 and answer.problem.reason != "NotFound":
             hint = "is the Flink Kubernetes Operator's CRD installed?"
@@ -203,22 +210,34 @@ class Requests:
         stream: bool,
         bound: float,
     ) -> Any:
-        client = self._connected()
+        """One request, and where the credentials are refused one more with those that are asked for then."""
         headers = {"Accept": "application/json", "User-Agent": "headrace"}
         if body is not None:
             headers["Content-Type"] = content_type
-        queries: list[Any] = []
-        client.update_params_for_auth(headers, queries, ["BearerToken"], path, method, body)
-        url = f"{client.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
-        return client.rest_client.pool_manager.request(
-            method,
-            url,
+        send = partial(
+            self._send_as,
+            method=method,
+            url=f"{path}{'?' + urlencode(query) if query else ''}",
             body=orjson.dumps(body) if body is not None else None,
-            headers=headers,
             timeout=urllib3.Timeout(connect=min(self._timeout_seconds, bound), read=bound),
-            retries=False,
             preload_content=not stream,
         )
+        access = self._credentials.access()
+        response = send(access, headers)
+        if response.status != 401:
+            return response
+        response.close()
+        self._credentials.forget(access)
+        return send(self._credentials.access(), headers)
+
+    def _send_as(self, access: Access, headers: Mapping[str, str], *, method: str, url: str, **options: Any) -> Any:
+        self._host = access.host
+        sent = {**headers, **access.headers}
+        try:
+            return access.pool.request(method, access.host + url, headers=sent, retries=False, **options)
+        except urllib3.exceptions.SSLError:
+            self._credentials.forget(access)  # a certificate, theirs or ours, may have been renewed
+            raise
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
@@ -229,31 +248,9 @@ class Requests:
 
     @property
     def _server(self) -> str:
-        return f"the Kubernetes API at {self._client.configuration.host}" if self._client else "the Kubernetes API"
-
-    def _connected(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                self._client = _client(self._kubeconfig)
-            return self._client
+        return f"the Kubernetes API at {self._host}" if self._host else "the Kubernetes API"
 
 
 def refused(answer: Answer, doing: str) -> Refused:
     """The error for an answer that says no."""
     return Refused(f"the Kubernetes API refused {doing}: {answer.problem.message or answer.status}")
-
-
-def _client(kubeconfig: Path | None) -> Any:
-    """The official client, for its reading of kubeconfigs and service accounts, its TLS and its token refresh."""
-    from kubernetes import client, config  # 1.1 s and 75 MB: only in processes that talk to Kubernetes
-
-    configuration = client.Configuration()
-    try:
-        if kubeconfig is None:
-            config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            config.load_kube_config(str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except (config.ConfigException, OSError) as error:
-        raise ConfigurationError(f"HEADRACE_KUBECONFIG: {error}") from error
-    configuration.connection_pool_maxsize = 32
-    return client.ApiClient(configuration)

@@ -20,11 +20,10 @@ from headrace.domain.deployments import (
     SEQUENCE_ANNOTATION,
     Deployment,
     Metadata,
-    PodTrouble,
     sequence_of,
 )
 from headrace.domain.events import Event, event_seen, is_about
-from headrace.domain.pods import Pod, first_trouble, pod_seen
+from headrace.domain.pods import Pod, pod_seen
 from headrace.errors import Refused, Unavailable
 from headrace.ports import Change, EventSeen, Fence, HistoryGone, LogStream, Page, PodSeen, WatchEvent
 
@@ -74,8 +73,11 @@ _bookmark = msgspec.json.Decoder(_Bookmark)
 
 
 def connect(kubeconfig: Path | None, timeout_seconds: float) -> OperatorRuntime:
-    """A runtime over one pool of connections; nothing is opened before its first call."""
-    return OperatorRuntime(Requests(kubeconfig, timeout_seconds), timeout_seconds)
+    """A runtime over one pool of connections; nothing is opened before its first call. Raises ConfigurationError
+    where that could not come right."""
+    requests = Requests(kubeconfig, timeout_seconds)
+    requests.check()
+    return OperatorRuntime(requests, timeout_seconds)
 
 
 class OperatorRuntime:
@@ -247,22 +249,15 @@ class OperatorRuntime:
         for line in lines:
             yield _watch_event(line, doing)
 
-    def pod_trouble(self, namespace: str, name: str) -> PodTrouble | None:
-        """See ports.FlinkRuntime."""
-        return first_trouble(self._pods_of(namespace, name))
-
     def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
         """See ports.FlinkRuntime."""
-        found = [pod_seen(pod) for pod in self._pods_of(namespace, name)]
-        return sorted(found, key=lambda pod: (pod.started_at is None, pod.started_at or 0, pod.name), reverse=True)
-
-    def _pods_of(self, namespace: str, name: str) -> Sequence[Pod]:
         doing = f"reading the pods of {namespace}/{name}"
         query: dict[str, str | int] = {"labelSelector": f"app={name}", "limit": 200}
         answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/pods", doing=doing, query=query)
         if answer.status != 200:
             raise refused(answer, doing)
-        return _pods.decode(answer.body).items
+        found = [pod_seen(pod) for pod in _pods.decode(answer.body).items]
+        return sorted(found, key=lambda pod: (pod.started_at is None, pod.started_at or 0, pod.name), reverse=True)
 
     def logs(
         self,
@@ -306,6 +301,16 @@ class OperatorRuntime:
                 break
             query["continue"] = page.metadata.continue_
         return sorted(found, key=lambda event: event.at)[-EVENTS_SHOWN:]
+
+    def pod_events(self, namespace: str, pod: str) -> Sequence[EventSeen]:
+        """See ports.FlinkRuntime."""
+        doing = f"listing the events of pod {namespace}/{pod}"
+        query: dict[str, str | int] = {"fieldSelector": f"involvedObject.name={pod}", "limit": EVENTS_PAGE}
+        answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/events", doing=doing, query=query)
+        if answer.status != 200:
+            raise refused(answer, doing)
+        found = [event for event in _events.decode(answer.body).items if event.involved_object.kind == "Pod"]
+        return sorted(map(event_seen, found), key=lambda event: event.at)
 
     def flink_versions(self) -> Sequence[str]:
         """See ports.FlinkRuntime."""

@@ -40,6 +40,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel(JOB, name="key", unique=True),
         IndexModel([*SCOPE, ("is_gone", ASCENDING)], name="watched"),
         IndexModel([*SCOPE, ("is_for_workers", ASCENDING), ("due_at", ASCENDING)], name="due"),
+        IndexModel([*SCOPE, ("phase", ASCENDING)], name="phase"),
     ],
     "transitions": [IndexModel([*JOB, ("number", ASCENDING)], name="number", unique=True)],
     "savepoints": [IndexModel([("tenant", ASCENDING), ("path", ASCENDING)], name="path_of_tenant", unique=True)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,7 +28,7 @@ from pymongo.read_concern import ReadConcern
 from headrace.adapters.mongo import migrations
 from headrace.adapters.mongo.documents import from_document, to_document
 from headrace.domain.document import JobDocument
-from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Transition
+from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template
 from headrace.errors import ConfigurationError, HeadraceError, LostRace, Refused, Unavailable
@@ -259,6 +259,14 @@ class MongoStore:
             )
             for each in found
         }
+
+    def jobs_in(self, scope: Scope, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:
+        """See ports.Store."""
+        where = {**_scope(scope), "phase": {"$in": [phase.value for phase in phases]}}
+        names = {"tenant": True, "job_id": True}
+        with self._translated("reading jobs"):
+            found = list(self._db.jobs.find(where, names).sort("waiting.at", ASCENDING).limit(limit))
+        return [JobKey(each["tenant"], each["job_id"]) for each in found]
 
     def mark(self, scope: Scope, observation: Observation, at: datetime | None) -> None:
         """See ports.Store. One write; those that are marked so already are left alone where no time is told."""

@@ -1,0 +1,178 @@
+"""Saying what jobs that are on their way for long wait for. Knows no task framework.
+
+It runs apart from the sync, so that a JobManager that does not answer never holds a phase back: of a job's record it
+writes the reason alone, and only while the phase is the one that it looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from headrace.domain.deployments import Deployment, Seen
+from headrace.domain.document import JobDocument
+from headrace.domain.failures import Explanation
+from headrace.domain.jobs import Job, Waiting
+from headrace.domain.operations import Operation
+from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
+from headrace.domain.status import observe
+from headrace.domain.waiting import (
+    WAITS,
+    Progress,
+    Sight,
+    Unseen,
+    has_manager,
+    is_due,
+    pod_waited_for,
+    told,
+    unseen,
+    what_is_waited_for,
+)
+from headrace.errors import HeadraceError, LostRace
+from headrace.ports import Clock, FlinkRuntime, JobManager
+from headrace.services.records import Records
+
+LEASE = "waits"
+LEASE_SECONDS = 60.0
+
+MOST_AT_ONCE = 100
+"""How many jobs one round looks at, those first that were looked at longest ago."""
+
+LONGEST_ROUND = timedelta(seconds=8)
+"""After so long no other job is begun with: the round after this one goes on."""
+
+Read = TypeVar("Read")
+
+
+class Waits:
+    """Looks at jobs on their way to RUNNING, each once a period, whatever number of events it has meanwhile."""
+
+    def __init__(
+        self,
+        records: Records,
+        runtime: FlinkRuntime,
+        job_manager: JobManager,
+        clock: Clock,
+        grace_seconds: float,
+        holder: str,
+    ) -> None:
+        self._records = records
+        self._runtime = runtime
+        self._job_manager = job_manager
+        self._clock = clock
+        self._grace_seconds = grace_seconds
+        self._holder = holder
+
+    def run(self) -> int:
+        """Says of each job that lasts on its way what it waits for; returns how many were looked at. One holder at a
+        time."""
+        begun = self._clock.now()
+        store, scope = self._records.store, self._records.scope
+        name = f"{LEASE}/{scope.tenant}/{scope.cluster}/{scope.namespace}"
+        lease = store.take_lease(name, self._holder, LEASE_SECONDS)
+        if lease is None:
+            return 0
+        try:
+            return self._round(until=begun + LONGEST_ROUND)
+        finally:
+            store.release_lease(lease, self._holder)
+
+    def _round(self, until: datetime) -> int:
+        looked, away = 0, None
+        for key in self._records.store.jobs_in(self._records.scope, WAITS, MOST_AT_ONCE):
+            now = self._clock.now()
+            document = self._records.store.document(key) if now < until else None
+            if document is None or not is_due(document.job, now):
+                continue
+            live = away or self._live(document.job)
+            away = live if isinstance(live, Unseen) else None  # it is asked once a round then, and not once a job
+            with suppress(LostRace):  # whoever wrote it meanwhile knows better; the next round looks again
+                self._look_and_go_on(document, live)
+            looked += 1
+        return looked
+
+    def _live(self, job: Job) -> Deployment | Unseen | None:
+        return _read(lambda: self._runtime.get(job.namespace, job.deployment_name))
+
+    def _look_and_go_on(self, document: JobDocument, live: Deployment | Unseen | None) -> None:
+        """What cannot be made sense of is that one job's trouble: it is said on it, and the others are looked at."""
+        try:
+            self._look(document, live)
+        except HeadraceError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever pure code raises over what was read
+            self._cannot_look(document, Unseen(f"what was read makes no sense: {error!r}"))
+
+    def _look(self, document: JobDocument, live: Deployment | Unseen | None) -> None:
+        if isinstance(live, Unseen):
+            self._cannot_look(document, live)
+        elif live is not None and live.metadata.uid == document.job.deployment_uid:
+            self._look_at(document, live)
+
+    def _cannot_look(self, document: JobDocument, why: Unseen) -> None:
+        """What was known before is not taken away."""
+        job = document.job
+        is_explained = bool(job.reason) and job.reason != told(job).cause
+        waiting = self._waiting(None if is_explained else unseen([why.why]))
+        waits = replace(job, waiting=waiting, phase_since=job.phase_since or waiting.at)
+        self._remember(document, waits if is_explained else _with_reason(waits, told(waits)))
+
+    def _look_at(self, document: JobDocument, live: Deployment) -> None:
+        job, operation = document.job, document.oldest
+        pods = _read(lambda: self._runtime.pods(job.namespace, job.deployment_name))
+        seen = self._seen(live, () if isinstance(pods, Unseen) else pods)
+        plain = self._observed(seen, replace(job, waiting=None), operation)
+        if plain.phase is not job.phase:
+            return  # the sync's to see and to tell
+        waiting = self._waiting(None if plain.reason else what_is_waited_for(self._sight(job, live, pods)))
+        self._remember(document, self._observed(seen, replace(job, waiting=waiting), operation))
+
+    def _waiting(self, found: Explanation | None) -> Waiting:
+        now = self._clock.now()
+        return Waiting(at=now, cause=found.cause, next_step=found.next_step) if found else Waiting(at=now)
+
+    def _seen(self, live: Deployment, pods: Sequence[PodSeen]) -> Seen:
+        return Seen(live, self._clock.now(), first_trouble(pods), manager_is_up=manager_is_up(pods))
+
+    def _observed(self, seen: Seen, job: Job, operation: Operation | None) -> Job:
+        return observe(seen, job, operation, grace_seconds=self._grace_seconds)
+
+    def _remember(self, document: JobDocument, seen: Job) -> None:
+        """The words alone: the rest of what was seen is the sync's to write."""
+        job = document.job
+        words = replace(job, reason=seen.reason, next_step=seen.next_step, error=seen.error, waiting=seen.waiting)
+        told = replace(words, phase_since=seen.phase_since, updated_at=self._clock.now())
+        self._records.write(document, document.with_job(told))
+
+    def _sight(self, job: Job, live: Deployment, pods: Sequence[PodSeen] | Unseen) -> Sight:
+        sight = Sight(live, pods)
+        pod = pod_waited_for(sight)
+        return replace(
+            sight,
+            progress=self._progress(job, live) if has_manager(sight) else None,
+            kubelet=self._kubelet(job, pod) if pod is not None else "",
+        )
+
+    def _progress(self, job: Job, live: Deployment) -> Progress | Unseen:
+        status = live.status.job_status if live.status else None
+        flink_job_id = (status.job_id if status else None) or job.flink_job_id or ""
+        return _read(lambda: self._job_manager.progress(job.namespace, job.deployment_name, flink_job_id))
+
+    def _kubelet(self, job: Job, pod: PodSeen) -> str:
+        """What was last said of it: what is pulled, or why a volume cannot be mounted."""
+        events = _read(lambda: self._runtime.pod_events(job.namespace, pod.name))
+        return "" if isinstance(events, Unseen) or not events else f"{events[-1].reason}: {events[-1].message}"
+
+
+def _with_reason(job: Job, why: Explanation) -> Job:
+    return replace(job, reason=why.cause, next_step=why.next_step)
+
+
+def _read(channel: Callable[[], Read]) -> Read | Unseen:
+    try:
+        return channel()
+    except HeadraceError as error:
+        return Unseen(str(error))
