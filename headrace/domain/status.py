@@ -43,6 +43,9 @@ PARALLELISM, REPLICAS = ("spec", "job", "parallelism"), ("spec", "taskManager", 
 NOT_WRITTEN = (Step.BEGIN, Step.CLEAR, Step.CREATE)
 """Steps at which an operation may not have changed its deployment yet."""
 
+WRITTEN = (Step.AWAIT_RUNNING, Step.AWAIT_SUSPENDED)
+"""Steps that follow a write of the spec."""
+
 WAITING = (Step.BEGIN, Step.CLEAR)
 """Steps of an operation that has made nothing of its own."""
 
@@ -132,8 +135,10 @@ def refusal_of(deployment: Deployment, operation: Operation | None) -> str | Non
     error = error_of(deployment.status)
     if operation is None or error is None or not error.type.endswith(REFUSED_SUFFIX):
         return None
-    if operation.generation is None or operation.step in (*NOT_WRITTEN, Step.WITHDRAW):
+    if operation.generation is None or operation.step not in WRITTEN:
         return None  # what is refused is what somebody wrote before it
+    if sequence_of(deployment) != operation.sequence:
+        return None
     return error.message if is_behind(deployment, operation.generation) else None
 
 

@@ -24,7 +24,7 @@ from headrace.domain.deployments import (
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import SETTLED, Desired, Job, Observation, Phase
 from headrace.domain.manifest import Platform
-from headrace.domain.operations import DUE, KINDS, Operation, State, Step
+from headrace.domain.operations import DUE, KINDS, Operation, State
 from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
 from headrace.domain.runtimes.plan import (
     ON_RECORD,
@@ -40,7 +40,7 @@ from headrace.domain.runtimes.plan import (
     Wait,
 )
 from headrace.domain.state_on_hand import kind_of
-from headrace.domain.status import observe, refusal_of
+from headrace.domain.status import WRITTEN, observe, refusal_of
 from headrace.errors import Refused
 from headrace.ports import FlinkRuntime, Store
 from headrace.services.records import soon
@@ -194,7 +194,7 @@ def _is_before_its_run(seen: Seen, operation: Operation) -> bool:
 
 def with_generation(operation: Operation, live: Deployment) -> Operation:
     """The operation with the generation that it wrote, from the first sight of its write."""
-    written = sequence_of(live) == operation.sequence and operation.step not in (Step.BEGIN, Step.CLEAR, Step.WITHDRAW)
+    written = sequence_of(live) == operation.sequence and operation.step in WRITTEN
     if not written or operation.generation is not None:
         return operation
     return replace(operation, generation=live.metadata.generation, deployment_uid=live.metadata.uid)

@@ -70,7 +70,7 @@ def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds:
     observing = Observe(InMemoryStore(), InMemoryRuntime(), OperatorPlan(), platform, grace_seconds)
     document = JobDocument(job=job, open_operations=(operation,) if operation else ())
     what = ours(seen.what) if isinstance(seen.what, Deployment) else seen.what
-    pods = [PodSeen(name="pod-1", component="jobmanager", trouble=seen.trouble)] if seen.trouble else []
+    pods = [PodSeen("pod-1", "jobmanager", "Pending", False, 0, None, (), trouble=seen.trouble)] if seen.trouble else []
     with patch.object(Observe, "_pods", lambda *_: pods):
         after = observing.sight(document, what, seen.at).document
     left = after.operation(operation.id) if operation else None

@@ -195,7 +195,7 @@ def test_whoever_writes_the_job_meanwhile_knows_better(world: World, monkeypatch
         raise LostRace("job orders was changed by somebody else")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "replace_job", loses)
+        patch.setattr(world.store, "write", loses)
         lasts(world)
     assert world.job().reason == ""
     lasts(world)
@@ -244,7 +244,7 @@ def test_what_makes_no_sense_is_said_of_that_job_and_holds_no_other_up(world: Wo
 
 def test_one_process_looks_at_a_time(world: World) -> None:
     comes_up(world)
-    held = world.store.take_lease("waits/default", "somebody else", 60, world.clock.now())
+    held = world.store.take_lease("waits/default/default/default", "somebody else", 60)
     assert held is not None
     world.clock.advance(20)
     assert world.services.waits.run() == 0
