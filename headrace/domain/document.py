@@ -118,6 +118,14 @@ class JobDocument:
             return self
         return replace(self, history=(*self.history[:-1], replace(self.history[-1], reason=self.job.reason)))
 
+    def without_detour(self, before: JobDocument) -> JobDocument:
+        """The document after one sight, whose history knows no phase that came and went within it."""
+        job, was = self.job, before.job
+        if job.phase is not was.phase or job.transition_count == was.transition_count or job.run != was.run:
+            return self
+        counted = replace(job, transition_count=was.transition_count, phase_since=was.phase_since)
+        return replace(self, job=counted, history=before.history)
+
     def placing(self, operations: Iterable[Operation], at: datetime) -> JobDocument:
         """The document with what the log has above its last sequence, in order; what is superseded ends."""
         document = self

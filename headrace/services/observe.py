@@ -87,7 +87,8 @@ class Observe:
     def sight(self, document: JobDocument, what: Deployment | Gone, at: datetime, *, gap: bool = False) -> Sighted:
         """The same, and what it comes to for the operation whose turn it is, where that waits for a sight."""
         seeing = self.seen(document, what, at, gap=gap)
-        return self.progressed(seeing.document, seeing.seen)
+        sighted = self.progressed(seeing.document, seeing.seen)
+        return replace(sighted, document=sighted.document.without_detour(document))
 
     def progressed(self, document: JobDocument, seen: Seen) -> Sighted:
         """What a sight comes to for the operation whose turn it is, where that waits for one."""

@@ -204,7 +204,7 @@ class Sync:
         sighted = self._observe.progressed(told, seeing.seen)
         if sighted.left or self._wants_a_worker(document, sighted.document, what):
             self._queue.wake(document.key)
-        return sighted.document
+        return sighted.document.without_detour(document)
 
     def _wants_a_worker(self, before: JobDocument, after: JobDocument, what: Deployment | Gone) -> bool:
         """Whether a step of a worker's came up, or what one waits to be removed is gone."""
