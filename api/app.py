@@ -20,6 +20,7 @@ from api import access, inspection, problems, views
 from headrace import metrics
 from headrace.bootstrap import Services
 from headrace.domain.jobs import Job, JobKey, Phase
+from headrace.domain.lifecycle import as_accepted, may_show_another_run
 from headrace.domain.operations import Operation, Source
 from headrace.errors import InvalidRequest, NotFound
 from headrace.ports import JobFilter
@@ -119,7 +120,7 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
     async def answer(accepted: Accepted, wait: float) -> JSONResponse:
         metrics.ACCEPTED.labels(accepted.operation.kind, "http").inc()
         operation = await _ended(services, accepted.operation, min(wait, wait_limit_seconds))
-        job = await run_in_threadpool(services.store.job, operation.key)
+        job = await run_in_threadpool(_shown_of, services, operation.key)
         location = f"{BASE}/operations/{operation.id}"
         headers = {"Location": location} | ({"Retry-After": "1"} if operation.is_open else {})
         return _json(views.answer_view(operation, job), 202 if operation.is_open else 200, headers)
@@ -164,7 +165,7 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
         if found is None:
             raise NotFound(f"operation {operation_id}: there is none of this id")
         ended = await _ended(services, found, min(wait, wait_limit_seconds))
-        job = await run_in_threadpool(services.store.job, ended.key)
+        job = await run_in_threadpool(_shown_of, services, ended.key)
         return _json(views.answer_view(ended, job))
 
 
@@ -185,7 +186,7 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
         job = store.job(JobKey(tenant, job_id)) or _repaired(services, JobKey(tenant, job_id))
         if job is None:
             raise NotFound(f"job {job_id}: there is none of this name")
-        return job
+        return _shown(services, job)
 
     @app.get(f"{BASE}/jobs")
     def jobs(
@@ -196,8 +197,9 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
         found = store.list_jobs(tenant, JobFilter(phase), _after(cursor), limit + 1)
         page = found[:limit]
         further = _cursor(page[-1].job_id) if len(found) > limit else None
+        shown = [each for each in (_shown(services, job) for job in page) if phase in (None, each.phase)]
         silent = services.deadlines.is_silent()
-        return _json({"jobs": [views.job_view(job, is_stale=silent) for job in page], "next_cursor": further})
+        return _json({"jobs": [views.job_view(job, is_stale=silent) for job in shown], "next_cursor": further})
 
     @app.get(f"{BASE}/jobs/{{job_id}}")
     def job(job_id: str) -> JSONResponse:
@@ -212,6 +214,16 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
     def transitions(job_id: str) -> JSONResponse:
         found = store.transitions_of(existing(job_id).key)
         return _json({"transitions": [views.transition_view(transition) for transition in found]})
+
+
+def _shown(services: Services, job: Job) -> Job:
+    """The job with the run that was accepted last, where that has not begun."""
+    return as_accepted(job, services.store.open_operations_of(job.key)) if may_show_another_run(job) else job
+
+
+def _shown_of(services: Services, key: JobKey) -> Job | None:
+    job = services.store.job(key)
+    return _shown(services, job) if job is not None else None
 
 
 def _repaired(services: Services, key: JobKey) -> Job | None:

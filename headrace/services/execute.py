@@ -30,6 +30,7 @@ from headrace.domain.deployments import (
 from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.job_requests import JobRequest, parse_request
 from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Observation, Phase, Transition
+from headrace.domain.lifecycle import of_new_run
 from headrace.domain.manifest import Platform, Stamp, render, with_parallelism, with_state
 from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name
 from headrace.domain.manifest.programs import config_map_data, files_name
@@ -202,44 +203,9 @@ class Execute:
                 words = f"job {job.job_id} has no last state on record; submit it without start_from"
                 self._fail(job, operation, words)
                 return
-            self._store.replace_job(self._of_new_run(job, operation))
+            self._store.replace_job(of_new_run(job, operation, self._clock.now()))
             self._tell_transition(job, job.run + 1, Phase.REQUESTED, "")
         self._move(operation, Step.CREATE)
-
-    def _of_new_run(self, job: Job, operation: Operation) -> Job:
-        arguments = operation.arguments
-        start_from = arguments.get("start_from")
-        return replace(
-            job,
-            run=job.run + 1,
-            applied_sequence=operation.sequence,
-            request=arguments["request"],
-            labels=arguments["request"].get("labels", {}),
-            template_id=arguments.get("template_id"),
-            template_version=arguments.get("template_version"),
-            start_from=job.savepoint_path if start_from == "last" else start_from,
-            desired=Desired.RUNNING,
-            phase=Phase.REQUESTED,
-            phase_since=self._clock.now(),
-            waiting=None,
-            observation=Observation.FRESH,
-            observed_at=self._clock.now(),
-            reason="",
-            next_step="",
-            deployment_uid=None,
-            resource_version=None,
-            flink_job_id=None,
-            start_time=None,
-            was_running=False,
-            not_found_count=0,
-            trouble_since=None,
-            error="",
-            diagnosis=None,
-            kept_log="",
-            kept_exceptions="",
-            applied_manifest=None,
-            updated_at=self._clock.now(),
-        )
 
     def _create(self, job: Job, operation: Operation) -> None:
         request = parse_request(operation.arguments["request"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.domain.jobs import SETTLED, Phase
-from headrace.domain.lifecycle import refusal
+from headrace.domain.lifecycle import as_accepted, may_show_another_run, of_new_run, refusal
 from headrace.domain.operations import Kind, Operation, State, Step, supersedes
 from tests.unit.replay import KEY, RECORDINGS, Replay
 from tests.unit.test_observe import JOB, OPERATION
@@ -42,6 +42,20 @@ def test_a_history_is_a_path_through_the_phases(recording: str) -> None:
 @pytest.mark.parametrize("phase", sorted({*SETTLED, Phase.REQUESTED}))
 def test_a_submit_begins_another_run_of_a_settled_job(phase: Phase) -> None:
     assert refusal(Kind.SUBMIT, replace(JOB, phase=phase), []) is None
+
+
+def test_what_is_shown_of_an_accepted_run_is_what_it_begins_with() -> None:
+    request = {"type": "PYTHON_SCRIPT", "parallelism": 2, "labels": {"team": "a"}}
+    accepted = replace(OPERATION, sequence=5, arguments={"request": request, "start_from": "last"})
+    ended = replace(JOB, phase=Phase.FAILED, run=1, applied_sequence=3, last_sequence=5, savepoint_path="file:/s")
+    assert may_show_another_run(ended)
+    shown = as_accepted(ended, [accepted])
+    assert shown == of_new_run(ended, accepted, accepted.accepted_at)
+    assert (shown.phase, shown.run, shown.start_from, shown.labels) == (Phase.REQUESTED, 2, "file:/s", {"team": "a"})
+    begun = replace(ended, applied_sequence=5)
+    assert not may_show_another_run(begun)
+    for job, open_operations in ((ended, []), (ended, [accepted, STOP]), (begun, [accepted]), (ended, [SCALE])):
+        assert as_accepted(job, open_operations) == job
 
 
 @pytest.mark.parametrize("phase", GOING_ON)
