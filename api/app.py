@@ -195,9 +195,10 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
     ) -> JSONResponse:
         found = store.list_jobs(tenant, JobFilter(phase), _after(cursor), limit + 1)
         page = found[:limit]
-        further = _cursor(page[-1].job_id) if len(found) > limit else None
+        further = _cursor(page[-1].job.job_id) if len(found) > limit else None
+        shown = [each for each in map(services.records.shown, page) if phase in (None, each.phase)]
         synced_at, is_stale = services.freshness.observed_at(), services.freshness.is_stale
-        views_of_page = [views.job_view(job, is_stale=is_stale(synced_at, job)) for job in page]
+        views_of_page = [views.job_view(job, is_stale=is_stale(synced_at, job)) for job in shown]
         return _json({"jobs": views_of_page, "next_cursor": further})
 
     @app.get(f"{BASE}/jobs/{{job_id}}")

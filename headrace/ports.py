@@ -333,8 +333,8 @@ class Store(Protocol):
         """One job as its document has it."""
         ...
 
-    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
-        """A tenant's jobs by job_id, those behind `after`."""
+    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[JobDocument]:
+        """The documents of a tenant's jobs by job_id, those behind `after`, without kept logs and manifests."""
         ...
 
     def watched(self, scope: Scope) -> Mapping[JobKey, Watched]:

@@ -206,12 +206,12 @@ class InMemoryStore:
         stored = self._documents.get(key)
         return stored.job if stored is not None else None
 
-    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
+    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[JobDocument]:
         """See ports.Store."""
         wanted = dict(where.labels or {}).items()
         with self._lock:
             found = [
-                document.job
+                document
                 for key, document in sorted(self._documents.items())
                 if key.tenant == tenant
                 and (after is None or key.job_id > after)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from headrace.domain.jobs import Desired, Job, JobKey, Phase, Transition
+from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Phase, Transition
 from headrace.domain.operations import DUE, KINDS, Expected, Operation, State, Step
 
 MOST_OPEN = 100
@@ -56,6 +56,14 @@ class JobDocument:
     def is_flushed(self) -> bool:
         """Whether the log and the transitions have all that this document has."""
         return not self.ended and not self.history
+
+    @property
+    def next_run(self) -> Operation | None:
+        """The operation that will begin another run of a settled job, and has not."""
+        last = self.open_operations[-1] if self.open_operations else None
+        if last is None or last.kind not in KINDS or not KINDS[last.kind].begins_a_run or self.job.phase not in SETTLED:
+            return None
+        return last if last.step in (Step.BEGIN, Step.CLEAR) else None
 
     @property
     def is_for_workers(self) -> bool:

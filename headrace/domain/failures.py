@@ -207,6 +207,10 @@ _IF_IT_LASTS = {
     f"(its log says so), {_STOP_THEN_SUBMIT}",
     Maker.HEADRACE: "it comes by itself; where it does not, see that a worker of Headrace runs",
 }
+_PROCESS_STEP = (
+    "leave python.execution-mode out of flink_configuration, or set it to process: Python then runs beside the JVM; "
+    f"{_STOP_THEN_SUBMIT} (start_from: last, where it has state)"
+)
 _IMAGE_STEP = f"check image, and pod.image_pull_secrets where its registry needs a login, {_STOP_THEN_SUBMIT}"
 
 RULES: tuple[_Rule, ...] = (
@@ -345,6 +349,21 @@ RULES: tuple[_Rule, ...] = (
         _OURS + r"(pip (?:could not install|was not done with) [^\n]+)",
         f"correct requirements.txt, or let the pods reach the package index, {_STOP_THEN_SUBMIT}",
         _said("{0}"),
+        in_log=True,
+    ),
+    _rule(
+        r"NoSuchFieldException: loadedLibraryNames",
+        _PROCESS_STEP,
+        lambda _: (
+            "python.execution-mode is thread, and the TaskManager's JVM could not load Python: it can do so only "
+            "once in its life, and only a Python that has a shared libpython"
+        ),
+        in_log=True,
+    ),
+    _rule(
+        r"(Failed to find libpython|Failed to get pemja path|Failed to find PemJa Library)",
+        _PROCESS_STEP,
+        _said("python.execution-mode is thread, and the TaskManager's JVM found no Python that it can load: {0}"),
         in_log=True,
     ),
     _rule(

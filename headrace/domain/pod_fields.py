@@ -51,7 +51,7 @@ SubPath = Annotated[
     matching(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,40}", "must be a relative path of letters, digits, '.', '_', '-'"),
 ]
 
-RESERVED_MOUNTS = ("/opt/flink", "/opt/headrace", "/etc", "/proc", "/sys", "/dev", "/var/run")
+RESERVED_MOUNTS = ("/opt/flink", "/opt/headrace", "/opt/java", "/etc", "/proc", "/sys", "/dev", "/var/run")
 """Where Flink, Headrace and the container itself keep what they need."""
 
 
@@ -65,6 +65,12 @@ class PodPart(BaseModel):
     def resource(self) -> dict[str, Any]:
         """The part as Kubernetes has it."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _hides(mount_path: str, reserved: str) -> bool:
+    """Whether a volume there would cover some or all of what is reserved."""
+    mount = f"{mount_path.rstrip('/')}/"
+    return mount.startswith(f"{reserved}/") or f"{reserved}/".startswith(mount)
 
 
 class Volume(PodPart):
@@ -85,10 +91,12 @@ class Volume(PodPart):
         sources = ("persistent_volume_claim", "host_path", "secret", "config_map", "empty_dir")
         if sum(bool(getattr(self, source)) for source in sources) != 1:
             raise ValueError(f"must have exactly one of {', '.join(sources)}")
-        if ".." in (self.sub_path or "").split("/") or ".." in self.mount_path.split("/"):
-            raise ValueError("a path may not hold ..")
-        if any(f"{self.mount_path}/".startswith(f"{reserved}/") for reserved in RESERVED_MOUNTS):
-            raise ValueError(f"mount_path {self.mount_path} is reserved; not below {', '.join(RESERVED_MOUNTS)}")
+        if {".", ".."} & {*(self.sub_path or "").split("/"), *self.mount_path.split("/")}:
+            raise ValueError("a path may not hold . or ..")
+        if any(_hides(self.mount_path, reserved) for reserved in RESERVED_MOUNTS):
+            raise ValueError(
+                f"mount_path {self.mount_path} is reserved: neither below {', '.join(RESERVED_MOUNTS)}, nor above one"
+            )
         return self
 
     def volume(self) -> dict[str, Any]:

@@ -25,11 +25,12 @@ from headrace.domain.deployments import (
 )
 from headrace.domain.document import JobDocument
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.job_requests import parse_request, without_programs
-from headrace.domain.jobs import Desired, Job, JobKey, Observation, Phase
+from headrace.domain.job_requests import parse_request
+from headrace.domain.jobs import Job, JobKey, Observation, Phase
 from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name
 from headrace.domain.manifest.programs import config_map_data, files_name
 from headrace.domain.operations import DUE, KINDS, Operation, State, Step
+from headrace.domain.operations.submit import of_new_run
 from headrace.domain.runtimes.plan import (
     ON_RECORD,
     Adopt,
@@ -235,42 +236,9 @@ class _Step:
     def _begin(self, begin: Begin) -> bool:
         now, operation = self.seen.at, self._operation
         before = self._document.job
-        arguments = self._of.with_arguments(operation).arguments
-        job = replace(
-            before,
-            run=begin.run,
-            submitted_by=operation.id,
-            submitted=without_programs(arguments["request"]),
-            scaled_to=None,
-            labels=arguments["request"].get("labels", {}),
-            template_id=arguments.get("template_id"),
-            template_version=arguments.get("template_version"),
-            start_from=begin.start_from,
-            state_path=begin.start_from,
-            ran_since_state=False,
-            upgrade_path=begin.start_from,
-            desired=Desired.RUNNING,
-            observation=Observation.FRESH,
-            observed_at=now,
-            reason="",
-            next_step="",
-            deployment_uid=None,
-            resource_version=None,
-            generation=0,
-            flink_job_id=None,
-            start_time=None,
-            first_start_time=None,
-            parallelism=None,
-            was_running=False,
-            waiting=None,
-            is_gapped=False,
-            is_gone=False,
-            trouble_since=None,
-            error="",
-            diagnosis=None,
-            kept_log="",
-            kept_exceptions="",
-        ).intending(begin.manifest)
+        accepted = self._of.with_arguments(operation)
+        job = of_new_run(before, accepted, run=begin.run, start_from=begin.start_from, at=now)
+        job = replace(job, is_gone=False, phase=before.phase).intending(begin.manifest)
         begun = replace(self._document, job=job).entering(Phase.REQUESTED, now)
         self._document = begun.with_operation(operation.moved(Step.CREATE, now))
         self.written()

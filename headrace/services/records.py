@@ -14,6 +14,7 @@ from typing import Any
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import Desired, Job, JobKey, Phase, Transition, deployment_name
 from headrace.domain.operations import Operation
+from headrace.domain.operations.submit import as_accepted
 from headrace.errors import Conflict, LostRace, Unavailable
 from headrace.ports import Clock, Scope, Store
 
@@ -169,7 +170,15 @@ class Records:
         placed = self.preview(key)
         if placed is None:
             return None
-        return replace(placed.job, desired=placed.desired)
+        return self.shown(placed)
+
+    def shown(self, document: JobDocument) -> Job:
+        """The job as readers see it: with what was asked last, and the run that was accepted last where that has not
+        begun, and not the end of the one before."""
+        following = document.next_run
+        logged = self.store.operation(following.tenant, following.id) if following is not None else None
+        job = document.job if logged is None else as_accepted(document.job, logged)
+        return replace(job, desired=document.desired)
 
 
 @dataclass(frozen=True)

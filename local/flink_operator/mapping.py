@@ -16,6 +16,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 PYFLINK = Path(pyflink.__file__).parent
 MAIN_CONTAINER = "flink-main-container"
 MERGE_BY_NAME = "kubernetes.operator.pod-template.merge-arrays-by-name"
+OPT = "/opt/flink/opt"
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,21 @@ class PodView:
 
 
 def image_paths() -> dict[str, str]:
-    """What the image holds, by the paths it has there."""
-    jar = next((PYFLINK / "opt").glob("flink-python-*.jar"))
+    """What the image holds, by the paths it has there (flink_app/Dockerfile)."""
+    programs = ("entrypoint.py", "sql_runner.py", "quiet.properties")
     return {
-        "/opt/headrace/entrypoint.py": str(CHECKOUT / "flink_app" / "entrypoint.py"),
-        "/opt/headrace/sql_runner.py": str(CHECKOUT / "flink_app" / "sql_runner.py"),
-        "/opt/flink/opt/flink-python.jar": str(jar),
-        "/opt/flink/opt": str(PYFLINK / "opt"),
+        **{f"/opt/headrace/{name}": str(CHECKOUT / "flink_app" / name) for name in programs},
+        "/opt/headrace/flink-python.jar": str(next((PYFLINK / "opt").glob("flink-python-*.jar"))),
+        OPT: str(PYFLINK / "opt"),
         "/opt/flink/lib": str(PYFLINK / "lib"),
     }
+
+
+def image_opt() -> dict[str, Path]:
+    """What the image has in Flink's opt, by name: Flink's own files, and whatever else an image path puts there."""
+    flinks = {file.name: file for file in (PYFLINK / "opt").iterdir()}
+    ours = {path: Path(place) for path, place in image_paths().items() if path.startswith(f"{OPT}/")}
+    return flinks | {path.removeprefix(f"{OPT}/"): place for path, place in ours.items()}
 
 
 def pod_view(spec: Mapping[str, Any], folder: Path) -> PodView:

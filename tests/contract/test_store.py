@@ -328,12 +328,12 @@ def test_jobs_are_listed_by_id_in_pages_and_by_filter(store: Store) -> None:
     for n in range(5):
         labels = {"team": "a" if n % 2 else "b", "app.kubernetes.io/name": "x"}
         stored_in(store, document(f"job-{n}", labels=labels, phase=Phase.RUNNING if n > 2 else Phase.REQUESTED))
-    ids = [each.job_id for each in store.list_jobs("default", JobFilter(), "job-1", 2)]
+    ids = [each.job.job_id for each in store.list_jobs("default", JobFilter(), "job-1", 2)]
     assert ids == ["job-2", "job-3"]
     running = store.list_jobs("default", JobFilter(phase=Phase.RUNNING), None, 10)
-    assert [each.job_id for each in running] == ["job-3", "job-4"]
+    assert [each.job.job_id for each in running] == ["job-3", "job-4"]
     labelled = store.list_jobs("default", JobFilter(labels={"team": "a"}), None, 1)
-    assert [each.job_id for each in labelled] == ["job-1"]
+    assert [each.job.job_id for each in labelled] == ["job-1"]
 
 
 def test_watched_are_the_jobs_of_a_scope_whose_deployment_was_not_seen_gone(store: Store) -> None:

@@ -85,11 +85,12 @@ class RunningStack:
                 except httpx.HTTPError:
                     continue
 
-    def submit(self, job_id: str, **config: Any) -> Any:
+    def submit(self, job_id: str, *, start_from: str | None = None, **config: Any) -> Any:
         script = ROOT / "examples" / "counting_job.py"
         inlined = {"name": script.name, "content": script.read_text()}
-        settings = {"python.execution-mode": "thread", "execution.checkpointing.interval": "3s"}
-        body = {"job_id": job_id, "job_config": {"script": inlined, "flink_configuration": settings, **config}}
+        settings = {"execution.checkpointing.interval": "3s"}
+        given = {"script": inlined, "flink_configuration": settings, **config}
+        body = {"job_id": job_id, "job_config": given, **({"start_from": start_from} if start_from else {})}
         answer = self.call("POST", "/jobs/submit", body)
         assert answer.status_code == 202, answer.text
         return answer.json()["operation"]
@@ -124,6 +125,19 @@ class RunningStack:
                 key, _, count = line.rpartition(",")
                 highest[key] = max(highest.get(key, 0), int(count) if count.isdigit() else 0)
         return sum(highest.values())
+
+    def lines_are_whole(self, job_id: str) -> bool:
+        """Each key was counted from 1 on, each count once: nothing was lost or counted twice over all that happened."""
+        return all(sorted(found) == list(range(1, len(found) + 1)) for found in self.lines(job_id).values())
+
+    def lines(self, job_id: str) -> dict[str, list[int]]:
+        """Every count in the job's finished output, by its key."""
+        counts: dict[str, list[int]] = {}
+        for part in (self.data / "state" / "output" / job_id).rglob("part-*"):
+            for line in part.read_text().splitlines():
+                key, _, count = line.rpartition(",")
+                counts.setdefault(key, []).append(int(count))
+        return counts
 
     def pod(self, job_id: str, component: str) -> dict[str, Any]:
         pods = self.kube(f"/api/v1/namespaces/default/pods?labelSelector=app%3D{job_id},component%3D{component}")

@@ -89,8 +89,7 @@ class Play:
             created_at=NOW,
             updated_at=NOW,
         )
-        settings = {"python.execution-mode": "thread"}
-        request = parse_request({"script": url or file, "flink_configuration": settings})
+        request = parse_request({"script": url or file})
         return render(job, request, self._platform(), Stamp(1, "operation-1", 1))
 
     def apply(self, manifest: Resource, script: str = COUNTING) -> None:

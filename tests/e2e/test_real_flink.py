@@ -111,7 +111,7 @@ def test_run_two_goes_on_from_the_savepoint(stack: RunningStack) -> None:
 
 def _config() -> dict[str, object]:
     script = Path(__file__).parent.parent.parent / "examples" / "counting_job.py"
-    settings = {"python.execution-mode": "thread", "execution.checkpointing.interval": "3s"}
+    settings = {"execution.checkpointing.interval": "3s"}
     inlined = {"name": script.name, "content": script.read_text()}
     return {"script": inlined, "flink_configuration": settings}
 
@@ -163,7 +163,7 @@ def test_an_unwritable_savepoint_directory_fails_the_stop_and_nothing_else(stack
 def test_a_stop_of_a_job_that_crash_loops_keeps_its_last_checkpoint(stack: RunningStack) -> None:
     """Its state is on record before anything is deleted; beside it a job that fails before its first checkpoint."""
     looping = {"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": "100000"}
-    looping |= {"restart-strategy.fixed-delay.delay": "2s", "python.execution-mode": "thread"}
+    looping |= {"restart-strategy.fixed-delay.delay": "2s"}
     stack.submit("loops", script=_failing_after(60), flink_configuration={**looping, **_checkpoints("2s")})
     stack.submit("stateless", script=_failing_after(0), flink_configuration={**looping, **_checkpoints("10min")})
     wait_for("a checkpoint", lambda: stack.checkpoints("loops").get("completed"))
@@ -186,7 +186,7 @@ def test_a_stop_of_a_job_that_crash_loops_keeps_its_last_checkpoint(stack: Runni
 
 
 def _run_two_starts_from(stack: RunningStack, kept: str) -> None:
-    config = {**_config(), "flink_configuration": _checkpoints("2s") | {"python.execution-mode": "thread"}}
+    config = {**_config(), "flink_configuration": _checkpoints("2s")}
     stack.call("POST", "/jobs/submit", {"job_id": "loops", "start_from": "last", "job_config": config})
     stack.await_phase("loops", "RUNNING")
     restored = wait_for("it to be restored", lambda: stack.checkpoints("loops").get("restored"))

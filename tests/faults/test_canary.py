@@ -1,19 +1,26 @@
-"""A canary secret in a request is found nowhere that people or programs read: logs, MongoDB, Redis, topics, Flower."""
+"""A canary secret in a request is found nowhere that people or programs read: logs, MongoDB, Redis, topics, Flower,
+and, where a job has it in its environment, what Flink writes.
+"""
 
 from __future__ import annotations
 
 import base64
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from pymongo import MongoClient
 
+from local.flink_operator.pods import PID_ANNOTATION
 from local.kubernetes_api.server import LocalKubernetesApi
-from tests.e2e.stack import RunningStack, wait_for
+from tests.e2e.stack import RunningStack, running_stack, wait_for
 from tests.faults.conftest import TOKEN
 from tests.faults.test_nothing_is_lost import SCRIPT, created
 
@@ -54,14 +61,66 @@ def test_a_secret_is_found_nowhere(stack: RunningStack, kubernetes: LocalKuberne
     for job_id in TAKEN:
         wait_for(f"{job_id} to be created", lambda job_id=job_id: created(kubernetes)[job_id] == 1)
         wait_for("the operation to wait for its job", lambda job_id=job_id: stack.job(job_id)["status"] == "SUBMITTING")
-    places = dict(everything(stack))
+    places = dict(everything(stack, *TAKEN))
     assert len(places) > 10
     assert [place for place, text in places.items() if CANARY in text] == []
     values = secrets_of(kubernetes)
     assert values == {"API_TOKEN": CANARY, "DB_PASSWORD": CANARY, "DSN": f"postgres://app:{CANARY}-2@db/orders"}
 
 
-def everything(stack: RunningStack) -> Iterator[tuple[str, str]]:
+def test_flink_writes_a_jobs_secrets_nowhere(tmp_path: Path) -> None:
+    """Python starts on both sides, fails, starts again and ends; whatever ends may say what its environment was."""
+    job = "has-a-secret"
+    with running_stack(tmp_path / "data") as stack:
+        stack.submit(job, env={"API_TOKEN": CANARY, "API_KEY": CANARY})  # Flink itself hides the first one in places
+        stack.await_phase(job, "RUNNING")
+        counted = wait_for("output", lambda: stack.count(job))
+        assert all(has_the_canary(process) for process in processes_of(stack, job))
+        processes_of(stack, job)[-1].kill()
+        wait_for("the failure", lambda: stack.call("GET", f"/jobs/{job}/exceptions").json()["exceptions"])
+        counted = wait_for("the count to go on", lambda: stack.count(job) > counted and stack.count(job))
+        before = len(stack.phases(job))
+        os.kill(processes_of(stack, job)[0].pid, signal.SIGKILL)
+        wait_for("it to be RUNNING again", lambda: stack.phases(job)[before:][-1:] == ["RUNNING"])
+        wait_for("the count to go on", lambda: stack.count(job) > counted)
+        shown = dict(shown_of_flink(stack, job))
+        stopped = stack.call("POST", f"/jobs/{job}/stop", {}).json()["operation"]
+        assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
+        places = {**shown, **dict(everything(stack, job)), **dict(written_by_flink(stack))}
+    assert "PythonDriver" in places["logs jobmanager"]
+    assert "Obtained shared Python process" in places["logs taskmanager"]
+    assert [place for place, text in places.items() if CANARY in text] == []
+
+
+def processes_of(stack: RunningStack, job: str) -> list[psutil.Process]:
+    """A job's JobManager, its TaskManager, and the Python that this runs."""
+    pods = [stack.pod(job, component) for component in ("jobmanager", "taskmanager")]
+    manager, worker = (psutil.Process(int(pod["metadata"]["annotations"][PID_ANNOTATION])) for pod in pods)
+    [python] = [child for child in worker.children(recursive=True) if child.name().startswith("python")]
+    return [manager, worker, python]
+
+
+def has_the_canary(process: psutil.Process) -> bool:
+    return bool(process.environ()["API_KEY"] == CANARY)
+
+
+def shown_of_flink(stack: RunningStack, job: str) -> Iterator[tuple[str, str]]:
+    """What users are shown of a job that runs, or ran until it was killed."""
+    for query in ("jobmanager", "taskmanager", "jobmanager&previous=true"):
+        yield f"logs {query}", stack.call("GET", f"/jobs/{job}/logs?component={query}").text
+    for what in ("events", "exceptions"):
+        yield what, stack.call("GET", f"/jobs/{job}/{what}").text
+
+
+def written_by_flink(stack: RunningStack) -> Iterator[tuple[str, str]]:
+    """Every file of a JobManager's or TaskManager's, and the state."""
+    for folder in ("flink", "state"):
+        for file in (stack.data / folder).rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                yield str(file.relative_to(stack.data)), file.read_bytes().decode(errors="replace")
+
+
+def everything(stack: RunningStack, *jobs: str) -> Iterator[tuple[str, str]]:
     """Whatever is kept or shown of what happened, by its place."""
     for log in (*(stack.data / "logs").glob("*.log"), *(stack.data / "redis").rglob("*.aof*")):
         if log.is_file():
@@ -75,7 +134,8 @@ def everything(stack: RunningStack) -> Iterator[tuple[str, str]]:
     yield "topics", repr(list(records(stack.file["kafka_bootstrap_servers"])))
     for path in ("/api/tasks", "/api/workers"):
         yield f"flower{path}", httpx.get(stack.file["flower_url"] + path, timeout=10, trust_env=False).text
-    for path in ("/jobs", "/jobs/by-env", "/jobs/by-template/operations", "/templates"):
+    of_jobs = [f"/jobs/{job}{part}" for job in jobs for part in ("", "/operations")]
+    for path in ("/jobs", *of_jobs, "/templates"):
         yield f"api{path}", stack.call("GET", path).text
 
 

@@ -133,8 +133,8 @@ class Installation:
 
     def open_operations(self) -> list[Operation]:
         """Of every job, those that have not ended."""
-        jobs = self.services.store.list_jobs("default", JobFilter(), None, 1000)
-        return [each for job in jobs for each in self.operations(job.job_id) if each.is_open]
+        documents = self.services.store.list_jobs("default", JobFilter(), None, 1000)
+        return [each for each_job in documents for each in self.operations(each_job.job.job_id) if each.is_open]
 
     def operations(self, job_id: str) -> list[Operation]:
         return list(self.services.records.operations_of(JobKey("default", job_id)))

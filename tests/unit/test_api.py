@@ -122,6 +122,50 @@ def test_waiting_is_bounded_and_says_the_end(api: Api, world: World) -> None:
     assert api.v1("GET", f"/operations/{operation}?wait=1").json()["operation"]["state"] == "SUCCEEDED"
 
 
+@pytest.mark.parametrize("end", ["FINISHED", "FAILED", "CANCELED"])
+def test_a_submit_of_another_run_shows_the_accepted_run_and_not_the_end_of_the_one_before(
+    api: Api, world: World, end: str
+) -> None:
+    world.runs()
+    world.becomes(job={"state": end})
+    world.settle()
+    ended = api.v1("GET", "/jobs/orders").json()
+    assert ended["status"] == {"CANCELED": "CANCELLED"}.get(end, end)
+    body = {"job_id": "orders", "job_config": {"script": SCRIPT, "parallelism": 3}}
+    answer = api.v1("POST", "/jobs/submit", body, **{"Idempotency-Key": "again"})
+    assert answer.status_code == 202
+    assert (answer.json()["status"], answer.json()["flink_job_id"]) == ("REQUESTED", None)
+    repeated = api.v1("POST", "/jobs/submit", body, **{"Idempotency-Key": "again"}).json()
+    assert repeated["status"] == "REQUESTED"
+    asked = api.v1("GET", f"/operations/{answer.json()['operation']['id']}").json()
+    assert (asked["status"], asked["flink_job_id"]) == ("REQUESTED", None)
+    job = api.v1("GET", "/jobs/orders").json()
+    assert (job["status"], job["run"], job["reason"], job["flink_job_id"]) == ("REQUESTED", 2, "", None)
+    assert job["request"]["parallelism"] == 3
+    assert [each["status"] for each in api.v1("GET", "/jobs").json()["jobs"]] == ["REQUESTED"]
+    assert api.v1("GET", f"/jobs?phase={ended['status']}").json()["jobs"] == []
+    for _ in range(3):
+        world.execute()
+        world.clock.advance(2)
+    world.becomes()
+    world.settle()
+    job = api.v1("GET", "/jobs/orders").json()
+    assert (job["status"], job["run"]) == ("RUNNING", 2)
+
+
+def test_a_run_that_is_stopped_before_it_began_leaves_the_end_of_the_one_before(api: Api, world: World) -> None:
+    world.runs()
+    world.becomes(job={"state": "FINISHED"})
+    world.settle()
+    assert api.v1("POST", "/jobs/submit", {"job_id": "orders", "job_config": {"script": SCRIPT}}).status_code == 202
+    assert api.v1("POST", "/jobs/orders/stop", {}).status_code == 202
+    assert api.v1("GET", "/jobs/orders").json()["status"] == "FINISHED"
+    world.settle()
+    world.settle()
+    job = api.v1("GET", "/jobs/orders").json()
+    assert (job["status"], job["desired"], job["run"]) == ("FINISHED", "CANCELLED", 1)
+
+
 def test_a_secret_is_not_shown(api: Api, world: World) -> None:
     api.v1("POST", "/templates", TEMPLATE)
     operation = api.v1("POST", "/jobs/submit", {"template_id": "counting", "job_id": "a"}).json()["operation"]

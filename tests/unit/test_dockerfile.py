@@ -1,36 +1,17 @@
 """What can be held of the Flink image's Dockerfile without a Docker engine: its instructions, and its shell lines."""
 
 import re
+import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-FLINK_APP = Path(__file__).parents[2] / "flink_app"
-SOURCES = ("entrypoint.py", "sql_runner.py")
+from local.flink_operator.mapping import PYFLINK, image_opt, image_paths
+from tests.flink_image import FLINK_APP, Instruction, all_of, instructions, only, shell
 
-
-@dataclass(frozen=True)
-class Instruction:
-    word: str
-    rest: str
-
-
-def instructions() -> list[Instruction]:
-    text = (FLINK_APP / "Dockerfile").read_text()
-    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    joined = lines.replace("\\\n", "")
-    return [Instruction(*line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
-
-
-def all_of(word: str) -> list[str]:
-    return [one.rest for one in instructions() if one.word == word]
-
-
-def only(word: str, containing: str) -> str:
-    (found,) = [rest for rest in all_of(word) if containing in rest]
-    return found
+SOURCES = ("entrypoint.py", "sql_runner.py", "quiet.properties")
+OLD_LINK = "ln -s flink-python-1.20.3.jar /opt/flink/opt/flink-python.jar"
 
 
 def last_stage() -> list[Instruction]:
@@ -40,20 +21,16 @@ def last_stage() -> list[Instruction]:
 
 
 @pytest.fixture
-def flink(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     """A folder with what Flink's own image has at /opt/flink, as far as the shell lines look."""
-    home = tmp_path / "flink"
+    home = tmp_path / "opt" / "flink"
     (home / "opt").mkdir(parents=True)
     (home / "plugins").mkdir()
+    (home / "bin").mkdir()
+    shutil.copy(PYFLINK / "bin" / "flink-console.sh", home / "bin")
     for name in ("flink-python", "flink-s3-fs-hadoop"):
         (home / "opt" / f"{name}-1.20.3.jar").write_text(name)
-    return home
-
-
-def shell(line: str, flink: Path, **args: str) -> subprocess.CompletedProcess[str]:
-    """Runs a RUN line as a build would, on another folder than /opt/flink."""
-    moved = re.sub(r"/opt/flink(?=[/\s])", str(flink), line)
-    return subprocess.run(["/bin/sh", "-c", moved], env=args, capture_output=True, text=True, timeout=60, check=False)
+    return tmp_path
 
 
 def test_one_argument_names_the_version_of_the_image_and_of_the_wheel():
@@ -104,30 +81,62 @@ def test_what_runs_is_no_root():
 def test_the_folder_for_artifacts_belongs_to_the_user_that_runs():
     made = only("RUN", "/opt/headrace/artifacts")
     assert "mkdir -p /opt/headrace/artifacts" in made
-    assert "chown -R flink:flink /opt/headrace" in made
+    assert made.endswith("chown -R flink:flink /opt/headrace")
 
 
-def test_the_jar_of_the_python_driver_has_one_path_for_every_version(flink: Path):
-    line = only("RUN", "flink-python.jar")
-    assert shell(line, flink, FLINK_VERSION="1.20.3").returncode == 0
-    assert (flink / "opt" / "flink-python.jar").read_text() == "flink-python"
-    assert shell(line, flink, FLINK_VERSION="2.2.1").returncode != 0
+def test_the_jar_of_the_python_driver_has_one_path_for_every_version(root: Path):
+    assert shell(only("RUN", "ln -s"), root, FLINK_VERSION="1.20.3").returncode == 0
+    assert (root / "opt" / "headrace" / "flink-python.jar").is_symlink()
+    assert shell(only("RUN", "find /opt/flink/opt"), root, FLINK_VERSION="1.20.3").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        OLD_LINK,
+        "mkdir /opt/flink/opt/old && cp /opt/flink/opt/flink-python-1.20.3.jar /opt/flink/opt/old/flink-python-old.jar",
+        "rm /opt/flink/opt/flink-python-1.20.3.jar",
+        "mv /opt/flink/opt/flink-python-1.20.3.jar /opt/flink/opt/flink-python-1.20.2.jar",
+    ],
+)
+def test_a_build_ends_where_flink_would_not_find_its_one_python_jar(root: Path, mistake: str):
+    shell(only("RUN", "ln -s"), root, FLINK_VERSION="1.20.3")
+    assert shell(mistake, root).returncode == 0
+    assert shell(only("RUN", "find /opt/flink/opt"), root, FLINK_VERSION="1.20.3").returncode != 0
+
+
+def test_a_build_ends_where_flinks_script_has_no_place_for_the_quiet_log(root: Path):
+    script, line = root / "opt" / "flink" / "bin" / "flink-console.sh", only("RUN", "quiet.properties")
+    assert shell(line, root).returncode == 0
+    assert shell(line, root).returncode != 0, "it is there once, and another time would be a mistake"
+    script.write_text("another script")
+    assert shell(line, root).returncode != 0
+
+
+def test_laptop_mode_has_what_the_image_has():
+    """Else a mistake of the image, such as a second flink-python in opt, would not show on a laptop."""
+    linked = [link for line in all_of("RUN") for link in re.findall(r"ln -s \S+ (\S+)", line)]
+    *copied, folder = only("COPY", "/opt/headrace/").split()[1:]
+    ours = {*linked, *(folder + name for name in copied)}
+    assert ours == {path for path in image_paths() if path.startswith("/opt/headrace/")}
+    assert set(image_opt()) == {file.name for file in (PYFLINK / "opt").iterdir()}
 
 
 @pytest.mark.parametrize(
     ("wanted", "plugins"), [("true", ["s3-fs-hadoop/flink-s3-fs-hadoop-1.20.3.jar"]), ("false", [])]
 )
-def test_the_s3_plugin_is_there_when_asked_for(flink: Path, wanted: str, plugins: list[str]):
+def test_the_s3_plugin_is_there_when_asked_for(root: Path, wanted: str, plugins: list[str]):
     assert "S3_PLUGIN=false" in all_of("ARG")
     line = only("RUN", "s3-fs-hadoop")
-    assert shell(line, flink, FLINK_VERSION="1.20.3", S3_PLUGIN=wanted).returncode == 0
-    assert [str(jar.relative_to(flink / "plugins")) for jar in (flink / "plugins").rglob("*.jar")] == plugins
+    assert shell(line, root, FLINK_VERSION="1.20.3", S3_PLUGIN=wanted).returncode == 0
+    found = root / "opt" / "flink" / "plugins"
+    assert [str(jar.relative_to(found)) for jar in found.rglob("*.jar")] == plugins
 
 
 @pytest.mark.parametrize("arguments", [{"S3_PLUGIN": "yes"}, {"S3_PLUGIN": "true", "FLINK_VERSION": "9.9.9"}])
-def test_an_s3_plugin_that_cannot_be_had_ends_the_build(flink: Path, arguments: dict[str, str]):
+def test_an_s3_plugin_that_cannot_be_had_ends_the_build(root: Path, arguments: dict[str, str]):
     line = only("RUN", "s3-fs-hadoop")
-    assert shell(line, flink, **{"FLINK_VERSION": "1.20.3", **arguments}).returncode != 0
+    assert shell(line, root, **{"FLINK_VERSION": "1.20.3", **arguments}).returncode != 0
 
 
 def test_shell_lines_are_shell():

@@ -40,6 +40,18 @@ LOST_TO_MEMORY = (
     "java.lang.Exception: Pod terminated, container termination statuses: [flink-main-container(exitCode=137, "
     "reason=OOMKilled, message=null)], pod status: Failed(reason=null, message=null)\n\tat a.b.C.d(C.java:1)"
 )
+LOADED_TWICE = """java.lang.RuntimeException: java.lang.NoSuchFieldException: loadedLibraryNames
+\tat pemja.utils.CommonUtils.loadLibrary(CommonUtils.java:117) ~[?:?]
+\tat pemja.utils.CommonUtils.loadPython(CommonUtils.java:50) ~[?:?]
+Caused by: java.lang.NoSuchFieldException: loadedLibraryNames
+\tat java.lang.Class.getDeclaredField(Unknown Source) ~[?:?]
+"""
+NO_FINDER = """java.lang.RuntimeException: Failed to find libpython
+\tat pemja.utils.CommonUtils.getPythonLibrary(CommonUtils.java:186) ~[?:?]
+Caused by: java.io.IOException: Failed to execute the command: python3 -c from find_libpython import find_libpython
+output: Traceback (most recent call last):
+ModuleNotFoundError: No module named 'find_libpython'
+"""
 UNSCHEDULABLE = PodTrouble("orders-taskmanager-1-1", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.")
 
 
@@ -91,6 +103,18 @@ CASES: list[tuple[str, Evidence, str, str]] = [
         Evidence(exceptions=[JAVA]),
         "IllegalStateException: a poisonous record (Count.java, line 42)",
         "start_from",
+    ),
+    (
+        "loaded twice",
+        Evidence(exceptions=[LOADED_TWICE]),
+        "the TaskManager's JVM could not load Python: it can do so only once in its life",
+        "leave python.execution-mode out of flink_configuration",
+    ),
+    (
+        "no libpython",
+        Evidence(exceptions=[NO_FINDER]),
+        "found no Python that it can load: Failed to find libpython",
+        "set it to process",
     ),
     ("embedded", Evidence(exceptions=[EMBEDDED]), "ValueError: a poisonous record (job.py, line 43)", "mend it"),
     ("sql", Evidence(log="statement 3, line 12: Object 'x' not found\n"), "statement 3, line 12: Object 'x'", "mend"),

@@ -105,6 +105,28 @@ def test_the_other_spellings_of_a_script_mean_the_same(body: dict[str, Any]) -> 
     assert request.args == ()
 
 
+@pytest.mark.parametrize(
+    "path", ["/opt", "/opt/", "/opt/headrace", "/opt/headrace/files", "/var", "/etc/ssl", "/opt/java"]
+)
+def test_no_volume_hides_what_the_image_needs(path: str) -> None:
+    volume = {"name": "a", "mount_path": path, "emptyDir": True}
+    with pytest.raises(InvalidRequest, match="is reserved"):
+        parse_request({"script": URL, "pod": {"volumes": [volume]}})
+
+
+@pytest.mark.parametrize("path", ["/opt/./headrace", "/./etc", "/data/../etc"])
+def test_no_volume_has_a_path_that_comes_to_another(path: str) -> None:
+    volume = {"name": "a", "mount_path": path, "emptyDir": True}
+    with pytest.raises(InvalidRequest, match=r"may not hold \. or \.\."):
+        parse_request({"script": URL, "pod": {"volumes": [volume]}})
+
+
+@pytest.mark.parametrize("path", ["/opt/headraces", "/opt/models", "/data", "/variable"])
+def test_a_volume_may_be_beside_it(path: str) -> None:
+    volume = {"name": "a", "mount_path": path, "emptyDir": True}
+    assert parse_request({"script": URL, "pod": {"volumes": [volume]}}).pod.volumes[0].mount_path == path
+
+
 def test_two_different_scripts_are_refused() -> None:
     assert "different scripts" in str(problems({"script": URL, "env": {"SCRIPT_URL": f"{URL}?2"}}))
 

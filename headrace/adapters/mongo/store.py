@@ -235,7 +235,7 @@ class MongoStore:
         found = self.document(key)
         return found.job if found is not None else None
 
-    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
+    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[JobDocument]:
         """See ports.Store."""
         asked: dict[str, Any] = {"tenant": tenant}
         if after is not None:
@@ -243,10 +243,10 @@ class MongoStore:
         if where.phase is not None:
             asked["phase"] = where.phase.value
         with self._translated("listing jobs"):
-            found = list(self._db.jobs.find(asked).sort("job_id", ASCENDING).limit(0 if where.labels else limit))
-        jobs = [document.job for document in readable(found)]
+            most = 0 if where.labels else limit
+            found = list(self._db.jobs.find(asked, NOT_SHOWN).sort("job_id", ASCENDING).limit(most))
         wanted = dict(where.labels or {}).items()
-        return [job for job in jobs if wanted <= dict(job.labels).items()][:limit]
+        return [each for each in readable(found) if wanted <= dict(each.job.labels).items()][:limit]
 
     def watched(self, scope: Scope) -> Mapping[JobKey, Watched]:
         """See ports.Store."""
@@ -421,6 +421,9 @@ class MongoStore:
 
 NOT_LEAN = dict.fromkeys(("submitted", "manifests", "kept_log", "kept_exceptions"), 0)
 """What only a writer of manifests, or a reader of one job, needs: left out where many are read."""
+
+NOT_SHOWN = dict.fromkeys(("manifests", "kept_log", "kept_exceptions"), 0)
+"""What no list of jobs shows."""
 
 OUTCOME = ("state", "step", "reason", "ended_at", "updated_at", "spent_seconds", "savepoint_path", "deployment_uid")
 """What the log gets of an operation at its end."""

@@ -10,7 +10,7 @@ from headrace.domain.job_requests import JobRequest
 from headrace.domain.manifest.programs import ENTRYPOINT, FILES, Program, Source, file_name, source_of
 from headrace.domain.sources import REQUIREMENTS, SourceFile
 
-PYTHON_JAR = "local:///opt/flink/opt/flink-python.jar"
+PYTHON_JAR = "local:///opt/headrace/flink-python.jar"
 PYTHON_DRIVER = "org.apache.flink.client.python.PythonDriver"
 INTERPRETERS = {"python.client.executable": "python3", "python.executable": "python3"}
 

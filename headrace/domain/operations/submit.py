@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
+
 from headrace.domain.goals import Goal, NewRun
-from headrace.domain.jobs import Desired, Phase
+from headrace.domain.job_requests import without_programs
+from headrace.domain.jobs import Desired, Job, Observation, Phase
 from headrace.domain.operations.kind import Expected, Kind, since
 from headrace.domain.operations.operation import KindName, Operation
 
@@ -30,3 +34,52 @@ class Submit(Kind):
     def goal(self, operation: Operation) -> Goal:
         """See Kind."""
         return NewRun(operation.arguments.get("request") or {}, operation.arguments.get("start_from"))
+
+
+def of_new_run(job: Job, operation: Operation, *, run: int, start_from: str | None, at: datetime) -> Job:
+    """The job's record where this SUBMIT begins a run of it: nothing is left of the run before but its state."""
+    request = operation.arguments["request"]
+    return replace(
+        job,
+        run=run,
+        submitted_by=operation.id,
+        submitted=without_programs(request),
+        scaled_to=None,
+        labels=request.get("labels", {}),
+        template_id=operation.arguments.get("template_id"),
+        template_version=operation.arguments.get("template_version"),
+        start_from=start_from,
+        state_path=start_from,
+        ran_since_state=False,
+        upgrade_path=start_from,
+        desired=Desired.RUNNING,
+        phase=Phase.REQUESTED,
+        phase_since=at,
+        waiting=None,
+        observation=Observation.FRESH,
+        observed_at=at,
+        reason="",
+        next_step="",
+        deployment_uid=None,
+        resource_version=None,
+        generation=0,
+        flink_job_id=None,
+        start_time=None,
+        first_start_time=None,
+        parallelism=None,
+        was_running=False,
+        is_gapped=False,
+        trouble_since=None,
+        error="",
+        diagnosis=None,
+        kept_log="",
+        kept_exceptions="",
+        updated_at=at,
+    )
+
+
+def as_accepted(job: Job, operation: Operation) -> Job:
+    """The job as readers see it once its next run is accepted and has not begun: that run, REQUESTED."""
+    start_from = operation.arguments.get("start_from")
+    path = job.savepoint_path if start_from == "last" else start_from
+    return of_new_run(job, operation, run=job.run + 1, start_from=path, at=operation.accepted_at)
