@@ -19,7 +19,17 @@ def main() -> None:
 
 
 def _job(job: dict) -> dict:
-    fields = ("job_id", "phase", "run", "parallelism", "flink_job_id", "savepoint_path", "reason", "observation")
+    fields = (
+        "job_id",
+        "phase",
+        "run",
+        "parallelism",
+        "flink_job_id",
+        "savepoint_path",
+        "reason",
+        "next_step",
+        "observation",
+    )
     return {field: job.get(field) for field in fields}
 
 

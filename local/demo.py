@@ -1,12 +1,14 @@
 """`./run demo`: the whole of Headrace on real Flink, shown step by step, and checked at each.
 
 It acts as three kinds of user do (HTTP, a bare Celery producer, a Kafka record) and believes only what MongoDB,
-Flower and the jobs' own output say. Anything that did not happen ends it with the process and the log to look at.
+Flower and the jobs' own output say. Anything that did not happen ends it with the job, its reason and the next step,
+or, where no job is at fault, with the process and the log to look at.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,21 +16,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from headrace.cli.files import template_from
-from local.process import free_port
-from local.stack import PYTHON, ROOT, StackError, down, is_alive, read_stack_file
+from local.process import die_with, free_port
+from local.stack import PYTHON, ROOT, is_alive, read_stack_file
 
 EXAMPLES = ROOT / "examples"
 START_TIMEOUT_SECONDS = 120.0
+STOP_TIMEOUT_SECONDS = 60.0
 PHASE_TIMEOUT_SECONDS = 150.0
 JOBS = ("orders", "clicks", "payments")
 TEMPLATES = ("counting", "counting-sql", "counting-jar")
@@ -36,15 +40,16 @@ TEMPLATES = ("counting", "counting-sql", "counting-jar")
 
 
 class DemoFailure(Exception):
-    """Something did not happen. The message names it, the process that should have done it, and that one's log."""
+    """Something did not happen. The message names the job, its reason and the next step, or a process and its log."""
 
 
 def run_demo(*, keep: bool, data: Path | None) -> int:
     """Runs the demo in a data folder of its own; returns the exit code."""
     folder = data or Path(tempfile.mkdtemp(prefix="headrace-demo-"))
-    demo = Demo(folder)
+    demo = Demo(folder, may_outlive=keep)
     begun = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     stays = False
     try:
         demo.run()
@@ -53,11 +58,8 @@ def run_demo(*, keep: bool, data: Path | None) -> int:
         if keep:
             say(f"still up, as asked: ./run down --data {folder} stops it")
         return 0
-    except (DemoFailure, StackError) as error:
+    except DemoFailure as error:
         say(f"\nthe demo failed: {error}")
-        return 1
-    except httpx.HTTPError as error:
-        say(f"\nthe demo failed: the API did not answer: {error!r}; its log is {demo.log_of('api')}")
         return 1
     except KeyboardInterrupt:
         say("\nstopped by Ctrl-C")
@@ -68,10 +70,11 @@ def run_demo(*, keep: bool, data: Path | None) -> int:
 
 
 class Demo:
-    """One run of the demo against a stack of its own."""
+    """One run of the demo against a stack of its own, which dies with it unless it `may_outlive` it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, may_outlive: bool) -> None:
         self._folder = folder
+        self._dies_with_us = not may_outlive
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._stack: dict[str, Any] = {}
         self._jars = ""
@@ -95,27 +98,29 @@ class Demo:
         self._show_ends()
 
     def close(self) -> None:
-        """Stops the stack and everything that it started."""
-        down(self._folder, erase=False)
-        if self._supervisor is not None:
-            self._supervisor.wait(60)
-
-    def log_of(self, process: str) -> str:
-        """Where a process' log is."""
-        return str(self._folder / "logs" / f"{process}.log")
+        """Stops the stack and everything that it started, and no stack of somebody else's. A second Ctrl-C waits."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self._supervisor is not None and self._supervisor.poll() is None:
+            self._supervisor.terminate()
+            try:
+                self._supervisor.wait(STOP_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                say(f"the stack (pid {self._supervisor.pid}) did not stop in {STOP_TIMEOUT_SECONDS:.0f} s; kill it")
 
     def _start_stack(self) -> None:
         say(f"1. the stack, with its data in {self._folder}")
         ports = ["--api-port", str(free_port()), "--flower-port", str(free_port())]
         argv = [PYTHON, "-m", "local", "up", "--data", str(self._folder), *ports]
-        self._supervisor = subprocess.Popen(argv, cwd=ROOT, start_new_session=True)
+        parent = os.getpid()
+        bound = (lambda: die_with(parent, signal.SIGTERM)) if self._dies_with_us else None
+        self._supervisor = subprocess.Popen(argv, cwd=ROOT, start_new_session=True, preexec_fn=bound)
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             self._stack = read_stack_file(self._folder) or {}
-            if self._stack.get("ready"):
+            if self._stack.get("ready") and self._stack.get("supervisor_pid") == self._supervisor.pid:
                 return
             if self._supervisor.poll() is not None:
-                raise DemoFailure("the stack did not come up; the process that failed and its log are named above")
+                raise DemoFailure("the stack did not come up; what is at fault is named above")
             if time.monotonic() > deadline:
                 raise DemoFailure(f"the stack was not up after {START_TIMEOUT_SECONDS:.0f} s; see {self._folder}/logs")
             time.sleep(0.2)
@@ -132,15 +137,15 @@ class Demo:
         first, second, third = JOBS
         answer = self._call("POST", "/api/v1/flink/jobs/submit", {"template_id": TEMPLATES[0], "job_id": first})
         say(f"3. {first}, a Python script, submitted by HTTP: operation {answer['operation']['id']}")
-        self._await_phase(first, "RUNNING")
+        self._await_running(first, way_in="worker")
         broker = ("--broker", self._stack["redis_url"])
-        self._example("submit_by_celery.py", *broker, "--template-id", TEMPLATES[1], "--job-id", second)
+        self._example("redis", "submit_by_celery.py", *broker, "--template-id", TEMPLATES[1], "--job-id", second)
         say(f"4. {second}, SQL statements, submitted by a bare Celery send_task")
         servers = ("--bootstrap-servers", self._stack["kafka_bootstrap_servers"])
-        self._example("submit_by_kafka.py", *servers, "--template-id", TEMPLATES[2], "--job-id", third)
+        self._example("kafka", "submit_by_kafka.py", *servers, "--template-id", TEMPLATES[2], "--job-id", third)
         say(f"5. {third}, a jar that its pods fetch, submitted by a Kafka record")
-        self._await_phase(second, "RUNNING")
-        self._await_phase(third, "RUNNING", process="consumer")
+        self._await_running(second, way_in="worker")
+        self._await_running(third, way_in="consumer")
 
     def _show_records(self) -> None:
         say("6. the jobs, as MongoDB has them")
@@ -151,12 +156,10 @@ class Demo:
         for name, states in sorted(tasks.items()):
             say(f"     {name:<20} {', '.join(f'{state} {count}' for state, count in sorted(states.items()))}")
         if not tasks.get("flink.submit"):
-            raise self._failure("Flower knows of no flink.submit task", "flower")
+            raise self._fault_of("flower", "Flower knows of no flink.submit task")
 
     def _flower_tasks(self) -> dict[str, dict[str, int]]:
-        answer = httpx.get(f"{self._stack['flower_url']}/api/tasks", timeout=10, trust_env=False)
-        if not answer.is_success:
-            raise self._failure(f"Flower answered {answer.status_code} to /api/tasks", "flower")
+        answer = self._request("flower", "GET", f"{self._stack['flower_url']}/api/tasks")
         found: dict[str, dict[str, int]] = {}
         for task in answer.json().values():
             if not task["name"]:
@@ -168,12 +171,12 @@ class Demo:
     def _scale(self, job_id: str, parallelism: int) -> None:
         answer = self._call("POST", f"/api/v1/flink/jobs/{job_id}/scale", {"parallelism": parallelism})
         say(f"9. {job_id} is scaled from 1 to {parallelism}")
-        self._await_operation(answer["operation"]["id"])
+        self._await_operation(job_id, answer["operation"])
 
     def _stop(self, job_id: str) -> None:
         answer = self._call("POST", f"/api/v1/flink/jobs/{job_id}/stop", {})
         say(f"10. {job_id} is stopped with a savepoint")
-        self._await_operation(answer["operation"]["id"])
+        self._await_operation(job_id, answer["operation"])
 
     def _show_ends(self) -> None:
         records = self._records()
@@ -185,9 +188,9 @@ class Demo:
             phases = [history[0]["from"], *(t["to"] for t in sorted(history, key=lambda t: str(t["at"])))]
             say(f"     {job['job_id']:<10} {path}\n{'':16}{' > '.join(phases)}")
             if job["phase"] != "CANCELLED":
-                raise self._failure(f"{job['job_id']} is {job['phase']} and not CANCELLED", "sync")
+                raise self._failure_of(job["job_id"], "is stopped, and its phase is not CANCELLED")
             if not metadata.is_file():
-                raise self._failure(f"{job['job_id']}: there is no savepoint in {path!r}", "flink-operator")
+                raise DemoFailure(f"job {job['job_id']}: there is no savepoint in {path!r}")
 
     def _counts(self) -> dict[str, int]:
         say("8. each job's output")
@@ -209,44 +212,50 @@ class Demo:
             count = self._count(job_id)
             return count > above
 
-        self._wait(has_grown, f"{job_id}: its output to grow beyond {above}", "flink-operator", lambda: str(count))
+        what = f"the output of {job_id} in {self._output_of(job_id)} to grow beyond {above}"
+        self._wait(job_id, has_grown, what, lambda: str(count))
         return count
+
+    def _output_of(self, job_id: str) -> Path:
+        return self._folder / "state" / "output" / job_id
 
     def _count(self, job_id: str) -> int:
         """The sum of the highest count of each key in the job's output."""
         highest: dict[str, int] = {}
-        for part in (self._folder / "state" / "output" / job_id).rglob("part-*"):
+        for part in self._output_of(job_id).rglob("part-*"):
             for line in part.read_text(errors="replace").splitlines():
                 key, _, count = line.rpartition(",")
                 if count.isdigit():
                     highest[key] = max(highest.get(key, 0), int(count))
         return sum(highest.values())
 
-    def _await_phase(self, job_id: str, phase: str, process: str = "sync") -> None:
-        seen = "no record yet"
+    def _await_running(self, job_id: str, way_in: str) -> None:
+        job: dict[str, Any] | None = None
 
         def is_there() -> bool:
-            nonlocal seen
-            job = next((j for j in self._records()["jobs"] if j["job_id"] == job_id), None)
-            seen = f"{job['phase']} {job['reason'] or ''}".strip() if job else seen
+            nonlocal job
+            job = self._job(job_id)
             if job and job["phase"] in ("FAILED", "REJECTED"):
-                raise self._failure(f"{job_id} is {seen}", "flink-operator")
-            return bool(job and job["phase"] == phase)
+                raise self._failure_of(job_id)
+            return bool(job and job["phase"] == "RUNNING")
 
-        self._wait(is_there, f"{job_id} to be {phase}", process, lambda: seen)
+        self._wait(job_id, is_there, f"{job_id} to be RUNNING", lambda: state_of(job), way_in)
 
-    def _await_operation(self, operation_id: str) -> None:
-        operation: dict[str, Any] = {}
-
+    def _await_operation(self, job_id: str, operation: dict[str, Any]) -> None:
         def has_ended() -> bool:
-            operation.update(self._call("GET", f"/api/v1/flink/operations/{operation_id}")["operation"])
+            operation.update(self._call("GET", f"/api/v1/flink/operations/{operation['id']}")["operation"])
             return operation["state"] not in ("ACCEPTED", "RUNNING")
 
-        self._wait(has_ended, "the operation to end", "sync", lambda: f"{operation['state']} {operation['step']}")
+        kind = operation["kind"]
+        self._wait(
+            job_id, has_ended, f"the {kind} of {job_id} to end", lambda: f"{operation['state']} {operation['step']}"
+        )
         if operation["state"] != "SUCCEEDED":
-            raise self._failure(f"the operation ended {operation['state']}: {operation['reason']}", "worker")
+            raise self._failure_of(job_id, f"its {kind} ended {operation['state']}: {operation['reason']}")
 
-    def _wait(self, is_there: Callable[[], bool], what: str, process: str, progress: Callable[[], str]) -> None:
+    def _wait(
+        self, job_id: str, is_there: Callable[[], bool], what: str, progress: Callable[[], str], way_in: str = "worker"
+    ) -> None:
         begun = time.monotonic()
         shown = 0.0
         while not is_there():
@@ -254,38 +263,89 @@ class Demo:
             if self._supervisor is not None and self._supervisor.poll() is not None:
                 raise DemoFailure("the stack went down; the process that failed and its log are named above")
             if waited > PHASE_TIMEOUT_SECONDS:
-                raise self._failure(f"waited {waited:.0f} s for {what}; last seen: {progress()}", process)
+                raise self._failure_of(job_id, f"waited {waited:.0f} s for {what}; last seen: {progress()}", way_in)
             if waited - shown >= 5:
                 shown = waited
                 say(f"     … {waited:3.0f} s, waiting for {what}; now: {progress()}")
             time.sleep(0.5)
 
-    def _failure(self, what: str, process: str) -> DemoFailure:
+    def _failure_of(self, job_id: str, what: str = "", way_in: str = "worker") -> DemoFailure:
+        """What the job's record says of it, then what did not happen; a process only where the record blames no job."""
+        job = self._job(job_id)
+        process = process_at_fault(job, way_in)
+        words = failure_words(job_id, job, what)
+        return self._fault_of(process, words) if process else DemoFailure(words)
+
+    def _fault_of(self, process: str, what: str) -> DemoFailure:
         entry = self._stack.get("processes", {}).get(process, {})
         state = "up" if is_alive(entry.get("pid")) else "down"
-        return DemoFailure(f"{what}\nlook at {process} ({state}), whose log is {self.log_of(process)}")
+        log = self._folder / "logs" / f"{process}.log"
+        return DemoFailure(f"{what}\nlook at {process} ({state}), whose log is {log}")
+
+    def _job(self, job_id: str) -> dict[str, Any] | None:
+        return next((job for job in self._records()["jobs"] if job["job_id"] == job_id), None)
 
     def _records(self) -> dict[str, Any]:
-        output = self._example("read_jobs.py", "--mongodb", self._stack["mongodb_url"])
+        output = self._example("mongodb", "read_jobs.py", "--mongodb", self._stack["mongodb_url"])
         records: dict[str, Any] = json.loads(output)
         return records
 
-    def _example(self, name: str, *arguments: str) -> str:
+    def _example(self, server: str, name: str, *arguments: str) -> str:
         argv = [PYTHON, str(ROOT / "examples" / name), *arguments]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode != 0:
-            raise DemoFailure(f"examples/{name} failed: {done.stderr.strip()[-400:]}")
+        try:
+            done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+        except subprocess.TimeoutExpired:
+            raise self._fault_of(server, f"examples/{name} had no answer from {server} in 60 s") from None
+        except subprocess.CalledProcessError as error:
+            raise self._fault_of(server, f"examples/{name} failed: {error.stderr.strip()[-400:]}") from None
         return done.stdout
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         key = Path(self._stack["api_key_file"]).read_text().split()[0]
         headers = {"Authorization": f"Bearer {key}"}
-        url = self._stack["api_url"] + path
-        answer = httpx.request(method, url, json=body, headers=headers, timeout=30, trust_env=False)
-        if not answer.is_success:
-            raise self._failure(f"{method} {path} answered {answer.status_code}: {answer.text[:400]}", "api")
+        answer = self._request("api", method, self._stack["api_url"] + path, json=body, headers=headers)
         content: dict[str, Any] = answer.json()
         return content
+
+    def _request(self, process: str, method: str, url: str, **sent: Any) -> httpx.Response:
+        """Its answer, which is a success. A refusal (4xx) is what was asked for at fault, and no process."""
+        asked = f"{method} {urlsplit(url).path}"
+        try:
+            answer = httpx.request(method, url, timeout=30, trust_env=False, **sent)
+        except httpx.HTTPError as error:
+            raise self._fault_of(process, f"{process} did not answer to {asked}: {error!r}") from None
+        words = f"{asked} was answered {answer.status_code}: {answer.text[:400]}"
+        if answer.is_client_error:
+            raise DemoFailure(words)
+        if not answer.is_success:
+            raise self._fault_of(process, words)
+        return answer
+
+
+def state_of(job: Mapping[str, Any] | None) -> str:
+    """A job's phase and its reason, in one line."""
+    if not job:
+        return "no record yet"
+    return f"{job['phase']}: {job['reason']}" if job["reason"] else str(job["phase"])
+
+
+def process_at_fault(job: Mapping[str, Any] | None, way_in: str) -> str | None:
+    """Who should have moved the job on; None where its record has a reason of its own, seen just now."""
+    if not job:
+        return way_in
+    if job["phase"] == "REQUESTED":
+        return "worker"
+    if job["observation"] not in ("FRESH", "NOT_FOUND"):
+        return "sync"
+    return None if job["reason"] or job["phase"] == "RUNNING" else "flink-operator"
+
+
+def failure_words(job_id: str, job: Mapping[str, Any] | None, what: str) -> str:
+    """The job, its reason and the next step, and only then what did not happen."""
+    lines = [f"job {job_id}: {state_of(job)}" if not job else f"job {job_id} is {state_of(job)}"]
+    if job and job["next_step"]:
+        lines.append(f"next step: {job['next_step']}")
+    return "\n".join(filter(None, [*lines, what]))
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class LocalProcess:
                 cwd=self._cwd,
                 env={**os.environ, **self.command.env},
                 start_new_session=True,
-                preexec_fn=lambda: _die_with(parent, death_signal),
+                preexec_fn=lambda: die_with(parent, death_signal),
             )
         self.started_at = time.monotonic()
 
@@ -93,7 +93,8 @@ class LocalProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _die_with(parent: int, death_signal: int) -> None:
+def die_with(parent: int, death_signal: int) -> None:
+    """Called in a process just started: it gets this signal where its parent ends, however that ends."""
     _LIBC.prctl(PR_SET_PDEATHSIG, death_signal)
     if os.getppid() != parent:
         os._exit(1)
