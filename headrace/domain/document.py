@@ -67,8 +67,9 @@ class JobDocument:
 
     @property
     def is_for_workers(self) -> bool:
-        """Whether its oldest operation has a step that a worker acts on."""
-        return self.oldest is not None and self.oldest.step in DUE
+        """Whether its oldest operation has a step that a worker acts on: a verb, or the wait for a suspend, in which
+        the JobManager is asked again and again for the last checkpoint."""
+        return self.oldest is not None and (self.oldest.step in DUE or self.oldest.step is Step.AWAIT_SUSPENDED)
 
     def operation(self, operation_id: str) -> Operation | None:
         """The operation where this document has it, open or just ended."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.domain.deployments import Deployment, never_started
+from headrace.domain.deployments import Deployment, has_ended, never_started
 from headrace.domain.jobs import Job
 
 LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
@@ -96,10 +96,11 @@ def _flink_state(live: Deployment | None) -> str | None:
 
 
 def _never_ran(job: Job, live: Deployment | None) -> bool:
-    """Whether no JobManager of this run can have completed a checkpoint: none was ever READY."""
-    if job.is_gapped or job.was_running or job.first_start_time:
+    """Whether no JobManager of this run can have completed a checkpoint: the job was watched from its beginning and was
+    never RUNNING, and no JobManager was ever READY, or the job has come to its end so."""
+    if job.is_gapped or job.was_running:
         return False
-    return live is None or never_started(live, job.was_running)
+    return live is None or never_started(live, job.was_running) or has_ended(live)
 
 
 def _has_led_unbroken(job: Job, live: Deployment | None) -> bool:

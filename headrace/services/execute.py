@@ -135,7 +135,10 @@ class Execute:
         shown = seeing.document.with_operation(operation.looked(now))
         step = _Step(self, document, shown, seeing.seen)
         case = self._case(shown, seeing.seen, whole)
-        for effect in self.plan.next(case):
+        effects = self.plan.next(case)
+        if operation.step is Step.AWAIT_RUNNING and all(isinstance(each, ON_RECORD) for each in effects):
+            return document, False  # the sync's to end: it finds out why a job failed
+        for effect in effects:
             if not step.does(effect, case):
                 break
         return step.written(), step.missed

@@ -188,6 +188,7 @@ class Replay:
         self._fail()
         for _ in range(3):
             self.world.sync()
+            self.world.services.redeliver.run()
             woken, self.world.queue.woken = self.world.queue.woken, []
             if woken:
                 self.world.execute()
