@@ -22,7 +22,7 @@ from headrace.services.accept import Accept, Place
 from headrace.services.deadlines import Deadlines
 from headrace.services.diagnose import Diagnose
 from headrace.services.execute import Execute
-from headrace.services.handle_event import HandleEvent
+from headrace.services.handle_record import HandleRecord
 from headrace.services.inspect import Inspect
 from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
@@ -49,7 +49,7 @@ class Services:
     execute: Execute
     sync: Sync
     redeliver: Redeliver
-    handle_event: HandleEvent
+    handle_record: HandleRecord
     deadlines: Deadlines
     inspect: Inspect
     store: Store
@@ -109,7 +109,7 @@ def wired(
         ),
         sync=Sync(store, runtime, queue, clock, deadlines, Diagnose(runtime, job_manager, clock), scope, holder),
         redeliver=Redeliver(store, queue, clock, deadlines, holder),
-        handle_event=HandleEvent(accept, settings.tenant),
+        handle_record=HandleRecord(accept, settings.tenant),
         deadlines=deadlines,
         inspect=Inspect(store, runtime, job_manager, settings.follow_limit_seconds),
         store=store,
