@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
-import yaml
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.encoders import jsonable_encoder
@@ -19,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import access, inspection, problems, views
 from headrace import metrics
 from headrace.bootstrap import Services
+from headrace.domain.inputs import json_or_yaml_object
 from headrace.domain.jobs import Job, JobKey, Phase
 from headrace.domain.lifecycle import as_accepted, may_show_another_run
 from headrace.domain.operations import Operation, Source
+from headrace.domain.templates import Template
 from headrace.errors import InvalidRequest, NotFound
 from headrace.ports import JobFilter
 from headrace.services.accept import Accepted
@@ -86,9 +87,8 @@ def _guard(app: FastAPI, keys: Sequence[bytes]) -> None:
 
 def _refusal(request: Request, keys: Sequence[bytes]) -> Response | None:
     headers = request.headers
-    if request.url.path not in OPEN_PATHS and not access.is_allowed(
-        keys, headers.get("authorization"), headers.get("x-api-key")
-    ):
+    path = request.scope["path"]  # the routes' own: request.url is made of what the Host header says
+    if path not in OPEN_PATHS and not access.is_allowed(keys, headers.get("authorization"), headers.get("x-api-key")):
         words = "send an API key: Authorization: Bearer <key>, or X-API-Key"
         return problems.problem(401, "unauthorized", words, headers={"WWW-Authenticate": "Bearer"})
     if "transfer-encoding" in headers:
@@ -237,7 +237,7 @@ def _templates(app: FastAPI, services: Services, tenant: str) -> None:
 
     @app.post(f"{BASE}/templates", status_code=201)
     async def put(request: Request) -> JSONResponse:
-        stored = await run_in_threadpool(services.register.template, _parsed(await request.body()), tenant)
+        stored = await run_in_threadpool(_registered, services, await request.body(), tenant)
         location = f"{BASE}/templates/{stored.template_id}?version={stored.version}"
         return _json(views.template_view(stored), 201, {"Location": location})
 
@@ -255,15 +255,9 @@ def _templates(app: FastAPI, services: Services, tenant: str) -> None:
         return _json(views.template_view(found))
 
 
-def _parsed(body: bytes) -> Mapping[str, Any]:
-    """A template's body: JSON, or YAML, of which JSON is a part."""
-    try:
-        content = yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except yaml.YAMLError as error:
-        raise InvalidRequest({"body": f"is neither JSON nor YAML: {error}"}) from error
-    if not isinstance(content, dict):
-        raise InvalidRequest({"body": "must be an object with the template's fields"})
-    return content
+def _registered(services: Services, body: bytes, tenant: str) -> Template:
+    """Parsed off the event loop, and bounded before it is built: whatever was sent, others are answered meanwhile."""
+    return services.register.template(json_or_yaml_object(body, "body"), tenant)
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> JSONResponse:

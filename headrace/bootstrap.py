@@ -22,7 +22,7 @@ from headrace.services.accept import Accept, Place
 from headrace.services.deadlines import Deadlines
 from headrace.services.diagnose import Diagnose
 from headrace.services.execute import Execute
-from headrace.services.handle_event import HandleEvent
+from headrace.services.handle_record import HandleRecord
 from headrace.services.inspect import Inspect
 from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
@@ -51,7 +51,7 @@ class Services:
     sync: Sync
     waits: Waits
     redeliver: Redeliver
-    handle_event: HandleEvent
+    handle_record: HandleRecord
     deadlines: Deadlines
     inspect: Inspect
     store: Store
@@ -121,7 +121,7 @@ def wired(
             holder,
         ),
         redeliver=Redeliver(store, queue, clock, deadlines, holder),
-        handle_event=HandleEvent(accept, settings.tenant),
+        handle_record=HandleRecord(accept, settings.tenant),
         deadlines=deadlines,
         inspect=Inspect(store, runtime, job_manager, settings.follow_limit_seconds),
         store=store,

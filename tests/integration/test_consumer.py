@@ -76,7 +76,7 @@ class Consuming:
         )
 
     def loop(self, consumer: RecordConsumer) -> Loop:
-        return Loop(consumer, DeadLetters(self.broker, LETTERS, BOUND_SECONDS), self.services.handle_event)
+        return Loop(consumer, DeadLetters(self.broker, LETTERS, BOUND_SECONDS), self.services.handle_record)
 
     @contextmanager
     def running(self) -> Iterator[None]:

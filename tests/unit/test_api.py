@@ -31,6 +31,16 @@ class Api:
 
         return asyncio.run(sent())
 
+    def posts(self, path: str, content: bytes) -> httpx.Response:
+        """A POST of these very bytes."""
+
+        async def sent() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+                return await client.post(path, content=content, headers=KEY)
+
+        return asyncio.run(sent())
+
     def v1(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         return self.send(method, f"/api/v1/flink{path}", body, {**KEY, **headers})
 
@@ -281,3 +291,14 @@ def test_a_body_that_is_too_large_or_of_no_given_length_is_not_read(api: Api) ->
         answer = api.send("POST", "/api/v1/flink/jobs/submit", headers={**KEY, **headers})
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("host", ["x/livez?", "x/metrics#", "livez", "x/readyz/"])
+def test_no_host_header_opens_a_route_that_needs_a_key(api: Api, host: str) -> None:
+    assert api.send("GET", "/api/v1/flink/jobs", headers={"Host": host}).status_code == 401
+
+
+@pytest.mark.parametrize("body", [b"[" * 25_000, b"- " * 60_000, b"a: &a [1]\nb: *a", b"!!int abc", b"default: .nan"])
+def test_a_template_that_nobody_could_use_is_a_400(api: Api, body: bytes) -> None:
+    answer = api.posts("/api/v1/flink/templates", body)
+    assert answer.status_code == 400, answer.text
