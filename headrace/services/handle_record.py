@@ -50,69 +50,69 @@ class HandleRecord:
         """Returns once the operation is durable. Raises one of errors.INPUTS_FAULT for what can never be used; anything
         else is trouble of ours or a server's, and the record is as good as before."""
         with blamed_on_input("record"):
-            event = json_object(value, "record")
-            kind = _kind_of(event)
-            key = _key(event) or origin.key
-            _check_fields(kind, event)
-        return self._accepted(kind, event, key, Source(via="kafka", detail=asdict(origin)))
+            record = json_object(value, "record")
+            kind = _kind_of(record)
+            key = _key(record) or origin.key
+            _check_fields(kind, record)
+        return self._accepted(kind, record, key, Source(via="kafka", detail=asdict(origin)))
 
-    def _accepted(self, kind: Kind, event: Mapping[str, Any], key: str, source: Source) -> Accepted:
+    def _accepted(self, kind: Kind, record: Mapping[str, Any], key: str, source: Source) -> Accepted:
         if kind is Kind.SUBMIT:
             return self._accept.submit(
                 tenant=self._tenant,
-                job_id=_text(event, "job_id"),
-                template_id=_text(event, "template_id"),
-                job_config=event.get("job_config"),  # type: ignore[arg-type]  # checked there, with its message
-                start_from=_text(event, "start_from"),
-                parameters=event.get("parameters"),
-                template_version=event.get("template_version"),
+                job_id=_text(record, "job_id"),
+                template_id=_text(record, "template_id"),
+                job_config=record.get("job_config"),  # type: ignore[arg-type]  # checked there, with its message
+                start_from=_text(record, "start_from"),
+                parameters=record.get("parameters"),
+                template_version=record.get("template_version"),
                 idempotency_key=key,
                 source=source,
             )
-        job_id = _text(event, "job_id")
+        job_id = _text(record, "job_id")
         if job_id is None:
             raise InvalidRequest({"job_id": "is required"})
         if kind is Kind.STOP:
             return self._accept.stop(
                 tenant=self._tenant,
                 job_id=job_id,
-                force=event.get("force", False),
+                force=record.get("force", False),
                 idempotency_key=key,
                 source=source,
             )
         return self._accept.scale(
             tenant=self._tenant,
             job_id=job_id,
-            parallelism=event.get("parallelism"),  # type: ignore[arg-type]  # checked there, with its message
+            parallelism=record.get("parallelism"),  # type: ignore[arg-type]  # checked there, with its message
             idempotency_key=key,
             source=source,
         )
 
 
-def _check_fields(kind: Kind, event: Mapping[str, Any]) -> None:
-    unknown = sorted(set(event) - FIELDS[kind] - {"operation", "idempotency_key"})
+def _check_fields(kind: Kind, record: Mapping[str, Any]) -> None:
+    unknown = sorted(set(record) - FIELDS[kind] - {"operation", "idempotency_key"})
     if unknown:
         allowed = ", ".join(sorted(FIELDS[kind] | {"idempotency_key"}))
-        words = f"unknown field of a {kind} event; allowed: {allowed}"
+        words = f"unknown field of a {kind} record; allowed: {allowed}"
         raise InvalidRequest(dict.fromkeys(unknown[: MOST_PROBLEMS + 1], words))
 
 
-def _key(event: Mapping[str, Any]) -> str:
-    key = event.get("idempotency_key") or ""
+def _key(record: Mapping[str, Any]) -> str:
+    key = record.get("idempotency_key") or ""
     if not isinstance(key, str) or len(key) > LONGEST_KEY:
         raise InvalidRequest({"idempotency_key": f"must be text of {LONGEST_KEY} characters at most"})
     return key
 
 
-def _kind_of(event: Mapping[str, Any]) -> Kind:
+def _kind_of(record: Mapping[str, Any]) -> Kind:
     try:
-        return Kind(str(event.get("operation")))
+        return Kind(str(record.get("operation")))
     except ValueError as error:
         raise InvalidRequest({"operation": f"must be one of {', '.join(FIELDS)}"}) from error
 
 
-def _text(event: Mapping[str, Any], field: str) -> str | None:
-    value = event.get(field)
+def _text(record: Mapping[str, Any], field: str) -> str | None:
+    value = record.get(field)
     if value is not None and not isinstance(value, str):
         raise InvalidRequest({field: "must be text"})
     return value
