@@ -33,6 +33,7 @@ def make_app(settings: Settings) -> Celery:
     """
     app = Celery("headrace", broker=settings.redis_url.get_secret_value(), include=["worker.tasks"])
     app.conf.update(
+        broker_transport="worker.transport:Transport",
         accept_content=["json"],
         task_serializer="json",
         task_acks_late=True,
