@@ -67,6 +67,8 @@ class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
             words = f"are given by their place; give them by name: send_task({self.name!r}, kwargs={{…}})"
             raise InvalidRequest({"args": words})
         check(kwargs)
+        if "self" in kwargs:  # Python's own, which a signature of a method does not show
+            raise InvalidRequest({"self": f"unknown argument of {self.name}"})
         try:
             inspect.signature(self.run).bind(**kwargs)
         except TypeError as error:

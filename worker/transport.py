@@ -4,6 +4,7 @@ read. Knows no task.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -24,6 +25,9 @@ SERVER_ERRORS = tuple(
     for each in (*redis.Transport.connection_errors, *redis.Transport.channel_errors, Empty)
     if each is not KeyError  # kombu counts it among them, and a message without its key would be a lost connection
 )
+
+logging.getLogger("kombu.transport.redis").setLevel(logging.ERROR)
+"""Its warning about a control message that is no JSON repeats the message."""
 
 
 def rejected(place: str, why: str) -> None:
@@ -94,6 +98,6 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """Named in the application's settings."""
+    """What redis:// and rediss:// stand for in a worker."""
 
     Channel = Channel
