@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from headrace.domain.environment import looks_secret
 from headrace.domain.jobs import Job, Observation, Transition
 from headrace.domain.operations import Operation
+from headrace.domain.sources import SQL_FILE
 from headrace.domain.templates import Template, template_body
 from headrace.services.inspect import EventsAnswer, ExceptionsAnswer
 
@@ -45,11 +47,16 @@ def job_view(job: Job, *, is_stale: bool) -> dict[str, Any]:
     }
 
 
+def job_in_list(job: Job, *, is_stale: bool) -> dict[str, Any]:
+    """A job among others: of its files the names, sizes and hashes. GET jobs/{job_id} has their text."""
+    return {**job_view(job, is_stale=is_stale), "request": outlined(job.request)}
+
+
 def operation_view(operation: Operation) -> dict[str, Any]:
-    """An operation as readers see it."""
+    """An operation as readers see it, without the text of files: the job and the template have that."""
     arguments = dict(operation.arguments)
     if "request" in arguments:
-        arguments["request"] = redacted_request(arguments["request"])
+        arguments["request"] = outlined(arguments["request"])
     return {
         "id": operation.id,
         "job_id": operation.job_id,
@@ -103,6 +110,29 @@ def exceptions_view(answer: ExceptionsAnswer) -> dict[str, Any]:
 def template_view(template: Template) -> dict[str, Any]:
     """A template's version."""
     return redacted_request(template_body(template))
+
+
+def template_in_list(template: Template) -> dict[str, Any]:
+    """A template among others: of its files the names, sizes and hashes. GET templates/{template_id} has their text."""
+    return outlined(template_body(template))
+
+
+def outlined(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The redacted request with the name, size and hash of each file in place of its text."""
+    shown = redacted_request(request)
+    if isinstance(shown.get("script"), Mapping):
+        shown["script"] = _outline(shown["script"])
+    if isinstance(shown.get("sql"), str):
+        shown["sql"] = _outline({"name": SQL_FILE, "content": shown["sql"]})
+    if isinstance(shown.get("files"), list | tuple):
+        shown["files"] = [_outline(file) if isinstance(file, Mapping) else file for file in shown["files"]]
+    return shown
+
+
+def _outline(file: Mapping[str, Any]) -> dict[str, Any]:
+    content = str(file.get("content", "")).encode(errors="replace")
+    digest = file.get("sha256") or hashlib.sha256(content).hexdigest()
+    return {"name": file.get("name"), "bytes": len(content), "sha256": digest}
 
 
 def redacted_request(request: Mapping[str, Any]) -> dict[str, Any]:

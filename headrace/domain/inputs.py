@@ -49,6 +49,13 @@ def blamed_on_input(field: str) -> Iterator[None]:
         raise Unforeseen({field: words}) from error
 
 
+def json_value(text: bytes, what: str) -> Any:
+    """What stands in JSON text, of any kind."""
+    value = _from_json(_decoded(text, what), what)
+    check({what: value})
+    return value
+
+
 def json_object(text: bytes, what: str) -> dict[str, Any]:
     """The object that stands in JSON text. `what` names the whole in a refusal, as `body` or `record`."""
     return _object(_from_json(_decoded(text, what), what), what)
