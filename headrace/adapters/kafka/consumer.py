@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
+from operator import methodcaller
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -135,6 +136,11 @@ class RecordConsumer:
         return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")
 
 
+_READ_HEADERS = methodcaller("headers")
+"""For a name that is no UTF-8 the client returns a broken list and sets an exception. Called by an interpreter that has
+warmed up, `message.headers()` would hand that list out, and reading it ends the process; called so, it raises."""
+
+
 def _record(message: Message, topic: str) -> Record:
     return Record(
         topic=message.topic() or topic,
@@ -151,7 +157,7 @@ def _headers(message: Message) -> tuple[tuple[str, bytes | None], ...]:
     """The headers in their order; a name may come more than once. None where a name is no UTF-8: the client cannot read
     the others either then."""
     try:
-        headers: object = message.headers()
+        headers = _READ_HEADERS(message)
     except (SystemError, UnicodeDecodeError):
         return ()
     pairs = headers.items() if isinstance(headers, dict) else headers if isinstance(headers, list) else ()
