@@ -8,9 +8,15 @@ import uvicorn
 
 from api.access import read_keys
 from api.app import create_app
+from api.connections import BoundedConnection
 from headrace import bootstrap, logs
 from headrace import settings as settings_module
 from headrace.errors import ConfigurationError
+
+CONNECTIONS_AT_ONCE = 512
+"""Below what a process may have open; more are answered 503."""
+
+MOST_HEADER_BYTES = 32 * 1024
 
 
 def main() -> int:
@@ -31,6 +37,9 @@ def main() -> int:
         port=settings.api_port,
         log_config=None,
         access_log=False,
+        http=BoundedConnection,
+        limit_concurrency=CONNECTIONS_AT_ONCE,
+        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
         timeout_graceful_shutdown=10,
     )
     return 0

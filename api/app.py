@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import yaml
-from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import access, inspection, problems, views
+from api import inspection, problems, views
+from api.bodies import body_of, described
+from api.guard import Guard
+from api.waiting import Readiness, Waiting
 from headrace import metrics
 from headrace.bootstrap import Services
+from headrace.domain.inputs import json_or_yaml_object
 from headrace.domain.jobs import Job, JobKey, Phase
-from headrace.domain.operations import Operation, Source
+from headrace.domain.operations import Source
+from headrace.domain.templates import Template
 from headrace.errors import InvalidRequest, NotFound
 from headrace.ports import JobFilter
 from headrace.services.accept import Accepted
 
 BASE = "/api/v1/flink"
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
-BODY_LIMIT_BYTES = 2 * 1024 * 1024
-WAIT_POLL_SECONDS = 0.25
 PAGE_LIMIT = 500
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
@@ -62,11 +61,17 @@ class ScaleBody(_Request):
     parallelism: int = Field(strict=True)
 
 
+Submit = Annotated[SubmitBody, Depends(body_of(SubmitBody))]
+Stop = Annotated[StopBody, Depends(body_of(StopBody))]
+Scale = Annotated[ScaleBody, Depends(body_of(ScaleBody))]
+Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT)]
+
+
 def create_app(services: Services, *, tenant: str, keys: Sequence[bytes], wait_limit_seconds: float) -> FastAPI:
     """The application over these services, for one tenant."""
     app = FastAPI(title="Headrace", openapi_url=f"{BASE}/openapi.json", docs_url=None, redoc_url=None)
     problems.install(app)
-    _guard(app, keys)
+    app.add_middleware(Guard, keys=keys)
     _health(app, services)
     _operations(app, services, tenant, wait_limit_seconds)
     _jobs(app, services, tenant)
@@ -75,79 +80,61 @@ def create_app(services: Services, *, tenant: str, keys: Sequence[bytes], wait_l
     return app
 
 
-def _guard(app: FastAPI, keys: Sequence[bytes]) -> None:
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        answer = _refusal(request, keys) or await call_next(request)
-        metrics.REQUESTS.labels(request.method, answer.status_code).inc()
-        return answer
-
-
-def _refusal(request: Request, keys: Sequence[bytes]) -> Response | None:
-    headers = request.headers
-    if request.url.path not in OPEN_PATHS and not access.is_allowed(
-        keys, headers.get("authorization"), headers.get("x-api-key")
-    ):
-        words = "send an API key: Authorization: Bearer <key>, or X-API-Key"
-        return problems.problem(401, "unauthorized", words, headers={"WWW-Authenticate": "Bearer"})
-    if "transfer-encoding" in headers:
-        return problems.problem(411, "the body's length is not given", "send it with a Content-Length")
-    length = headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > BODY_LIMIT_BYTES:
-        return problems.problem(413, "the body is too large", f"at most {BODY_LIMIT_BYTES} bytes are taken")
-    return None
-
-
 def _health(app: FastAPI, services: Services) -> None:
+    """None of them takes a thread that other requests need."""
+    readiness = Readiness(services.store.ping)
+
     @app.get("/livez")
-    def livez() -> dict[str, str]:
+    async def livez() -> dict[str, str]:
         return {"status": "alive"}
 
     @app.get("/readyz")
-    def readyz() -> dict[str, str]:
-        services.store.ping()
+    async def readyz() -> dict[str, str]:
+        await readiness.check()
         return {"status": "ready"}
 
     @app.get("/metrics")
-    def metrics_page() -> Response:
+    async def metrics_page() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_seconds: float) -> None:
     accept, source = services.accept, Source(via="http")
+    waiting = Waiting(services.records.operation, wait_limit_seconds)
 
-    async def answer(accepted: Accepted, wait: float) -> JSONResponse:
+    async def answer(request: Request, accepted: Accepted, wait: float) -> JSONResponse:
         metrics.ACCEPTED.labels(accepted.operation.kind, "http").inc()
-        operation = await _ended(services, accepted.operation, min(wait, wait_limit_seconds))
+        operation = await waiting.ended(request, accepted.operation, wait)
         job = await run_in_threadpool(services.records.job, operation.key)
         location = f"{BASE}/operations/{operation.id}"
         headers = {"Location": location} | ({"Retry-After": "1"} if operation.is_open else {})
         return _json(views.answer_view(operation, job), 202 if operation.is_open else 200, headers)
 
-    @app.post(f"{BASE}/jobs/submit", status_code=202)
-    async def submit(body: SubmitBody, key: IdempotencyKey = None, wait: Wait = 0) -> JSONResponse:
+    @app.post(f"{BASE}/jobs/submit", status_code=202, openapi_extra=described(SubmitBody))
+    async def submit(request: Request, body: Submit, key: IdempotencyKey = None, wait: Wait = 0) -> JSONResponse:
         accepted = await run_in_threadpool(
             accept.submit, tenant=tenant, idempotency_key=key, source=source, **body.model_dump()
         )
-        return await answer(accepted, wait)
+        return await answer(request, accepted, wait)
 
-    @app.post(f"{BASE}/jobs/render")
-    def render(body: SubmitBody) -> JSONResponse:
+    @app.post(f"{BASE}/jobs/render", openapi_extra=described(SubmitBody))
+    def render(body: Submit) -> JSONResponse:
         fields = body.model_dump(exclude={"start_from"})
         return _json(accept.render(tenant=tenant, **fields))
 
-    @app.post(f"{BASE}/jobs/{{job_id}}/stop", status_code=202)
+    @app.post(f"{BASE}/jobs/{{job_id}}/stop", status_code=202, openapi_extra=described(StopBody))
     async def stop(
-        job_id: str, body: StopBody | None = None, key: IdempotencyKey = None, wait: Wait = 0
+        request: Request, job_id: str, body: Stop, key: IdempotencyKey = None, wait: Wait = 0
     ) -> JSONResponse:
-        force = body.force if body else False
         accepted = await run_in_threadpool(
-            accept.stop, tenant=tenant, job_id=job_id, force=force, idempotency_key=key, source=source
+            accept.stop, tenant=tenant, job_id=job_id, force=body.force, idempotency_key=key, source=source
         )
-        return await answer(accepted, wait)
+        return await answer(request, accepted, wait)
 
-    @app.post(f"{BASE}/jobs/{{job_id}}/scale", status_code=202)
-    async def scale(job_id: str, body: ScaleBody, key: IdempotencyKey = None, wait: Wait = 0) -> JSONResponse:
+    @app.post(f"{BASE}/jobs/{{job_id}}/scale", status_code=202, openapi_extra=described(ScaleBody))
+    async def scale(
+        request: Request, job_id: str, body: Scale, key: IdempotencyKey = None, wait: Wait = 0
+    ) -> JSONResponse:
         accepted = await run_in_threadpool(
             accept.scale,
             tenant=tenant,
@@ -156,26 +143,16 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
             idempotency_key=key,
             source=source,
         )
-        return await answer(accepted, wait)
+        return await answer(request, accepted, wait)
 
     @app.get(f"{BASE}/operations/{{operation_id}}")
-    async def operation(operation_id: str, wait: Wait = 0) -> JSONResponse:
+    async def operation(request: Request, operation_id: str, wait: Wait = 0) -> JSONResponse:
         found = await run_in_threadpool(services.records.operation, tenant, operation_id)
         if found is None:
             raise NotFound(f"operation {operation_id}: there is none of this id")
-        ended = await _ended(services, found, min(wait, wait_limit_seconds))
+        ended = await waiting.ended(request, found, wait)
         job = await run_in_threadpool(services.records.job, ended.key)
         return _json(views.answer_view(ended, job))
-
-
-async def _ended(services: Services, operation: Operation, wait_seconds: float) -> Operation:
-    """The operation once it has ended, or as it is when the wait is over; holds no thread in between."""
-    until = time.monotonic() + wait_seconds
-    while operation.is_open and time.monotonic() < until:
-        await asyncio.sleep(WAIT_POLL_SECONDS)
-        stored = await run_in_threadpool(services.records.operation, operation.tenant, operation.id)
-        operation = stored or operation
-    return operation
 
 
 def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
@@ -188,22 +165,18 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
         return job
 
     @app.get(f"{BASE}/jobs")
-    def jobs(
-        phase: Phase | None = None,
-        limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = 100,
-        cursor: str | None = None,
-    ) -> JSONResponse:
+    def jobs(phase: Phase | None = None, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
         found = store.list_jobs(tenant, JobFilter(phase), _after(cursor), limit + 1)
         page = found[:limit]
         further = _cursor(page[-1].job.job_id) if len(found) > limit else None
         shown = [each for each in map(services.records.shown, page) if phase in (None, each.phase)]
         synced_at, is_stale = services.freshness.observed_at(), services.freshness.is_stale
-        views_of_page = [views.job_view(job, is_stale=is_stale(synced_at, job)) for job in shown]
+        views_of_page = [views.job_in_list(job, is_stale=is_stale(synced_at, job)) for job in shown]
         return _json({"jobs": views_of_page, "next_cursor": further})
 
     @app.get(f"{BASE}/jobs/{{job_id}}")
     def job(job_id: str) -> JSONResponse:
-        found, freshness = existing(job_id), services.freshness
+        found, freshness = services.records.with_programs(existing(job_id)), services.freshness
         return _json(views.job_view(found, is_stale=freshness.is_stale(freshness.observed_at(), found)))
 
     @app.get(f"{BASE}/jobs/{{job_id}}/operations")
@@ -222,13 +195,17 @@ def _templates(app: FastAPI, services: Services, tenant: str) -> None:
 
     @app.post(f"{BASE}/templates", status_code=201)
     async def put(request: Request) -> JSONResponse:
-        stored = await run_in_threadpool(services.register.template, _parsed(await request.body()), tenant)
+        stored = await run_in_threadpool(_registered, services, await request.body(), tenant)
         location = f"{BASE}/templates/{stored.template_id}?version={stored.version}"
         return _json(views.template_view(stored), 201, {"Location": location})
 
     @app.get(f"{BASE}/templates")
-    def templates() -> JSONResponse:
-        return _json({"templates": [views.template_view(template) for template in store.templates(tenant)]})
+    def templates(limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+        after = _after(cursor) or ""
+        found = [template for template in store.templates(tenant) if template.template_id > after]
+        further = _cursor(found[limit - 1].template_id) if len(found) > limit else None
+        shown = [views.template_in_list(template) for template in found[:limit]]
+        return _json({"templates": shown, "next_cursor": further})
 
     @app.get(f"{BASE}/templates/{{template_id}}")
     def template(template_id: str, version: Annotated[int | None, Query(ge=1)] = None) -> JSONResponse:
@@ -240,15 +217,9 @@ def _templates(app: FastAPI, services: Services, tenant: str) -> None:
         return _json(views.template_view(found))
 
 
-def _parsed(body: bytes) -> Mapping[str, Any]:
-    """A template's body: JSON, or YAML, of which JSON is a part."""
-    try:
-        content = yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except yaml.YAMLError as error:
-        raise InvalidRequest({"body": f"is neither JSON nor YAML: {error}"}) from error
-    if not isinstance(content, dict):
-        raise InvalidRequest({"body": "must be an object with the template's fields"})
-    return content
+def _registered(services: Services, body: bytes, tenant: str) -> Template:
+    """Parsed off the event loop, and bounded before it is built: whatever was sent, others are answered meanwhile."""
+    return services.register.template(json_or_yaml_object(body, "body"), tenant)
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from headrace import metrics
 from headrace.errors import (
     Conflict,
     HeadraceError,
@@ -16,7 +17,9 @@ from headrace.errors import (
     NotFound,
     Refused,
     TransientError,
+    unforeseen,
 )
+from headrace.logs import say_unforeseen
 
 STATUS_OF: tuple[tuple[type[HeadraceError], int, str], ...] = (
     (InvalidRequest, 400, "the request is not valid"),
@@ -50,6 +53,10 @@ def install(app: FastAPI) -> None:
 
 
 def _ours(_request: Request, error: Exception) -> JSONResponse:
+    cause = unforeseen(error)
+    if cause is not None:
+        metrics.UNFORESEEN.labels("http").inc()
+        say_unforeseen(cause, "a request")
     status, title = next((s, t) for kind, s, t in STATUS_OF if isinstance(error, kind))
     errors = error.problems if isinstance(error, InvalidRequest) else None
     headers = {"Retry-After": "2"} if status == 503 else None
@@ -62,7 +69,7 @@ def _invalid(_request: Request, error: Exception) -> JSONResponse:
     for found in error.errors():
         place = [str(part) for part in found["loc"] if part not in ("body", "query", "path")]
         errors[".".join(place) or "body"] = str(found["msg"])
-    return problem(400, "the request is not valid", "; ".join(f"{f}: {w}" for f, w in errors.items()), errors)
+    return _ours(_request, InvalidRequest(errors))
 
 
 def _http(_request: Request, error: Exception) -> JSONResponse:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from headrace.domain.environment import looks_secret
+from headrace.domain.job_requests import without_programs
 from headrace.domain.jobs import Job, Observation, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template, template_body
@@ -45,11 +46,16 @@ def job_view(job: Job, *, is_stale: bool) -> dict[str, Any]:
     }
 
 
+def job_in_list(job: Job, *, is_stale: bool) -> dict[str, Any]:
+    """A job among others: of its files the names, sizes and hashes. GET jobs/{job_id} has their text."""
+    return {**job_view(job, is_stale=is_stale), "request": outlined(job.request)}
+
+
 def operation_view(operation: Operation) -> dict[str, Any]:
-    """An operation as readers see it."""
+    """An operation as readers see it, without the text of files: the job and the template have that."""
     arguments = dict(operation.arguments)
     if "request" in arguments:
-        arguments["request"] = redacted_request(arguments["request"])
+        arguments["request"] = outlined(arguments["request"])
     return {
         "id": operation.id,
         "job_id": operation.job_id,
@@ -104,6 +110,16 @@ def exceptions_view(answer: ExceptionsAnswer) -> dict[str, Any]:
 def template_view(template: Template) -> dict[str, Any]:
     """A template's version."""
     return redacted_request(template_body(template))
+
+
+def template_in_list(template: Template) -> dict[str, Any]:
+    """A template among others: of its files the names, sizes and hashes. GET templates/{template_id} has their text."""
+    return outlined(template_body(template))
+
+
+def outlined(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The redacted request with the name, size and hash of each file in place of its text."""
+    return without_programs(redacted_request(request))
 
 
 def redacted_request(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from consumer.loop import Loop
 from headrace import bootstrap, logs
 from headrace import settings as settings_module
 from headrace.adapters.kafka import DeadLetters, RecordConsumer, Topics
-from headrace.errors import ConfigurationError, Unavailable
+from headrace.errors import ConfigurationError, PermanentError, Unavailable
 from headrace.settings import Settings
 
 
 def main() -> int:
-    """Runs until SIGTERM. 1 with one line where settings are wrong."""
+    """Runs until SIGTERM. 1 with one line where settings are wrong, or where the broker ended this consumer."""
     try:
         settings = settings_module.load()
         services = bootstrap.services(settings)
@@ -35,7 +35,10 @@ def main() -> int:
     consumer = RecordConsumer(servers, settings.kafka_topic, settings.kafka_group, bound)
     letters = DeadLetters(servers, dead_letters_topic(settings), bound)
     try:
-        Loop(consumer, letters, services.handle_event).run(stopping.is_set)
+        Loop(consumer, letters, services.handle_record).run(stopping.is_set)
+    except PermanentError as error:
+        logger.error("{}", error)
+        return 1
     finally:
         consumer.close()
     return 0

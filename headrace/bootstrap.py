@@ -22,7 +22,7 @@ from headrace.ports import Clock, FlinkRuntime, JobManager, Scope, Sealer, Store
 from headrace.services.accept import Accept, Place
 from headrace.services.diagnose import Diagnose
 from headrace.services.execute import Execute
-from headrace.services.handle_event import HandleEvent
+from headrace.services.handle_record import HandleRecord
 from headrace.services.inspect import Inspect
 from headrace.services.observe import Observe
 from headrace.services.records import Freshness, Records
@@ -53,7 +53,7 @@ class Services:
     sync: Sync
     waits: Waits
     redeliver: Redeliver
-    handle_event: HandleEvent
+    handle_record: HandleRecord
     records: Records
     freshness: Freshness
     inspect: Inspect
@@ -106,7 +106,7 @@ def wired(
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
         redeliver=Redeliver(records, queue, clock, holder),
-        handle_event=HandleEvent(accept, settings.tenant),
+        handle_record=HandleRecord(accept, settings.tenant),
         records=records,
         freshness=Freshness(records, settings.stale_after_seconds),
         inspect=Inspect(records, runtime, job_manager, settings.follow_limit_seconds),

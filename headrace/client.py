@@ -166,9 +166,15 @@ class Client:
         return self._post(f"{BASE}/templates", body, None)
 
     def templates(self) -> list[Json]:
-        """The newest version of each template."""
-        found: list[Json] = self._get(f"{BASE}/templates")["templates"]
-        return found
+        """The newest version of each template, without the text of its files."""
+        found: list[Json] = []
+        query: dict[str, str] = {}
+        while True:
+            page = self._get(f"{BASE}/templates", query)
+            found += page["templates"]
+            if not page.get("next_cursor"):
+                return found
+            query["cursor"] = page["next_cursor"]
 
     def template(self, template_id: str) -> Json:
         """The newest version of one. Raises NotFound."""

@@ -3,6 +3,7 @@
 HeadraceError                      something a person may have to read
 ├── PermanentError                 trying again changes nothing
 │   ├── InvalidRequest             a field has a value that is not allowed
+│   │   └── Unforeseen             our own code met something in it that nobody foresaw
 │   ├── NotFound                   the thing named does not exist
 │   ├── Conflict                   the thing named is in a state that forbids this
 │   │   ├── IdempotencyConflict    the same key came with another body
@@ -18,7 +19,13 @@ HeadraceError                      something a person may have to read
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import islice
+
+MOST_PROBLEMS = 20
+MOST_FIELD_CHARACTERS = 200
+MOST_WORDS_CHARACTERS = 1000
 
 
 class HeadraceError(Exception):
@@ -38,11 +45,22 @@ class ConfigurationError(HeadraceError):
 
 
 class InvalidRequest(PermanentError):
-    """A value that the caller sent is not allowed. `problems` maps a field's path to what is wrong with it."""
+    """A value that the caller sent is not allowed. `problems` maps a field's path to what is wrong with it: the first
+    20, each of bounded length and printable, whatever was sent, since they go into answers, headers and logs."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
-        self.problems = dict(problems)
+        self.problems = {
+            _shown(field, MOST_FIELD_CHARACTERS): _shown(words, MOST_WORDS_CHARACTERS)
+            for field, words in islice(problems.items(), MOST_PROBLEMS)
+        }
+        if len(problems) > MOST_PROBLEMS:
+            self.problems["…"] = "and further problems"
         super().__init__("; ".join(f"{field}: {problem}" for field, problem in self.problems.items()))
+
+
+class Unforeseen(InvalidRequest):
+    """Code of ours raised over an input what nobody foresaw (`__cause__`). The input is refused like any other that
+    cannot be used; who answers it logs where it happened, since that is a mistake of ours."""
 
 
 class NotFound(PermanentError):
@@ -79,3 +97,22 @@ class Unavailable(TransientError):
 
 class LostRace(TransientError):
     """A record was changed by somebody else between a read and a compare-and-set. Read again."""
+
+
+INPUTS_FAULT = (InvalidRequest, NotFound, Conflict)
+"""What is refused at once, since the input is at fault. Everything else is ours or a server's, and is waited for."""
+
+
+def unforeseen(error: BaseException) -> BaseException | None:
+    """The exception that nobody foresaw, where this one is that or was made of it; None for one that we raised."""
+    if isinstance(error, Unforeseen):
+        return error.__cause__
+    return None if isinstance(error, HeadraceError) else error
+
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+
+
+def _shown(text: str, most: int) -> str:
+    cut = text if len(text) <= most else f"{text[:most]}…"
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)

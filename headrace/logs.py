@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 from loguru import logger
@@ -55,3 +57,11 @@ def say_start(settings: Settings, process: str) -> None:
     """The one start-up line: what the process talks to, the runtime, the namespace and the image."""
     described = ", ".join(f"{name} {value}" for name, value in settings.described().items())
     logger.info("{} starts: {}", process, described)
+
+
+def say_unforeseen(error: BaseException, about: str) -> None:
+    """One line that says where an exception that nobody foresaw (errors.unforeseen) came from. Its own words are left
+    out: they may repeat what somebody sent."""
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-12:])
+    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
+    logger.error("{}: {} in {}; this is a mistake of ours, please report it", about, type(error).__name__, places)

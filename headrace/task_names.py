@@ -10,5 +10,7 @@ SYNC_STATUS: Final = "flink.sync_status"
 REDELIVER: Final = "flink.redeliver"
 EXPLAIN_WAITS: Final = "flink.explain_waits"
 
+ALL: Final = frozenset({SUBMIT, STOP, SCALE, EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS})
+
 OPERATIONS_QUEUE: Final = "flink.operations"
 SYNC_QUEUE: Final = "flink.sync"

@@ -33,7 +33,9 @@ from local.stack import PYTHON, ROOT, is_alive, read_stack_file
 EXAMPLES = ROOT / "examples"
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 60.0
-PHASE_TIMEOUT_SECONDS = 150.0
+PHASE_TIMEOUT_SECONDS = 300.0
+"""What fails says so at once: this is for machines that are slow or busy."""
+
 JOBS = ("orders", "clicks", "payments")
 TEMPLATES = ("counting", "counting-sql", "counting-jar")
 """One of each type of job: a Python script, SQL statements, a jar."""
@@ -49,23 +51,28 @@ def run_demo(*, keep: bool, data: Path | None) -> int:
     demo = Demo(folder, may_outlive=keep)
     begun = time.monotonic()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores one of them
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     stays = False
     try:
         demo.run()
         say(f"\ndone in {time.monotonic() - begun:.0f} s")
         stays = keep
-        if keep:
-            say(f"still up, as asked: ./run down --data {folder} stops it")
         return 0
     except DemoFailure as error:
         say(f"\nthe demo failed: {error}")
+        stays = keep and demo.is_up
+        if demo.is_up and not keep:
+            say("./run demo --keep leaves the stack up after a failure too, to be looked into")
         return 1
     except KeyboardInterrupt:
         say("\nstopped by Ctrl-C")
         return 130
     finally:
-        if not stays:
+        if stays:
+            say(f"still up, as asked: ./run headrace --data {folder} list looks into it")
+            say(f"./run down --data {folder} stops it")
+        else:
             demo.close()
 
 
@@ -96,6 +103,11 @@ class Demo:
         for job_id in JOBS:
             self._stop(job_id)
         self._show_ends()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its stack came up and is there still."""
+        return bool(self._stack.get("ready")) and self._supervisor is not None and self._supervisor.poll() is None
 
     def close(self) -> None:
         """Stops the stack and everything that it started, and no stack of somebody else's. A second Ctrl-C waits."""
@@ -213,7 +225,7 @@ class Demo:
             return count > above
 
         what = f"the output of {job_id} in {self._output_of(job_id)} to grow beyond {above}"
-        self._wait(job_id, has_grown, what, lambda: str(count))
+        self._wait(has_grown, what, lambda: str(count), partial(self._failure_of, job_id))
         return count
 
     def _output_of(self, job_id: str) -> Path:
@@ -239,22 +251,30 @@ class Demo:
                 raise self._failure_of(job_id)
             return bool(job and job["phase"] == "RUNNING")
 
-        self._wait(job_id, is_there, f"{job_id} to be RUNNING", lambda: state_of(job), way_in)
+        failure = partial(self._failure_of, job_id, way_in=way_in)
+        self._wait(is_there, f"{job_id} to be RUNNING", lambda: state_of(job), failure)
 
     def _await_operation(self, job_id: str, operation: dict[str, Any]) -> None:
         def has_ended() -> bool:
             operation.update(self._call("GET", f"/api/v1/flink/operations/{operation['id']}")["operation"])
             return operation["state"] not in ("ACCEPTED", "RUNNING")
 
+        def failure(what: str) -> DemoFailure:
+            begun = operation["state"] != "ACCEPTED"
+            return self._failure_of(job_id, what) if begun else self._fault_of("worker", what)
+
         kind = operation["kind"]
-        self._wait(
-            job_id, has_ended, f"the {kind} of {job_id} to end", lambda: f"{operation['state']} {operation['step']}"
-        )
+        progress = f"the {kind} of {job_id} to end", lambda: f"{operation['state']} {operation['step']}"
+        self._wait(has_ended, *progress, failure)
         if operation["state"] != "SUCCEEDED":
             raise self._failure_of(job_id, f"its {kind} ended {operation['state']}: {operation['reason']}")
 
     def _wait(
-        self, job_id: str, is_there: Callable[[], bool], what: str, progress: Callable[[], str], way_in: str = "worker"
+        self,
+        is_there: Callable[[], bool],
+        what: str,
+        progress: Callable[[], str],
+        failure: Callable[[str], DemoFailure],
     ) -> None:
         begun = time.monotonic()
         shown = 0.0
@@ -263,7 +283,7 @@ class Demo:
             if self._supervisor is not None and self._supervisor.poll() is not None:
                 raise DemoFailure("the stack went down; the process that failed and its log are named above")
             if waited > PHASE_TIMEOUT_SECONDS:
-                raise self._failure_of(job_id, f"waited {waited:.0f} s for {what}; last seen: {progress()}", way_in)
+                raise failure(f"waited {waited:.0f} s for {what}; last seen: {progress()}")
             if waited - shown >= 5:
                 shown = waited
                 say(f"     … {waited:3.0f} s, waiting for {what}; now: {progress()}")

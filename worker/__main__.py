@@ -38,6 +38,7 @@ def main() -> int:
             f"--hostname={name}",
             f"--loglevel={settings().log_level}",
             "--without-mingle",
+            "--without-gossip",
             "--task-events",
         ]
     )

@@ -6,6 +6,7 @@ from functools import cache
 
 from celery import Celery
 from kombu import Queue  # type: ignore[attr-defined]
+from kombu.transport import TRANSPORT_ALIASES
 
 from headrace import bootstrap, task_names
 from headrace import settings as settings_module
@@ -31,6 +32,7 @@ def make_app(settings: Settings) -> Celery:
     With the threads pool Celery's time limits, soft shutdown and reject-on-worker-lost do nothing: every call is
     bounded by itself, and redelivery covers the rest.
     """
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "worker.transport:Transport"))  # guarded: see there
     app = Celery("headrace", broker=settings.redis_url.get_secret_value(), include=["worker.tasks"])
     app.conf.update(
         accept_content=["json"],

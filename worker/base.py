@@ -1,15 +1,19 @@
-"""The base task: retries of what is transient, log context and metrics, once for all tasks."""
+"""The base task, for all: whose fault an error is, retries of what is not the sender's, log context and metrics."""
 
 from __future__ import annotations
 
+import inspect
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Task
 from loguru import logger
 
 from headrace import metrics
-from headrace.errors import PermanentError, TransientError
+from headrace.domain.inputs import check
+from headrace.errors import INPUTS_FAULT, HeadraceError, InvalidRequest, unforeseen
+from headrace.logs import say_unforeseen
 
 LONGEST_COUNTDOWN_SECONDS = 60
 """Below the broker's visibility timeout: a task that waits for its next try is not delivered a second time."""
@@ -22,25 +26,31 @@ SHOWN = ("tenant", "job_id", "parallelism", "force", "template_id", "idempotency
 class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
     """A task that only calls a service.
 
-    A TransientError is tried again with a growing pause, `max_retries` times (None: for as long as it takes), then
-    left to redelivery; a PermanentError is the sender's mistake: one log line, no traceback, no retry.
+    What the message is at fault for is refused: one log line, no traceback, no retry. Everything else is a server's
+    trouble or ours, and is tried again with a growing pause, `max_retries` times (None: for as long as it takes), then
+    left to redelivery.
     """
 
     abstract = True
     max_retries: int | None = 3
     typing = True
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        ids = {"task_id": self.request.id or "-", "job_id": str(kwargs.get("job_id") or "-")}
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        job_id = kwargs.get("job_id")
+        ids = {"task_id": self.request.id or "-", "job_id": job_id if isinstance(job_id, str) else "-"}
         begun = time.monotonic()
         with logger.contextualize(**ids):
             try:
+                self._check(args, kwargs)
                 result = super().__call__(*args, **kwargs)
-            except PermanentError as error:
+            except INPUTS_FAULT as error:
+                self._say_if_unforeseen(error)
                 logger.warning("{} was refused: {}", self.name, error)
+                metrics.REFUSED.labels("celery").inc()
                 self._count("refused", begun)
                 return None
-            except TransientError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is not the message's fault
+                self._say_if_unforeseen(error)
                 self._count("transient", begun)
                 self._try_again(error)
                 return None
@@ -51,12 +61,33 @@ class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
         """Sends with arguments shown only where they are harmless."""
         return super().apply_async(args, kwargs, argsrepr="()", kwargsrepr=shown(kwargs or {}), **options)
 
-    def _try_again(self, error: TransientError) -> None:
-        tried = self.request.retries
+    def _check(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """The arguments' form: by keyword, bounded, of this task's names. What they say, the services check."""
+        if args:
+            words = f"are given by their place; give them by name: send_task({self.name!r}, kwargs={{…}})"
+            raise InvalidRequest({"args": words})
+        check(kwargs)
+        if "self" in kwargs:  # Python's own, which a signature of a method does not show
+            raise InvalidRequest({"self": f"unknown argument of {self.name}"})
+        try:
+            inspect.signature(self.run).bind(**kwargs)
+        except TypeError as error:
+            raise InvalidRequest({"kwargs": str(error)}) from error
+
+    def _say_if_unforeseen(self, error: Exception) -> None:
+        cause = unforeseen(error)
+        if cause is not None:
+            metrics.UNFORESEEN.labels("celery").inc()
+            say_unforeseen(cause, self.name)
+
+    def _try_again(self, error: Exception) -> None:
+        tried = self.request.retries or 0
+        why = str(error)[:500] if isinstance(error, HeadraceError) else type(error).__name__
         if self.max_retries is not None and tried >= self.max_retries:
-            logger.warning("{} is left to redelivery: {}", self.name, error)
+            logger.warning("{} is left to redelivery: {}", self.name, why)
             return
-        logger.info("{} is tried again: {}", self.name, error)
+        metrics.WAITS.labels("celery").inc()
+        logger.info("{} is tried again: {}", self.name, why)
         countdown = min(2 ** min(tried, 10), LONGEST_COUNTDOWN_SECONDS)
         raise self.retry(exc=error, countdown=countdown)
 

@@ -12,6 +12,7 @@ from headrace.domain.jobs import JobKey, Transition
 from headrace.domain.operations import Operation, Source
 from headrace.errors import InvalidRequest, TransientError
 from headrace.services.accept import Accepted
+from headrace.services.handle_record import LONGEST_KEY
 from worker.app import app, services, settings
 from worker.base import ServiceTask
 
@@ -49,7 +50,7 @@ def submit(
         template_id=template_id,
         job_id=job_id,
         start_from=start_from,
-        job_config=job_config if job_config is not None else {},
+        job_config=job_config,  # type: ignore[arg-type]  # checked there, with its message
         parameters=parameters,
         template_version=template_version,
         idempotency_key=key_of(self, idempotency_key),
@@ -82,6 +83,9 @@ def scale(
 @task(task_names.EXECUTE)
 def execute(self: ServiceTask, *, tenant: str, job_id: str) -> None:
     """Executes a job's oldest open operation."""
+    check_tenant(tenant)
+    if not isinstance(job_id, str):
+        raise InvalidRequest({"job_id": "must be text"})
     say_steps(services().execute.oldest_open_operation(JobKey(tenant, job_id)))
 
 
@@ -105,18 +109,22 @@ def explain_waits(self: ServiceTask) -> None:
 
 def known(task: ServiceTask, unknown: dict[str, Any]) -> dict[str, Any]:
     """The tenant and the source of a request; refuses arguments that no task has."""
-    tenant = unknown.pop("tenant", settings().tenant)
-    if tenant != settings().tenant:
-        raise InvalidRequest({"tenant": f"must be {settings().tenant}: these workers serve no other"})
+    check_tenant(unknown.pop("tenant", settings().tenant))
     if unknown:
         raise InvalidRequest(dict.fromkeys(unknown, f"unknown argument of {task.name}"))
-    return {"tenant": tenant, "source": Source(via="celery", detail={"task_id": task.request.id})}
+    return {"tenant": settings().tenant, "source": Source(via="celery", detail={"task_id": task.request.id})}
 
 
-def key_of(task: ServiceTask, idempotency_key: str | None) -> str:
+def check_tenant(tenant: Any) -> None:
+    """Refuses every tenant but the installation's own, whatever is in its place."""
+    if tenant != settings().tenant:
+        raise InvalidRequest({"tenant": f"must be {settings().tenant}: these workers serve no other"})
+
+
+def key_of(task: ServiceTask, idempotency_key: Any) -> str:
     """The caller's key, else the Celery task's id: a message that is delivered twice is one request."""
-    if idempotency_key is not None and not isinstance(idempotency_key, str):
-        raise InvalidRequest({"idempotency_key": "must be text"})
+    if idempotency_key is not None and not (isinstance(idempotency_key, str) and len(idempotency_key) <= LONGEST_KEY):
+        raise InvalidRequest({"idempotency_key": f"must be text of {LONGEST_KEY} characters at most"})
     return idempotency_key or f"celery/{task.request.id}"
 
 

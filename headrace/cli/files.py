@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from headrace.domain.inputs import json_or_yaml_object, yaml_value
 from headrace.errors import InvalidRequest
 
 MAIN = "main.py"
@@ -64,28 +65,26 @@ def file_from(path: Path, name: str) -> dict[str, str]:
     """A file as {name, content, sha256}. Raises InvalidRequest where it cannot be read as text."""
     try:
         content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidRequest({"script": f"{path} cannot be read as text: {error}"}) from error
     return {"name": name, "content": content, "sha256": hashlib.sha256(content.encode()).hexdigest()}
 
 
 def template_from(file: Path) -> dict[str, Any]:
     """A template's YAML with the files beside it inlined. Raises InvalidRequest."""
-    import yaml
-
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = json_or_yaml_object(file.read_bytes(), str(file))
+    except OSError as error:
         raise InvalidRequest({"template": f"{file} cannot be read: {error}"}) from error
-    if not isinstance(content, dict):
-        raise InvalidRequest({"template": f"{file} must hold a template's fields"})
-    script, listed = content.get("script"), content.get("files")
-    if isinstance(listed, list):
+    script, listed = content.get("script"), content.get("files") or []
+    if not isinstance(listed, list):
+        raise InvalidRequest({"files": "must be a list"})
+    if listed:
         content["files"] = [file_from(file.parent / f, f) if isinstance(f, str) else f for f in listed]
     if isinstance(script, str) and "://" not in script:
         found = source_from(str(file.parent / script))
         content.pop("script")
-        content |= found | {"files": [*found.get("files", []), *content.get("files", [])]}
+        content |= found | {"files": [*found.get("files", []), *(content.get("files") or [])]}
     return content
 
 
@@ -98,18 +97,24 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def set_path(config: dict[str, Any], path: str, value: str) -> None:
-    """Sets `resources.task_manager.slots=2` in a nested configuration; flink_configuration's keys keep their dots."""
-    import yaml
-
+    """Sets `resources.task_manager.slots=2` in a nested configuration; flink_configuration's keys keep their dots.
+    Raises InvalidRequest."""
     first, _, rest = path.partition(".")
     if first in ("flink_configuration", "env", "labels") and rest:
-        config.setdefault(first, {})[rest] = value
+        _inside(config, first)[rest] = value
         return
     *parents, last = path.split(".")
     at = config
     for parent in parents:
-        at = at.setdefault(parent, {})
-    at[last] = yaml.safe_load(value)
+        at = _inside(at, parent)
+    at[last] = yaml_value(value, path)
+
+
+def _inside(config: dict[str, Any], name: str) -> dict[str, Any]:
+    inner = config[name] = {} if config.get(name) is None else config[name]
+    if not isinstance(inner, dict):
+        raise InvalidRequest({name: "was set to a value of its own, so nothing can be set inside it"})
+    return inner
 
 
 def typed(text: str, kind: str) -> Any:

@@ -334,8 +334,8 @@ def _config(
     config = files.source_from(source, file or (), main) if source else {}
     for text in set_ or ():
         files.set_path(config, *files.assignment(text))
-    if env:
-        config["env"] = {**config.get("env", {}), **dict(map(files.assignment, env))}
+    for name, value in map(files.assignment, env or ()):
+        files.set_path(config, f"env.{name}", value)
     given = {"args": arg, "main_class": main_class, "jar_files": jar_file, "parallelism": parallelism}
     return config | {field: value for field, value in given.items() if value is not None}
 

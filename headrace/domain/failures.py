@@ -367,6 +367,15 @@ RULES: tuple[_Rule, ...] = (
         in_log=True,
     ),
     _rule(
+        r"Process died with exit code 127",
+        "see that the image has bash, tee and the Python that python.executable names on its PATH, "
+        f"{_STOP_THEN_SUBMIT}",
+        lambda _: (
+            "Python could not be started beside the TaskManager's JVM: a program that is needed for it is not there"
+        ),
+        in_log=True,
+    ),
+    _rule(
         r"ModuleNotFoundError: [^\n]+",
         "name the package in a requirements.txt beside the script, or build it into the image; a module of your own "
         "travels with the script",

@@ -10,9 +10,12 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from headrace.errors import MOST_PROBLEMS, InvalidRequest
 
 Value = str | int | float | bool
 
@@ -22,6 +25,9 @@ BUILT_IN = frozenset({"HEADRACE_OUTPUT"})
 
 _SQL_PARTS = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|`(?:[^`]|``)*`|[^-/'`]+|.", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+MOST_FILLED_CHARACTERS = 2 * 1024 * 1024
+"""What a template's texts may come to with their parameters filled in: summed up before anything is filled in."""
 
 
 class ParameterType(StrEnum):
@@ -87,7 +93,7 @@ def declaration_problems(parameters: Mapping[str, Parameter], request: Mapping[s
     """What is wrong with the use of parameters in a template's body, by field."""
     if not parameters:
         return {}
-    return dict(_declaration_problems(parameters, request))
+    return dict(islice(_declaration_problems(parameters, request), MOST_PROBLEMS + 1))
 
 
 def _declaration_problems(parameters: Mapping[str, Parameter], request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -99,9 +105,9 @@ def _declaration_problems(parameters: Mapping[str, Parameter], request: Mapping[
                 yield path, f"${{{name}}} is no declared parameter; {hint}"
             elif name in parameters and parameters[name].secret and not path.startswith("env."):
                 yield path, f"${{{name}}} is secret: it may stand in env alone, where the value goes into a Secret"
-    bare = [name for name in _bare_names(str(request.get("sql") or "")) if name in parameters]
-    for name in bare:
-        if parameters[name].type is ParameterType.STRING:
+    sql = request.get("sql")
+    for name in _bare_names(sql if isinstance(sql, str) else ""):
+        if name in parameters and parameters[name].type is ParameterType.STRING:
             yield (
                 "sql",
                 f"${{{name}}} is text: put it into quotes, '${{{name}}}' for a value or `${{{name}}}` for a name",
@@ -114,6 +120,8 @@ def checked_values(
     """The value of each parameter that has one, and what is wrong by parameter."""
     problems: dict[str, str] = {}
     for name in given:
+        if len(problems) > MOST_PROBLEMS:
+            break
         if name not in parameters:
             near = difflib.get_close_matches(str(name), parameters, 1)
             known = ", ".join(parameters) or "none: the template declares no parameters"
@@ -135,19 +143,33 @@ def checked_values(
 def substituted(
     request: Mapping[str, Any], parameters: Mapping[str, Parameter], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A template's body with every `${name}` of a declared parameter replaced, in args, env, SQL and configuration."""
+    """A template's body with every `${name}` of a declared parameter replaced, in args, env, SQL and configuration.
+
+    A field of another shape than it must have is left as it is, for the check of the whole. Raises InvalidRequest where
+    the texts would become too large.
+    """
     if not parameters:
         return dict(request)
     known = {name: _text(values[name]) if name in values else "" for name in parameters}
+    _check_size(request, known)
     body = dict(request)
-    if "args" in body:
+    if isinstance(body.get("args"), list | tuple):
         body["args"] = [_filled(argument, known) for argument in body["args"]]
     for field in ("env", "flink_configuration"):
-        if field in body:
+        if isinstance(body.get(field), Mapping):
             body[field] = {key: _filled(value, known) for key, value in body[field].items()}
     if isinstance(body.get("sql"), str):
         body["sql"] = _filled_sql(body["sql"], known)
     return body
+
+
+def _check_size(request: Mapping[str, Any], known: Mapping[str, str]) -> None:
+    sizes = {name: len(value) + value.count("'") + value.count("`") for name, value in known.items()}
+    texts = (text for _, text in _texts(request))
+    size = sum(len(text) + sum(sizes.get(found[1], 0) for found in PLACEHOLDER.finditer(text)) for text in texts)
+    if size > MOST_FILLED_CHARACTERS:
+        words = f"would make texts of {size} characters, and {MOST_FILLED_CHARACTERS} are taken at most"
+        raise InvalidRequest({"parameters": words})
 
 
 def _filled(text: Any, known: Mapping[str, str]) -> Any:
@@ -162,24 +184,25 @@ def _one(found: re.Match[str], known: Mapping[str, str]) -> str:
 
 def _filled_sql(sql: str, known: Mapping[str, str]) -> str:
     """Inside quotes a value's own quotes are doubled; comments stay as they are."""
+    quoted = {quote: {name: value.replace(quote, 2 * quote) for name, value in known.items()} for quote in "'`"}
     parts = []
     for part in _SQL_PARTS.findall(sql):
         if part.startswith(("--", "/*")):
             parts.append(part)
             continue
-        quote = part[0] if part[0] in "'`" and len(part) > 1 else ""
-        parts.append(
-            _filled(part, {name: value.replace(quote, 2 * quote) if quote else value for name, value in known.items()})
-        )
+        parts.append(_filled(part, quoted[part[0]] if part[0] in quoted and len(part) > 1 else known))
     return "".join(parts)
 
 
 def _texts(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every text in which parameters are looked for, with its field's path."""
-    for index, argument in enumerate(request.get("args") or ()):
-        yield f"args.{index}", str(argument)
+    args = request.get("args")
+    for index, argument in enumerate(args if isinstance(args, list | tuple) else ()):
+        if isinstance(argument, str):
+            yield f"args.{index}", argument
     for field in ("env", "flink_configuration"):
-        for key, value in (request.get(field) or {}).items():
+        named = request.get(field)
+        for key, value in (named if isinstance(named, Mapping) else {}).items():
             if isinstance(value, str):
                 yield f"{field}.{key}", value
     if isinstance(request.get("sql"), str):

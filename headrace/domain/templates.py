@@ -7,6 +7,7 @@ operation and the job carry whole, so that a template that changes later changes
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -15,7 +16,7 @@ from headrace.domain.job_requests import JobRequest, validated
 from headrace.domain.parameters import Parameter, checked_values, declaration_problems, substituted
 from headrace.domain.sources import Part
 from headrace.domain.validation import matching, problems_of, unknown
-from headrace.errors import InvalidRequest
+from headrace.errors import MOST_PROBLEMS, InvalidRequest
 
 TemplateId = Annotated[
     str,
@@ -96,7 +97,8 @@ def resolve(
     Raises InvalidRequest, fields named `job_config.…` and `parameters.…`.
     """
     allowed = OVERRIDABLE if template else OVERRIDABLE | {"type"}
-    problems = {f"job_config.{key}": unknown(key, allowed) for key in job_config if key not in allowed}
+    strangers = islice((key for key in job_config if key not in allowed), MOST_PROBLEMS + 1)
+    problems = {f"job_config.{key}": unknown(key, allowed) for key in strangers}
     values, wrong = checked_values(template.parameters if template else {}, parameters or {})
     problems |= {f"parameters.{name}": words for name, words in wrong.items()}
     if problems:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ValidationError
 
+from headrace.errors import MOST_PROBLEMS
+
 
 def matching(pattern: str, words: str) -> AfterValidator:
     """A check of text against a pattern whose message is a sentence for people, and not the pattern."""
@@ -34,9 +36,11 @@ _TAGS = frozenset({"env-text", "env-reference", "env-sealed", "script-url", "scr
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], more: Iterable[str] = ()) -> dict[str, str]:
-    """Field path -> words. `more` are fields that the model itself does not have."""
+    """Field path -> words, of the first ones. `more` are fields that the model itself does not have."""
     problems: dict[str, str] = {}
     for found in error.errors(include_url=False):
+        if len(problems) > MOST_PROBLEMS:
+            break
         path = [part for part in found["loc"] if part not in _TAGS]
         name = ".".join(str(part) for part in path if part != "[key]") or "body"
         problems.setdefault(name, _words(dict(found), path, model, more))

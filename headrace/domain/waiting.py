@@ -150,7 +150,12 @@ def _no_manager_pod(sight: Sight) -> Explanation | None:
     leaving = [pod.name for pod in sight.pods if pod.is_leaving]
     if leaving:
         return Explanation(f"the pods of before are being removed: {', '.join(leaving[:5])}", _EVENTS)
-    return Explanation("the JobManager has no pod: the operator has not made its Deployment yet", _OPERATOR)
+    if sight.status.job_manager_deployment_status in (None, "MISSING"):
+        return Explanation("the JobManager has no pod: the operator has not made its Deployment yet", _OPERATOR)
+    return Explanation(
+        "the JobManager has no pod: Kubernetes has made none for its Deployment yet",
+        "`headrace events` says what keeps it: a quota, a ServiceAccount, a node that went",
+    )
 
 
 def _manager_pod(sight: Sight) -> Explanation | None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from headrace.domain.document import MOST_OPEN, JobDocument
+from headrace.domain.inputs import blamed_on_input
 from headrace.domain.job_requests import JobRequest, Resources
 from headrace.domain.jobs import Job, JobKey
 from headrace.domain.manifest import Platform, Stamp, render
@@ -100,14 +101,16 @@ class Accept:
         """
         key = idempotency_key or str(uuid.uuid4())
         _check_text({"job_id": job_id, "template_id": template_id, "start_from": start_from})
-        config, values = _plain("job_config", job_config), _plain("parameters", parameters or {})
-        asked = self._sealing.of_submit(config, values, source) | {
-            "template_id": template_id,
-            "template_version": template_version,
-            "start_from": start_from,
-            "job_id": job_id,
-        }
-        repeated = self._repeat_of(tenant, key, hash_of(KindName.SUBMIT, job_id or "", asked))
+        config, values = _plain("job_config", job_config), _plain("parameters", parameters)
+        with blamed_on_input("job_config"):
+            asked = self._sealing.of_submit(config, values, source) | {
+                "template_id": template_id,
+                "template_version": template_version,
+                "start_from": start_from,
+                "job_id": job_id,
+            }
+            body_hash = hash_of(KindName.SUBMIT, job_id or "", asked)
+        repeated = self._repeat_of(tenant, key, body_hash)
         if repeated is not None:
             return repeated
         template = self._template(tenant, template_id, template_version)
@@ -121,14 +124,7 @@ class Accept:
             "template_version": template.version if template else None,
             "start_from": start_from,
         }
-        return self._insert(
-            JobKey(tenant, named),
-            KindName.SUBMIT,
-            arguments,
-            hash_of(KindName.SUBMIT, job_id or "", asked),
-            key,
-            source,
-        )
+        return self._insert(JobKey(tenant, named), KindName.SUBMIT, arguments, body_hash, key, source)
 
     def stop(
         self, *, tenant: str, job_id: str, idempotency_key: str | None, source: Source, force: bool = False
@@ -158,15 +154,18 @@ class Accept:
     ) -> dict[str, Any]:
         """The manifest that a submit would create, and nothing else. Raises as `submit` does."""
         template = self._template(tenant, template_id, template_version)
-        config, values = _plain("job_config", job_config), _plain("parameters", parameters or {})
+        config, values = _plain("job_config", job_config), _plain("parameters", parameters)
         request = self._request(template, config, values)
         named = job_id or _job_id_for(template, "00000000")
         _check_job_id(named)
-        return render(self._new_job(JobKey(tenant, named)), request, self._platform, Stamp(1, "dry-run", 1))
+        with blamed_on_input("job_config"):
+            return render(self._new_job(JobKey(tenant, named)), request, self._platform, Stamp(1, "dry-run", 1))
 
     def _request(self, template: Template | None, config: Mapping[str, Any], values: Mapping[str, Any]) -> JobRequest:
-        body = with_profile(resolve(template, config, values), config, self._platform.profiles)
-        return self._checked(parse_resolved(self._sealing.of_request(body, template)))
+        with blamed_on_input("job_config"):
+            body = with_profile(resolve(template, config, values), config, self._platform.profiles)
+            request = parse_resolved(self._sealing.of_request(body, template))
+        return self._checked(request)
 
     def _about(
         self,
@@ -342,6 +341,8 @@ def with_profile(
     name = body.get("profile")
     if name is None:
         return dict(body)
+    if not isinstance(name, str):
+        raise InvalidRequest({"job_config.profile": "must be text"})
     if name not in profiles:
         known = ", ".join(sorted(profiles)) or "none: set HEADRACE_RESOURCE_PROFILES_FILE"
         raise InvalidRequest({"job_config.profile": f"there is no profile {name!r}; known: {known}"})
@@ -391,6 +392,8 @@ def _host_is_allowed(url: str, allowed: Sequence[str]) -> bool:
 
 
 def _plain(field: str, given: Any) -> dict[str, Any]:
+    if given is None:
+        return {}
     if not isinstance(given, Mapping):
         raise InvalidRequest({field: "must be an object"})
     return dict(given)

@@ -172,6 +172,12 @@ class Records:
             return None
         return self.shown(placed)
 
+    def with_programs(self, job: Job) -> Job:
+        """The job with the texts of its programs, where the log still has them."""
+        submitted = self.store.operation(job.tenant, job.submitted_by) if job.submitted_by else None
+        request = submitted.arguments.get("request") if submitted is not None else None
+        return job if request is None else replace(job, submitted=request)
+
     def shown(self, document: JobDocument) -> Job:
         """The job as readers see it: with what was asked last, and the run that was accepted last where that has not
         begun, and not the end of the one before."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.templates import Template, parse_template
+from headrace.domain.inputs import blamed_on_input
+from headrace.domain.templates import Template, parse_template, template_body
 from headrace.ports import Store
 from headrace.services.sealing import Sealing
 
@@ -19,4 +21,7 @@ class Register:
 
     def template(self, body: Mapping[str, Any], tenant: str) -> Template:
         """Stores the template's next version. Raises InvalidRequest that names each field."""
-        return self._store.put_template(parse_template(self._sealing.of_template(body)), tenant)
+        with blamed_on_input("template"):
+            template = parse_template(self._sealing.of_template(body))
+            json.dumps(template_body(template), allow_nan=False)  # what cannot be shown is not stored
+        return self._store.put_template(template, tenant)

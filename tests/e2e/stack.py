@@ -187,7 +187,12 @@ def start(data: Path, env: dict[str, str] | None = None, *options: str) -> Runni
         content = read_stack_file(data) or {}
         return bool(content.get("ready")) and content.get("supervisor_pid") == process.pid
 
-    wait_for("the stack to be up", is_ready, START_TIMEOUT_SECONDS)
+    try:
+        wait_for("the stack to be up", is_ready, START_TIMEOUT_SECONDS)
+    except BaseException:
+        process.terminate()
+        process.wait(90)
+        raise
     return RunningStack(data, process)
 
 

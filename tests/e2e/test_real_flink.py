@@ -129,8 +129,8 @@ def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack) -> Non
     stopped = stack.call("POST", "/jobs/broken/stop", {}).json()["operation"]
     assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
     gone = stack.call("GET", "/jobs/broken/logs")
-    assert gone.status_code == 404
-    assert "is gone since its run 1 ended" in gone.json()["detail"]
+    told = gone.text if gone.status_code == 200 else gone.json()["detail"]
+    assert "the pod is gone; this is what was kept of it" in told or "is gone since its run 1 ended" in told
 
 
 def _seen_by_kubectl(stack: RunningStack) -> list[str]:

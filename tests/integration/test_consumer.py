@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import threading
 from collections.abc import Iterator
@@ -9,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import confluent_kafka
 import pytest
 from confluent_kafka import Consumer, Message, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from consumer.loop import Loop
 from headrace.adapters.kafka import DeadLetters, Record, RecordConsumer, Topics
@@ -21,6 +23,7 @@ from headrace.errors import Unavailable
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
 from tests import servers
+from tests.unit.test_consumer_loop import POISON as EVERY_POISON
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -38,6 +41,18 @@ class OutageStore(InMemoryStore):
     def operation_by_key(self, tenant: str, idempotency_key: str):  # type: ignore[no-untyped-def]
         if self.outages:
             self.outages -= 1
+            raise Unavailable("MongoDB did not answer (HEADRACE_MONGODB_URL)")
+        return super().operation_by_key(tenant, idempotency_key)
+
+
+class FlickeringStore(OutageStore):
+    """A store that does not answer every third read of a key."""
+
+    reads = 0
+
+    def operation_by_key(self, tenant: str, idempotency_key: str):  # type: ignore[no-untyped-def]
+        self.reads += 1
+        if self.reads % 3 == 0:
             raise Unavailable("MongoDB did not answer (HEADRACE_MONGODB_URL)")
         return super().operation_by_key(tenant, idempotency_key)
 
@@ -76,7 +91,7 @@ class Consuming:
         )
 
     def loop(self, consumer: RecordConsumer) -> Loop:
-        return Loop(consumer, DeadLetters(self.broker, LETTERS, BOUND_SECONDS), self.services.handle_event)
+        return Loop(consumer, DeadLetters(self.broker, LETTERS, BOUND_SECONDS), self.services.handle_record)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -91,11 +106,31 @@ class Consuming:
             thread.join(60)
             consumer.close()
 
-    def produce(self, *values: bytes) -> None:
-        producer = Producer({"bootstrap.servers": self.broker})
+    def produce(self, *values: bytes, partition: int = 0) -> None:
+        producer = Producer({"bootstrap.servers": self.broker, "message.max.bytes": 10_000_000})
         for value in values:
-            producer.produce(TOPIC, value=value)
+            producer.produce(TOPIC, value=value, partition=partition)
         assert producer.flush(30) == 0
+
+    def produce_with_header(self, name: bytes, value: bytes) -> None:
+        """A record whose header has this name, which no Python client would write: by librdkafka itself."""
+        folder = Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
+        library = ctypes.CDLL(str(next(folder.glob("librdkafka-*"))))
+        for function in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_headers_new"):
+            getattr(library, function).restype = ctypes.c_void_p
+        size, error = ctypes.c_size_t, ctypes.create_string_buffer(512)
+        configuration = ctypes.c_void_p(library.rd_kafka_conf_new())
+        library.rd_kafka_conf_set(configuration, b"bootstrap.servers", self.broker.encode(), error, size(512))
+        producer = ctypes.c_void_p(library.rd_kafka_new(0, configuration, error, size(512)))
+        headers = ctypes.c_void_p(library.rd_kafka_headers_new(size(1)))
+        library.rd_kafka_header_add(headers, name, ctypes.c_ssize_t(len(name)), b"v", ctypes.c_ssize_t(1))
+        topic, body, with_headers, copied, end = 1, 4, 10, 7, 0
+        refused = library.rd_kafka_producev(
+            producer, topic, TOPIC.encode(), body, value, size(len(value)), copied, 2, with_headers, headers, end
+        )
+        assert refused == 0
+        assert library.rd_kafka_flush(producer, 30_000) == 0
+        library.rd_kafka_destroy(producer)
 
     def await_job(self, name: str) -> None:
         servers.wait_for(f"{name} to be accepted", lambda: self.store.job(JobKey("default", name)), 90)
@@ -174,3 +209,57 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(consuming: Consum
         consuming.await_job("and-after")
         consuming.await_job("after")
     assert [consuming.count(name) for name in ("before", "after", "and-after")] == [1, 1, 1]
+
+
+def test_no_record_stops_the_consumer_and_none_is_lost(consuming: Consuming, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poison of every kind between good records, a store that flickers, a record as large as the broker takes."""
+    monkeypatch.setattr("consumer.loop.LONGEST_REST_SECONDS", 0.2)
+    consuming.store = FlickeringStore()
+    too_large_for_a_letter = b"x" * 1_048_400
+    poison = [each for each in EVERY_POISON if len(each) < 1_000_000] + [too_large_for_a_letter]
+    names = [f"job{number}" for number in range(len(poison))]
+    for each, name in zip(poison, names, strict=True):
+        consuming.produce(submit(name), each)
+    consuming.produce_with_header(b"\xff\xfe", submit("unreadable-header"))
+    consuming.produce(submit("last"))
+    with consuming.running():
+        consuming.await_job("last")
+        letters = consuming.letters(len(poison))
+    assert [consuming.count(name) for name in [*names, "unreadable-header", "last"]] == [1] * (len(poison) + 2)
+    assert [letter.value() or b"" for letter in letters[:-1]] == poison[:-1]
+    cut = dict(letters[-1].headers() or [])
+    if letters[-1].value() != too_large_for_a_letter:
+        assert cut["headrace-bytes"] == b"1048400"
+    assert all(len(dict(each.headers() or [])["headrace-reason"]) < 9_000 for each in letters)
+
+
+@pytest.mark.parametrize("consuming", ["real"], indirect=True)
+def test_a_partition_that_rests_goes_on_resting_when_the_group_is_rearranged(consuming: Consuming) -> None:
+    admin = AdminClient({"bootstrap.servers": consuming.broker})
+    admin.create_partitions([NewPartitions(TOPIC, 2)])[TOPIC].result(30)
+    consuming.produce(b"first", b"second")
+    resting = RecordConsumer(consuming.broker, TOPIC, "headrace", BOUND_SECONDS)
+    seen: list[Record] = []
+
+    def poll() -> Record | None:
+        record = resting.poll(0.5)
+        seen.extend([record] if record else [])
+        return record
+
+    try:
+        servers.wait_for("the first record", poll)
+        resting.rest(seen[0], 3600)
+        other = RecordConsumer(consuming.broker, TOPIC, "headrace", BOUND_SECONDS)
+        for _ in range(40):  # both are in the group, and one of them has the resting partition
+            other.poll(0.1)
+            poll()
+        other.close()
+        consuming.produce(b"elsewhere", partition=1)
+        servers.wait_for("the other partition's record", lambda: poll() is not None)
+        assert [each.value for each in seen if each.partition == 0][1:] == []
+        assert seen[-1].value == b"elsewhere"
+        resting._resting[0] = 0.0
+        servers.wait_for("the first record again", poll)
+        assert seen[-1].value == b"first"
+    finally:
+        resting.close()

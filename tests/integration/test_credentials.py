@@ -411,7 +411,7 @@ def test_a_plugin_that_is_not_installed_is_said_with_the_kubeconfigs_hint(tmp_pa
         Credentials(tmp_path / "kubeconfig").access()
 
 
-def test_a_plugin_is_told_what_kubectl_would_tell_it(tmp_path: Path) -> None:
+def test_a_plugin_is_told_of_its_cluster_where_the_kubeconfig_says_so(tmp_path: Path) -> None:
     user = plugin(tmp_path, f'echo "$KUBERNETES_EXEC_INFO $GREETING $1" > told\n{prints(tmp_path, token="t")}')
     user["exec"] |= {"provideClusterInfo": True, "args": ["one"], "env": [{"name": "GREETING", "value": "hello"}]}
     extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "a"}}

@@ -29,6 +29,7 @@ from headrace.adapters.kubernetes.runtime import CRD
 from headrace.bootstrap import Services
 from headrace.cli import connection, main
 from headrace.client import Client
+from headrace.domain.failures import Evidence, explain
 from headrace.domain.jobs import JobKey
 from headrace.errors import Unavailable
 from local.kube_apiserver import write_kubeconfig
@@ -349,6 +350,21 @@ def test_a_job_that_no_operator_takes_says_so_within_moments_after_half_a_minute
 ) -> None:
     case = Case("SUBMITTING", "no operator has taken it within 30 s", "watchNamespaces", "RUNNING")
     assert_told_everywhere(*failing, "nobody", case)
+
+
+def test_the_api_servers_own_words_of_a_missing_service_account_are_understood(
+    clusters: Callable[[str], Cluster],
+) -> None:
+    place = clusters("real")
+    assert place.http is not None
+    spec = {"serviceAccountName": "none-such", "containers": [{"name": "main", "image": "flink"}]}
+    pod = {"metadata": {"name": "orders-1"}, "spec": spec}
+    answer = place.http.post("/api/v1/namespaces/default/pods", json=pod)
+    assert answer.status_code == 403
+    found = explain(Evidence(error=answer.json()["message"], deployment="orders"))
+    assert found is not None
+    assert found.cause == "no pod can be made: namespace default has no ServiceAccount none-such"
+    assert "or set service_account" in found.next_step
 
 
 def test_an_account_without_rights_is_named_with_what_it_may_not(

@@ -1,7 +1,8 @@
-"""`up` and `down` where something is in their way, and what `down` leaves."""
+"""`up`, `down` and `demo` where something is in their way, and what they leave."""
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local.process import free_port
-from tests.e2e.stack import ROOT, processes_of, start
+from tests.e2e.stack import ROOT, processes_of, running_stack, start, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -46,3 +47,25 @@ def test_down_stops_everything_and_keeps_the_data_unless_told_otherwise(tmp_path
     assert local("status", "--data", str(data)).returncode == 1
     assert local("down", "--data", str(data), "--erase").returncode == 0
     assert not data.exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGKILL, -9)])
+def test_nothing_outlives_a_demo_that_is_stopped(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    argv = [sys.executable, "-m", "local", "demo", "--data", str(tmp_path / "data")]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        while "kubernetes " not in process.stdout.readline():
+            assert process.poll() is None, "the demo ended before it was stopped"
+        process.send_signal(number)
+        assert process.wait(90) == code
+        said = process.stdout.read()  # up to the end of the last process that has it
+    assert "Traceback" not in said
+    wait_for("the stack to be gone", lambda: processes_of(tmp_path / "data") == [], 60)
+
+
+def test_a_demo_beside_a_stack_that_is_up_in_its_folder_leaves_it_alone(tmp_path: Path) -> None:
+    with running_stack(tmp_path / "data") as stack:
+        done = local("demo", "--data", str(tmp_path / "data"))
+        assert done.returncode == 1
+        assert f"it is up already (pid {stack.process.pid})" in done.stdout
+        assert stack.call("GET", "/jobs").status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +29,19 @@ class Api:
             transport = httpx.ASGITransport(app=self._app)
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
                 return await client.request(method, path, json=body, headers=KEY if headers is None else headers)
+
+        return asyncio.run(sent())
+
+    def routes(self) -> list[Any]:
+        return list(self._app.routes)
+
+    def posts(self, path: str, content: bytes, **headers: str) -> httpx.Response:
+        """A POST of these very bytes."""
+
+        async def sent() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+                return await client.post(path, content=content, headers={**KEY, **headers})
 
         return asyncio.run(sent())
 
@@ -281,3 +295,113 @@ def test_a_body_that_is_too_large_or_of_no_given_length_is_not_read(api: Api) ->
         answer = api.send("POST", "/api/v1/flink/jobs/submit", headers={**KEY, **headers})
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("host", ["x/livez?", "x/metrics#", "livez", "x/readyz/"])
+def test_no_host_header_opens_a_route_that_needs_a_key(api: Api, host: str) -> None:
+    assert api.send("GET", "/api/v1/flink/jobs", headers={"Host": host}).status_code == 401
+
+
+@pytest.mark.parametrize("body", [b"[" * 25_000, b"- " * 60_000, b"a: &a [1]\nb: *a", b"!!int abc", b"default: .nan"])
+def test_a_template_that_nobody_could_use_is_a_400(api: Api, body: bytes) -> None:
+    answer = api.posts("/api/v1/flink/templates", body)
+    assert answer.status_code == 400, answer.text
+
+
+LONG = "x = 1\n" * 20_000
+
+
+def test_lists_and_operations_show_a_files_size_and_hash_and_one_page_has_its_text(api: Api, world: World) -> None:
+    files = [{"name": "more.py", "content": LONG}]
+    for number in range(3):
+        script = {"script": {"name": "job.py", "content": LONG}, "files": files}
+        assert api.v1("POST", "/templates", {"template_id": f"t{number}", **script}).status_code == 201
+        answer = api.v1("POST", "/jobs/submit", {"job_id": f"job{number}", "job_config": script})
+        world.execute(f"job{number}")
+    sql = {"type": "SQL", "sql": f"/* {LONG} */ INSERT INTO a SELECT 1;"}
+    assert api.v1("POST", "/templates", {"template_id": "sql", **sql}).status_code == 201
+    operation = answer.json()["operation"]["id"]
+    for page in ("/jobs", "/jobs/job1/operations", f"/operations/{operation}", "/templates"):
+        content = api.v1("GET", page).text
+        assert len(content) < 20_000, page
+        assert '"bytes":120000' in content, page
+        assert '"name":"job.py"' in content, page
+    assert api.v1("GET", "/jobs/job1").json()["request"]["script"]["content"] == LONG
+    assert api.v1("GET", "/templates/t1").json()["script"]["content"] == LONG
+
+
+def test_templates_come_in_pages(api: Api) -> None:
+    for number in range(3):
+        api.v1("POST", "/templates", {"template_id": f"t{number}", "script": SCRIPT})
+    first = api.v1("GET", "/templates?limit=2").json()
+    rest = api.v1("GET", f"/templates?limit=2&cursor={first['next_cursor']}").json()
+    assert [each["template_id"] for each in first["templates"] + rest["templates"]] == ["t0", "t1", "t2"]
+    assert rest["next_cursor"] is None
+
+
+def test_a_body_is_taken_as_json_whatever_its_content_type(api: Api) -> None:
+    body = json.dumps({"job_id": "a", "job_config": {"script": SCRIPT}}).encode()
+    assert api.posts("/api/v1/flink/jobs/submit", body).status_code == 202
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "nonsense"):
+        answer = api.posts("/api/v1/flink/jobs/submit", body.replace(b'"a"', b'"b"'), **{"Content-Type": kind})
+        assert answer.status_code in (202, 409)
+    wrong = api.posts("/api/v1/flink/jobs/submit", b"job_id=a", **{"Content-Type": "text/plain"})
+    assert "is not JSON" in wrong.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"job_config": {"args": ["\\ud83d"]}}', "job_config.args.0"),
+        (b'{"template_id": "\\ud83d"}', "template_id"),
+        (b'{"\\ud83d": 1}', "\\ud83d"),
+        (b'{"job_config": {"profile": {}}}', "job_config.profile"),
+        (b'{"job_config": {"parallelism": NaN}}', "job_config.parallelism"),
+        (b'{"job_config": {"parallelism": ' + b"9" * 5000 + b"}}", "job_config.parallelism"),
+        (b'{"job_config": ' + b"[" * 5000, "body"),
+        (b'{"parameters": [1]}', "parameters"),
+        (b"\xff\xfe", "body"),
+        (b"", "job_config.script"),
+    ],
+)
+def test_a_hostile_body_is_400_and_names_its_field(api: Api, body: bytes, field: str) -> None:
+    answer = api.posts("/api/v1/flink/jobs/submit", body)
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+def test_many_problems_are_a_short_answer(api: Api) -> None:
+    body = json.dumps({"job_config": {f"field-{number}": 1 for number in range(9000)}}).encode()
+    answer = api.posts("/api/v1/flink/jobs/submit", body)
+    assert answer.status_code == 400
+    assert len(answer.content) < 30_000
+    assert len(answer.json()["errors"]) == 21
+
+
+def test_made_up_methods_are_one_series_of_the_metrics(api: Api) -> None:
+    for number in range(20):
+        api.send(f"MADEUP{number}", "/livez", headers={})
+    assert "MADEUP" not in api.send("GET", "/metrics", headers={}).text
+    assert 'method="OTHER"' in api.send("GET", "/metrics", headers={}).text
+
+
+def test_every_route_but_three_needs_a_key(api: Api) -> None:
+    paths = {getattr(route, "path", "") for route in api.routes()} | {"/", "/none", "/livez/", "//livez", "/docs"}
+    answers = {path: api.send("GET", path, headers={}).status_code for path in paths if path}
+    assert {path for path, status in answers.items() if status != 401} == {"/livez", "/readyz", "/metrics"}
+
+
+def test_what_nobody_foresaw_is_a_problem_without_its_words(
+    api: Api, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("canary")
+
+    monkeypatch.setattr(world.store, "list_jobs", fails)
+    answer = api.v1("GET", "/jobs")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "canary" not in answer.text
+    monkeypatch.setattr("headrace.services.accept.resolve", fails)
+    refused = api.v1("POST", "/jobs/submit", {"job_id": "a", "job_config": {"script": SCRIPT}})
+    assert refused.status_code == 400
+    assert "canary" not in refused.text

@@ -316,3 +316,55 @@ def test_exceptions_come_with_their_stack_traces_or_what_was_kept(run: Any) -> N
     code, out, err = run(lambda _: httpx.Response(200, json=gone), "exceptions", "orders")
     assert (code, out.strip(), err.strip()) == (0, "it was so", "the JobManager does not run")
     assert "kept: it was so" in run(lambda _: httpx.Response(200, json=gone), "exceptions", "orders", "-o", "yaml")[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[" * 25_000, "levels deep"),
+        (b"a: &x 1\nb: *x", "anchors"),
+        (b'template_id: x\nscript: "a\\0b"', "cannot be read"),
+        (b"template_id: x\nfiles: 5", "must be a list"),
+        (b'template_id: x\nfiles: ["no-such-file.py"]', "cannot be read"),
+        (b"\xff", "UTF-8"),
+        (b"", "must be an object"),
+    ],
+)
+def test_a_template_file_that_cannot_be_used_is_one_line(run: Any, tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "template.yaml"
+    file.write_bytes(content)
+    code, _, err = run(lambda _: problem(500, "must not be asked"), "templates", "apply", "-f", str(file))
+    assert code != 0
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--set", "args=[a"],
+        ["--set", "args=*x"],
+        ["--set", "resources=1", "--set", "resources.task_manager.slots=2"],
+        ["--set", "env=1", "--env", "X=1"],
+        ["--set", "nothing"],
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_line(run: Any, tmp_path: Path, words: list[str]) -> None:
+    script = tmp_path / "job.py"
+    script.write_text("print(1)\n")
+    code, _, err = run(lambda _: problem(500, "must not be asked"), "submit", str(script), *words)
+    assert code != 0
+    assert len(err.splitlines()) == 1
+
+
+def test_values_of_a_template_are_as_they_were_written(run: Any, tmp_path: Path) -> None:
+    sent: list[dict[str, Any]] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(201, json={"template_id": "x", "version": 1, "type": "SQL"})
+
+    file = tmp_path / "template.yaml"
+    file.write_text("template_id: x\nenv: {START: 2024-01-01, AT: 10:30, MODE: 0755, ON: on}\n")
+    assert run(answers, "templates", "apply", "-f", str(file))[0] == 0
+    assert sent[0]["env"] == {"START": "2024-01-01", "AT": "10:30", "MODE": "0755", "ON": "on"}

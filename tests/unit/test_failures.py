@@ -116,6 +116,14 @@ CASES: list[tuple[str, Evidence, str, str]] = [
         "found no Python that it can load: Failed to find libpython",
         "set it to process",
     ),
+    (
+        "no shell",
+        Evidence(
+            exceptions=["Caused by: java.lang.IllegalStateException: Process died with exit code 127\n\tat a.B(C.c)"]
+        ),
+        "Python could not be started beside the TaskManager's JVM",
+        "bash, tee and the Python",
+    ),
     ("embedded", Evidence(exceptions=[EMBEDDED]), "ValueError: a poisonous record (job.py, line 43)", "mend it"),
     ("sql", Evidence(log="statement 3, line 12: Object 'x' not found\n"), "statement 3, line 12: Object 'x'", "mend"),
     ("image", Evidence(error=recorded_error("image-pull-fails")), "no route to host", "image_pull_secrets"),

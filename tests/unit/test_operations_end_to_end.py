@@ -12,7 +12,7 @@ from headrace.domain.jobs import Desired, JobKey, Observation, Phase
 from headrace.domain.operations import State
 from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
 from headrace.ports import Fence
-from headrace.services.handle_event import Origin
+from headrace.services.handle_record import Origin
 from tests.unit.conftest import UPGRADE_FAILURE, World
 
 ORIGIN = Origin("headrace.operations", "topic-1", 0, 7)
@@ -455,9 +455,13 @@ def test_a_refused_first_deployment_is_rejected(world: World) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (b"\xff\xfe", "not JSON"),
-        (b"[" * 200_000, "not JSON"),
-        (b"[]", "JSON object"),
+        (b"\xff\xfe", "text in UTF-8"),
+        (b"[" * 200_000, "more than 20000 values"),
+        (b"[" * 2_000, "64 levels deep"),
+        (b"{", "not JSON"),
+        (b"[]", "object with named fields"),
+        (b'{"operation": "STOP", "job_id": "\\ud83d"}', "half of a surrogate pair"),
+        (b'{"operation": "STOP", "job_id": NaN}', "finite number"),
         (b'{"operation": "EXPLODE"}', "SUBMIT, STOP, SCALE"),
         (b'{"operation": "STOP"}', "job_id"),
         (b'{"operation": "STOP", "job_id": "x", "forse": true}', "allowed"),
@@ -466,16 +470,16 @@ def test_a_refused_first_deployment_is_rejected(world: World) -> None:
 )
 def test_an_event_that_cannot_be_used_says_why(world: World, value: bytes, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        world.services.handle_event.handle(value, ORIGIN)
+        world.services.handle_record.handle(value, ORIGIN)
     assert not world.store.operations_of(JobKey("default", "orders"))
 
 
 def test_an_event_delivered_again_is_the_same_operation(world: World) -> None:
     world.runs()
     value = b'{"operation": "SCALE", "job_id": "orders", "parallelism": 2}'
-    first = world.services.handle_event.handle(value, ORIGIN)
-    again = world.services.handle_event.handle(value, ORIGIN)
-    anew = world.services.handle_event.handle(value, Origin("headrace.operations", "topic-2", 0, 7))
+    first = world.services.handle_record.handle(value, ORIGIN)
+    again = world.services.handle_record.handle(value, ORIGIN)
+    anew = world.services.handle_record.handle(value, Origin("headrace.operations", "topic-2", 0, 7))
     assert first.operation.id == again.operation.id
     assert (first.created, again.created, anew.created) == (True, False, True)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.machinery
 import importlib.util
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 from types import ModuleType
@@ -112,3 +115,30 @@ def test_an_unknown_command_is_told_the_known_ones(
     monkeypatch.setattr(sys, "argv", ["run", "demmo"])
     assert run.main() == 2
     assert "demo" in capsys.readouterr().err
+
+
+PYTEST = """#!/bin/sh
+trap 'echo tidied >> "$0.said"; exit 2' INT
+echo begun >> "$0.said"
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_tests_that_are_stopped_tidy_up_before_the_prompt_is_back(
+    run: ModuleType, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    shutil.copy(ROOT / "run", tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTEST)
+    python.chmod(0o700)
+    run.STAMP.write_text(hashlib.sha256(b"a lock" + run.UV.encode()).hexdigest())
+    said = python.with_name("python.said")
+    with subprocess.Popen([sys.executable, str(tmp_path / "run"), "test"]) as process:
+        while not said.exists() or said.read_text().count("begun") < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(30) == code
+    assert said.read_text().split() == ["begun", "begun", "tidied", "tidied"]

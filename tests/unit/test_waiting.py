@@ -81,6 +81,11 @@ CASES: dict[str, tuple[Sight, str, str]] = {
         "the JobManager has no pod: the operator has not made its Deployment yet",
         "Flink Kubernetes Operator runs",
     ),
+    "a pod for a Deployment that is there": (
+        Sight(deployment("RECONCILING", manager="DEPLOYING"), [pod("orders-1", {"phase": "Failed"}), WORKER]),
+        "the JobManager has no pod: Kubernetes has made none for its Deployment yet",
+        "headrace events",
+    ),
     "only TaskManagers of before": (
         Sight(deployment("FINISHED"), [pod("orders-taskmanager-1-1", RUNS, deletionTimestamp="2026-01-01T00:00:00Z")]),
         "the pods of before are being removed: orders-taskmanager-1-1",

@@ -7,13 +7,13 @@ The record is JSON: {"operation": "SUBMIT", "template_id": â€¦, "parameters": {â
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from headrace.domain.inputs import blamed_on_input, json_object
 from headrace.domain.operations import KindName, Source
-from headrace.errors import InvalidRequest
+from headrace.errors import MOST_PROBLEMS, InvalidRequest
 from headrace.services.accept import Accept, Accepted
 
 FIELDS: Mapping[KindName, frozenset[str]] = {
@@ -21,6 +21,7 @@ FIELDS: Mapping[KindName, frozenset[str]] = {
     KindName.STOP: frozenset({"job_id", "force"}),
     KindName.SCALE: frozenset({"job_id", "parallelism"}),
 }
+LONGEST_KEY = 200
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Origin:
         return f"kafka/{self.topic_id}/{self.partition}/{self.offset}"
 
 
-class HandleEvent:
+class HandleRecord:
     """Accepts the operation that a record names. Idempotent under the record's key."""
 
     def __init__(self, accept: Accept, tenant: str) -> None:
@@ -46,71 +47,72 @@ class HandleEvent:
         self._tenant = tenant
 
     def handle(self, value: bytes, origin: Origin) -> Accepted:
-        """Returns once the operation is durable. Raises PermanentError for what can never be used."""
-        event = _parsed(value)
-        kind = _kind_of(event)
-        unknown = sorted(set(event) - FIELDS[kind] - {"operation", "idempotency_key"})
-        if unknown:
-            allowed = ", ".join(sorted(FIELDS[kind] | {"idempotency_key"}))
-            raise InvalidRequest(dict.fromkeys(unknown, f"unknown field of a {kind} event; allowed: {allowed}"))
-        source = Source(via="kafka", detail=asdict(origin))
-        key = event.get("idempotency_key") or origin.key
-        if not isinstance(key, str):
-            raise InvalidRequest({"idempotency_key": "must be text"})
-        return self._accepted(kind, event, key, source)
+        """Returns once the operation is durable. Raises one of errors.INPUTS_FAULT for what can never be used; anything
+        else is trouble of ours or a server's, and the record is as good as before."""
+        with blamed_on_input("record"):
+            record = json_object(value, "record")
+            kind = _kind_of(record)
+            key = _key(record) or origin.key
+            _check_fields(kind, record)
+        return self._accepted(kind, record, key, Source(via="kafka", detail=asdict(origin)))
 
-    def _accepted(self, kind: KindName, event: Mapping[str, Any], key: str, source: Source) -> Accepted:
+    def _accepted(self, kind: KindName, record: Mapping[str, Any], key: str, source: Source) -> Accepted:
         if kind is KindName.SUBMIT:
             return self._accept.submit(
                 tenant=self._tenant,
-                job_id=_text(event, "job_id"),
-                template_id=_text(event, "template_id"),
-                job_config=event.get("job_config") or {},
-                start_from=_text(event, "start_from"),
-                parameters=event.get("parameters") or {},
-                template_version=event.get("template_version"),
+                job_id=_text(record, "job_id"),
+                template_id=_text(record, "template_id"),
+                job_config=record.get("job_config"),  # type: ignore[arg-type]  # checked there, with its message
+                start_from=_text(record, "start_from"),
+                parameters=record.get("parameters"),
+                template_version=record.get("template_version"),
                 idempotency_key=key,
                 source=source,
             )
-        job_id = _text(event, "job_id")
+        job_id = _text(record, "job_id")
         if job_id is None:
             raise InvalidRequest({"job_id": "is required"})
         if kind is KindName.STOP:
             return self._accept.stop(
                 tenant=self._tenant,
                 job_id=job_id,
-                force=event.get("force", False),
+                force=record.get("force", False),
                 idempotency_key=key,
                 source=source,
             )
         return self._accept.scale(
             tenant=self._tenant,
             job_id=job_id,
-            parallelism=event.get("parallelism"),  # type: ignore[arg-type]  # checked there, with its message
+            parallelism=record.get("parallelism"),  # type: ignore[arg-type]  # checked there, with its message
             idempotency_key=key,
             source=source,
         )
 
 
-def _parsed(value: bytes) -> Mapping[str, Any]:
-    try:
-        event = json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest({"record": f"is not JSON in UTF-8: {error}"}) from error
-    if not isinstance(event, dict):
-        raise InvalidRequest({"record": "must be a JSON object"})
-    return event
+def _check_fields(kind: KindName, record: Mapping[str, Any]) -> None:
+    unknown = sorted(set(record) - FIELDS[kind] - {"operation", "idempotency_key"})
+    if unknown:
+        allowed = ", ".join(sorted(FIELDS[kind] | {"idempotency_key"}))
+        words = f"unknown field of a {kind} record; allowed: {allowed}"
+        raise InvalidRequest(dict.fromkeys(unknown[: MOST_PROBLEMS + 1], words))
 
 
-def _kind_of(event: Mapping[str, Any]) -> KindName:
+def _key(record: Mapping[str, Any]) -> str:
+    key = record.get("idempotency_key") or ""
+    if not isinstance(key, str) or len(key) > LONGEST_KEY:
+        raise InvalidRequest({"idempotency_key": f"must be text of {LONGEST_KEY} characters at most"})
+    return key
+
+
+def _kind_of(record: Mapping[str, Any]) -> KindName:
     try:
-        return KindName(str(event.get("operation")))
+        return KindName(str(record.get("operation")))
     except ValueError as error:
         raise InvalidRequest({"operation": f"must be one of {', '.join(FIELDS)}"}) from error
 
 
-def _text(event: Mapping[str, Any], field: str) -> str | None:
-    value = event.get(field)
+def _text(record: Mapping[str, Any], field: str) -> str | None:
+    value = record.get(field)
     if value is not None and not isinstance(value, str):
         raise InvalidRequest({field: "must be text"})
     return value

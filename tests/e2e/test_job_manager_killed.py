@@ -1,0 +1,106 @@
+"""A JobManager's process is killed under each of the example jobs. Its TaskManagers live on, as they do on a cluster:
+what cannot be started a second time in one JVM, or is counted twice, shows here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from headrace.cli.files import template_from
+from local.flink_operator.pods import PID_ANNOTATION
+from local.stack import is_alive
+from tests.e2e.serving import serving
+from tests.e2e.stack import ROOT, RunningStack, running_stack, wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+EXAMPLES = ROOT / "examples"
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+CHECKPOINTS = {"execution.checkpointing.interval": "2s"}
+TEMPLATES = sorted(path.stem for path in (EXAMPLES / "templates").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    with running_stack(tmp_path_factory.mktemp("stack") / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def jar() -> Iterator[str]:
+    with serving({"/counting-job.jar": (EXAMPLES / "jar" / "counting-job.jar").read_bytes()}) as address:
+        yield f"{address}/counting-job.jar"
+
+
+def submit(stack: RunningStack, name: str, jar: str) -> None:
+    """The example as it is, but for its jar's address."""
+    template = template_from(EXAMPLES / "templates" / f"{name}.yaml")
+    body = {**template, **({"jar": jar} if template["type"] == "JAR" else {})}
+    assert stack.call("POST", "/templates", body).status_code == 201
+    assert stack.call("POST", "/jobs/submit", {"template_id": name, "job_id": name}).status_code == 202
+
+
+def pid_of(stack: RunningStack, job_id: str, component: str) -> int:
+    return int(stack.pod(job_id, component)["metadata"]["annotations"][PID_ANNOTATION])
+
+
+def kill_the_job_manager(stack: RunningStack, job_id: str) -> None:
+    os.kill(pid_of(stack, job_id, "jobmanager"), signal.SIGKILL)
+
+
+def names_of_config_maps(stack: RunningStack) -> list[str]:
+    return [found["metadata"]["name"] for found in stack.kube(CONFIG_MAPS)["items"]]
+
+
+def stop(stack: RunningStack, job_id: str) -> None:
+    stopped = stack.call("POST", f"/jobs/{job_id}/stop", {}).json()["operation"]
+    assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
+
+
+def counted_more(stack: RunningStack, job_id: str) -> int:
+    """The count once it is well beyond what it is now."""
+    before = stack.count(job_id)
+    found: int = wait_for("the count to go on", lambda: (now := stack.count(job_id)) > before + 20 and now)
+    return found
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_killed_jobmanager_comes_back_to_its_taskmanagers_and_no_count_is_lost_or_doubled(
+    stack: RunningStack, jar: str, name: str
+) -> None:
+    submit(stack, name, jar)
+    stack.await_phase(name, "RUNNING")
+    task_manager, counted = pid_of(stack, name, "taskmanager"), counted_more(stack, name)
+    assert f"{name}-cluster-config-map" in names_of_config_maps(stack)
+    for _ in range(2):
+        killed, before = pid_of(stack, name, "jobmanager"), len(stack.phases(name))
+        kill_the_job_manager(stack, name)
+        wait_for("it to run again", lambda before=before: stack.phases(name)[before:] == ["RESTARTING", "RUNNING"])
+        assert pid_of(stack, name, "jobmanager") != killed
+        counted = counted_more(stack, name)
+    assert pid_of(stack, name, "taskmanager") == task_manager
+    assert is_alive(task_manager)
+    stop(stack, name)
+    assert stack.count(name) >= counted
+    assert stack.lines_are_whole(name)
+    assert [found for found in names_of_config_maps(stack) if found.startswith(f"{name}-")] == []
+
+
+def test_python_inside_the_jvm_does_not_come_back_and_the_job_says_what_to_do(stack: RunningStack) -> None:
+    stack.submit("inside", flink_configuration={**CHECKPOINTS, "python.execution-mode": "thread"})
+    stack.await_phase("inside", "RUNNING")
+    counted_more(stack, "inside")
+    kill_the_job_manager(stack, "inside")
+    wait_for("the cause", lambda: "could not load Python" in (stack.job("inside")["reason"] or ""))
+    assert stack.job("inside")["status"] == "RESTARTING"
+    assert "leave python.execution-mode out" in stack.job("inside")["next_step"]
+    stop(stack, "inside")
+    stack.submit("inside", start_from="last", flink_configuration=CHECKPOINTS)
+    stack.await_phase("inside", "RUNNING")
+    counted_more(stack, "inside")
+    stop(stack, "inside")
+    assert stack.lines_are_whole("inside")

@@ -1,0 +1,235 @@
+"""The API on a real socket: clients that keep it waiting, do not read or have left hold nothing for long."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+
+import httpx
+import pytest
+import uvicorn
+
+from api import connections, inspection, waiting
+from api.app import create_app
+from api.connections import BoundedConnection
+from headrace.bootstrap import Services, wired
+from headrace.domain.jobs import JobKey
+from headrace.domain.operations import Source
+from headrace.errors import Unavailable
+from headrace.settings import Settings
+from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
+from local.process import free_port
+from tests import servers
+
+pytestmark = pytest.mark.timeout(120)
+
+KEY = b"Authorization: Bearer k\r\n"
+SCRIPT = {"name": "job.py", "content": "print(1)\n"}
+
+
+class SlowStore(InMemoryStore):
+    """A store whose ping takes as long as `release` is not set, and that counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = threading.Event()
+        self.release.set()
+        self.pings = 0
+        self.reads = 0
+
+    def ping(self) -> None:
+        self.pings += 1
+        if not self.release.wait(60):
+            raise Unavailable("MongoDB did not answer")
+
+    def operation(self, tenant: str, operation_id: str):  # type: ignore[no-untyped-def]
+        self.reads += 1
+        return super().operation(tenant, operation_id)
+
+
+class Serving:
+    """The API over ports in memory, in a thread of this process."""
+
+    def __init__(self) -> None:
+        self.store = SlowStore()
+        self.runtime = InMemoryRuntime()
+        self.port = free_port()
+        app = create_app(self._services(), tenant="default", keys=[b"k"], wait_limit_seconds=60)
+        config = uvicorn.Config(app, "127.0.0.1", self.port, http=BoundedConnection, log_config=None)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+
+    def _services(self) -> Services:
+        self.services = wired(
+            Settings(_env_file=None),
+            store=self.store,
+            queue=InMemoryQueue(),
+            runtime=self.runtime,
+            job_manager=InMemoryJobManager(),
+            clock=FixedClock(),
+            sealer=None,
+        )
+        return self.services
+
+    def open(self, *sent: bytes) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), 10)
+        for part in sent:
+            connection.sendall(part)
+        return connection
+
+    def get(self, path: str, seconds: float = 10) -> httpx.Response:
+        headers = {"Authorization": "Bearer k"}
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=seconds, trust_env=False)
+
+    def submit(self) -> str:
+        accepted = self.services.accept.submit(
+            tenant="default",
+            job_id="orders",
+            template_id=None,
+            job_config={"script": SCRIPT},
+            idempotency_key=None,
+            source=Source(via="http"),
+        )
+        return accepted.operation.id
+
+
+@pytest.fixture
+def serving() -> Iterator[Serving]:
+    made = Serving()
+    made.thread.start()
+    try:
+        servers.wait_for("the API", lambda: made.server.started)
+        yield made
+    finally:
+        made.store.release.set()
+        made.server.force_exit = True
+        made.server.should_exit = True
+        made.thread.join(30)
+
+
+def is_cut(connection: socket.socket) -> bool:
+    connection.settimeout(0.01)
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    return True
+
+
+WHOLE_HEAD = b"POST /api/v1/flink/jobs/submit HTTP/1.1\r\nHost: a\r\n" + KEY + b"Content-Length: 100\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        (),
+        (b"GET /livez HTTP/1.1\r\nHost: a\r\n",),
+        (WHOLE_HEAD, b"{"),
+        (b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /l"),
+    ],
+)
+def test_idle_and_half_sent_connections_are_cut(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, sent: tuple[bytes, ...]
+) -> None:
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "BODY_SECONDS", 0.5)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(closing(serving.open(*sent))) for _ in range(20)]
+        servers.wait_for("all to be cut", lambda: all(is_cut(each) for each in opened), 20)
+    servers.wait_for("none to be kept", lambda: not serving.server.server_state.connections, 20)
+    assert serving.get("/livez").status_code == 200
+
+
+def test_bytes_that_drip_do_not_prolong_it(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 1.0)
+    with closing(serving.open(b"GET /livez HTTP/1.1\r\n")) as connection:
+        begun = time.monotonic()
+        while not is_cut(connection):
+            try:
+                connection.sendall(b"X: y\r\n")
+            except ConnectionError:
+                break
+            assert time.monotonic() - begun < 15
+            time.sleep(0.05)
+
+
+def test_a_reader_that_does_not_read_is_cut_and_gives_its_place_back(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "READER_SECONDS", 1.0)
+    monkeypatch.setattr(inspection, "FOLLOWED_AT_ONCE", 2)
+    serving.submit()
+    serving.services.execute.oldest_open_operation(JobKey("default", "orders"))
+    serving.runtime.put_pod("default", pod())
+    for _ in range(400):
+        serving.runtime.print_line("orders-1", MAIN, "x" * 100_000)
+    follow = b"GET /api/v1/flink/jobs/orders/logs?follow=true&tail=10000 HTTP/1.1\r\nHost: a\r\n" + KEY + b"\r\n"
+    with closing(serving.open(follow)), closing(serving.open(follow)):
+        path = "/api/v1/flink/jobs/orders/logs?follow=true&tail=1"
+        servers.wait_for("both places to be taken", lambda: status_of(serving, path) == 503, 20)
+        servers.wait_for("one to be free again", lambda: status_of(serving, path) == 200, 30)
+
+
+def status_of(serving: Serving, path: str) -> int:
+    with httpx.stream(
+        "GET",
+        f"http://127.0.0.1:{serving.port}{path}",
+        headers={"Authorization": "Bearer k"},
+        timeout=10,
+        trust_env=False,
+    ) as answer:
+        return answer.status_code
+
+
+def test_a_wait_whose_client_has_left_ends(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "LONGEST_PAUSE_SECONDS", 0.1)
+    path = f"/api/v1/flink/operations/{serving.submit()}?wait=60".encode()
+    for _ in range(50):
+        with closing(serving.open(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n" + KEY + b"\r\n")):
+            pass
+    servers.wait_for("none to wait", lambda: not serving.server.server_state.tasks, 20)
+    reads = serving.store.reads
+    assert serving.get("/livez").status_code == 200
+    assert serving.store.reads == reads
+
+
+def test_beyond_a_bound_a_wait_is_answered_at_once(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "WAITING_AT_ONCE", 2)
+    path = f"/api/v1/flink/operations/{serving.submit()}?wait=60"
+    sent = f"GET {path} HTTP/1.1\r\nHost: a\r\n".encode() + KEY + b"\r\n"
+    with closing(serving.open(sent)), closing(serving.open(sent)):
+        servers.wait_for("both to wait", lambda: serving.store.reads > 4)
+        answer = serving.get(path)
+    assert answer.json()["operation"]["state"] == "ACCEPTED"
+
+
+def test_many_who_ask_for_readiness_are_one_look_and_hold_nobody_up(serving: Serving) -> None:
+    serving.store.release.clear()
+    with ThreadPoolExecutor(100) as pool:
+        asked = [pool.submit(serving.get, "/readyz", 60) for _ in range(100)]
+        servers.wait_for("the look", lambda: serving.store.pings == 1)
+        begun = time.monotonic()
+        assert serving.get("/livez").status_code == 200
+        assert serving.get("/api/v1/flink/jobs").status_code == 200
+        assert time.monotonic() - begun < 5
+        serving.store.release.set()
+        assert {each.result().status_code for each in asked} == {200}
+    assert serving.store.pings <= 2
+
+
+MAIN = "flink-main-container"
+
+
+def pod() -> dict[str, object]:
+    running = {"name": MAIN, "ready": True, "restartCount": 0, "state": {"running": {}}}
+    status = {"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [running]}
+    labels = {"app": "orders", "component": "jobmanager"}
+    spec = {"containers": [{"name": MAIN}]}
+    return {"metadata": {"name": "orders-1", "labels": labels}, "spec": spec, "status": status}

@@ -1,0 +1,103 @@
+"""Celery's Redis transport with a guard in front: what cannot be a message is rejected in one line, and the next one is
+read. Knows no task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from queue import Empty
+from typing import Any
+
+from kombu.transport import redis
+from loguru import logger
+
+from headrace import metrics, task_names
+from headrace.logs import say_unforeseen
+from worker.messages import message_problem, task_problem
+
+QUEUES = (task_names.OPERATIONS_QUEUE, task_names.SYNC_QUEUE)
+
+SERVER_ERRORS = tuple(
+    each
+    for each in (*redis.Transport.connection_errors, *redis.Transport.channel_errors, Empty)
+    if each is not KeyError  # kombu counts it among them, and a message without its key would be a lost connection
+)
+
+logging.getLogger("kombu.transport.redis").setLevel(logging.ERROR)
+"""Its warning about a control message that is no JSON repeats the message."""
+
+
+def rejected(place: str, why: str) -> None:
+    """Says so, and counts it."""
+    metrics.REFUSED.labels("celery").inc()
+    logger.warning("a message of {} is rejected: {}", place, why)
+
+
+class QoS(redis.QoS):
+    """What is delivered and not acknowledged yet. An entry that cannot be read does not keep the others back."""
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """See kombu."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
+        except SERVER_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a reader of strange bytes raises
+            rejected("the unacknowledged ones", type(error).__name__)
+            self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
+
+
+class Channel(redis.Channel):
+    """Reads messages one by one; each is looked at before Celery gets it."""
+
+    QoS = QoS
+
+    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> Any:
+        """See kombu."""
+        result = super().basic_consume(queue, no_ack, callback, consumer_tag, **options)  # type: ignore[no-untyped-call]
+        callbacks = self.connection._callbacks
+        callbacks[queue] = partial(self._guarded, queue, callbacks[queue])
+        return result
+
+    def _guarded(self, queue: str, deliver: Callable[[Any], Any], raw: Any) -> None:
+        problem = task_problem(raw, task_names.ALL) if queue in QUEUES else message_problem(raw)
+        if problem is not None:
+            rejected(queue, problem)
+            return
+        try:
+            deliver(raw)
+        except SERVER_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - Celery's own code over a message: that message's fault
+            metrics.UNFORESEEN.labels("celery").inc()
+            say_unforeseen(error, f"a message of {queue}")
+            rejected(queue, type(error).__name__)
+            with suppress(KeyError):  # it may not have come so far
+                self.basic_reject(raw["properties"]["delivery_tag"], requeue=False)  # type: ignore[no-untyped-call]
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except SERVER_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is read off the queue, and is no JSON
+            rejected("a queue", f"it is no JSON ({type(error).__name__})")
+            return True
+
+    def _receive_one(self, connection: Any) -> Any:
+        try:
+            return super()._receive_one(connection)  # type: ignore[no-untyped-call]
+        except SERVER_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            rejected("the control channel", f"it is no JSON ({type(error).__name__})")
+            return True
+
+
+class Transport(redis.Transport):
+    """What redis:// and rediss:// stand for in a worker."""
+
+    Channel = Channel
