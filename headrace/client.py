@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -68,11 +69,11 @@ class Client:
 
     def stop(self, job_id: str, force: bool = False, idempotency_key: str | None = None) -> Json:
         """POST jobs/{job_id}/stop."""
-        return self._post(f"{BASE}/jobs/{job_id}/stop", {"force": force}, idempotency_key)
+        return self._post(f"{BASE}/jobs/{_part(job_id)}/stop", {"force": force}, idempotency_key)
 
     def scale(self, job_id: str, parallelism: int, idempotency_key: str | None = None) -> Json:
         """POST jobs/{job_id}/scale."""
-        return self._post(f"{BASE}/jobs/{job_id}/scale", {"parallelism": parallelism}, idempotency_key)
+        return self._post(f"{BASE}/jobs/{_part(job_id)}/scale", {"parallelism": parallelism}, idempotency_key)
 
     def jobs(self, phase: str | None = None) -> Iterator[Json]:
         """Every job, page by page."""
@@ -86,16 +87,16 @@ class Client:
 
     def job(self, job_id: str) -> Json:
         """One job. Raises NotFound."""
-        return self._get(f"{BASE}/jobs/{job_id}")
+        return self._get(f"{BASE}/jobs/{_part(job_id)}")
 
     def operations(self, job_id: str) -> list[Json]:
         """A job's operations, oldest first."""
-        found: list[Json] = self._get(f"{BASE}/jobs/{job_id}/operations")["operations"]
+        found: list[Json] = self._get(f"{BASE}/jobs/{_part(job_id)}/operations")["operations"]
         return found
 
     def transitions(self, job_id: str) -> list[Json]:
         """A job's history of phases, oldest first."""
-        found: list[Json] = self._get(f"{BASE}/jobs/{job_id}/transitions")["transitions"]
+        found: list[Json] = self._get(f"{BASE}/jobs/{_part(job_id)}/transitions")["transitions"]
         return found
 
     def logs(self, job_id: str, query: LogQuery | None = None, *, follow: bool = False) -> Log:
@@ -103,7 +104,7 @@ class Client:
         to its end."""
         params = {**(query or {}), **({"follow": "true"} if follow else {})}
         timeout = httpx.Timeout(self._timeout_seconds, read=FOLLOW_READ_SECONDS) if follow else self._timeout_seconds
-        request = self._http.build_request("GET", f"{BASE}/jobs/{job_id}/logs", params=params, timeout=timeout)
+        request = self._http.build_request("GET", f"{BASE}/jobs/{_part(job_id)}/logs", params=params, timeout=timeout)
         answer = self._tried(lambda: self._http.send(request, stream=True))
         if answer.is_success:
             return Log(answer, self._url)
@@ -140,15 +141,15 @@ class Client:
 
     def events(self, job_id: str) -> Json:
         """{"events": [...], "note"}: what happened to the job's deployment and pods in the last hour, newest last."""
-        return self._get(f"{BASE}/jobs/{job_id}/events")
+        return self._get(f"{BASE}/jobs/{_part(job_id)}/events")
 
     def exceptions(self, job_id: str) -> Json:
         """{"exceptions": [...], "kept", "note"}: the exceptions that the job's JobManager knows, newest last."""
-        return self._get(f"{BASE}/jobs/{job_id}/exceptions")
+        return self._get(f"{BASE}/jobs/{_part(job_id)}/exceptions")
 
     def operation(self, operation_id: str, wait_seconds: float = 0) -> Json:
         """The answer that the operation's request had, as it is now; holds up to `wait_seconds` for its end."""
-        return self._get(f"{BASE}/operations/{operation_id}", {"wait": str(wait_seconds)})
+        return self._get(f"{BASE}/operations/{_part(operation_id)}", {"wait": str(wait_seconds)})
 
     def await_operation(self, operation_id: str, timeout_seconds: float) -> Json | None:
         """The answer once the operation has ended; None where it has not within the time."""
@@ -178,7 +179,7 @@ class Client:
 
     def template(self, template_id: str) -> Json:
         """The newest version of one. Raises NotFound."""
-        return self._get(f"{BASE}/templates/{template_id}")
+        return self._get(f"{BASE}/templates/{_part(template_id)}")
 
     def is_ready(self) -> Json:
         """GET /readyz. Raises Unavailable where the API cannot do its work."""
@@ -295,3 +296,10 @@ def _error(answer: httpx.Response) -> HeadraceError:
         return InvalidRequest({e["field"]: e["detail"] for e in problem.get("errors", [])} or {"request": detail})
     kinds = {404: NotFound, 409: Conflict, 401: Refused, 503: Unavailable}
     return kinds.get(answer.status_code, Refused)(detail)
+
+
+def _part(identifier: str) -> str:
+    """An id as one part of a path. Raises NotFound for what would lead to another path: no id is like that."""
+    if "/" in identifier or not identifier.strip("."):
+        raise NotFound(f"{identifier!r} is no id: an id has letters or digits, and no slash")
+    return quote(identifier, safe="", errors="surrogateescape")

@@ -6,11 +6,12 @@ They are started by a fixture and stopped with it, whatever happened; each keeps
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -57,6 +58,23 @@ def running(command: Command, folder: Path, cwd: Path | None = None) -> Iterator
         yield process
     finally:
         process.stop()
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """This process stopped in each of its threads: one that still runs could answer a last time."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(f"{pid} to be frozen", lambda: set(_states_of_threads(pid)) == {"T"})
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _states_of_threads(pid: int) -> Iterator[str]:
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            yield stat.read_text().rpartition(")")[2].split()[0]
 
 
 def mongodb(folder: Path) -> Command:

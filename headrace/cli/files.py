@@ -20,9 +20,16 @@ def source_from(given: str, more: Sequence[Path] = (), main: str | None = None) 
     if "://" in given:
         return _from_url(given)
     path = Path(given)
-    fields = _from_folder(path, main) if path.is_dir() else _from_file(path)
+    fields = _from_folder(path, main) if _is_folder(path) else _from_file(path)
     files = [*fields.get("files", []), *(file_from(each, each.name) for each in more)]
     return fields | ({"files": files} if files else {})
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # no file can have such a name: reading it says so
+        return False
 
 
 def _from_url(url: str) -> dict[str, Any]:

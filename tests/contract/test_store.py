@@ -528,8 +528,7 @@ def test_a_frozen_server_is_named_within_the_bound(process: LocalProcess, second
     store.migrate()
     store.insert_operation(operation())
     assert process.pid is not None
-    os.kill(process.pid, signal.SIGSTOP)
-    try:
+    with servers.frozen(process.pid):
         for call in (
             lambda: store.operation("default", "x"),
             lambda: store.insert_operation(operation("other", 2)),
@@ -541,8 +540,6 @@ def test_a_frozen_server_is_named_within_the_bound(process: LocalProcess, second
             with pytest.raises(Unavailable, match="HEADRACE_MONGODB_URL"):
                 call()
             assert time.monotonic() - begun < 2 * seconds
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
     servers.wait_for("the store to answer again", lambda: store.operation_by_key("default", "k"))
     store.close()
 

@@ -6,9 +6,7 @@ The API is watched from before the first write, so every version of every deploy
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +18,7 @@ from typing import Any
 import httpx
 
 from local.kubernetes_api import LocalKubernetesApi
+from tests import servers
 from tests.e2e.stack import DEPLOYMENTS, ROOT, wait_for
 from tests.kube_apiserver import running_kube_apiserver
 
@@ -151,7 +150,7 @@ def frozen_now_and_then(pid: int, chance: random.Random) -> Iterator[None]:
 
     def freeze() -> None:
         while not is_over.wait(chance.uniform(1, 12)):
-            with frozen(pid):
+            with servers.frozen(pid):
                 is_over.wait(chance.uniform(0.2, 3))
 
     thread = threading.Thread(target=freeze, daemon=True)
@@ -161,16 +160,6 @@ def frozen_now_and_then(pid: int, chance: random.Random) -> Iterator[None]:
     finally:
         is_over.set()
         thread.join(10)
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """A process that is stopped for the length of the block."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def await_status(api: Api, name: str, is_there: Callable[[Resource], Any], what: str, run: int = 0) -> Resource:

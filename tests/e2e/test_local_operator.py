@@ -28,13 +28,13 @@ import pytest
 from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job
 from headrace.domain.manifest import Platform, Stamp, render
+from tests import servers
 from tests.e2e.operator_alone import (
     CORE,
     SNAPSHOTS,
     Api,
     Resource,
     await_status,
-    frozen,
     frozen_now_and_then,
     running_api,
     running_operator,
@@ -188,7 +188,7 @@ def a_frozen_jobmanager_holds_the_sequence(play: Play) -> None:
 
     found: int = wait_for(f"the JobManager of {play.name}", pid)
     time.sleep(play.chance.uniform(0, 6))
-    with frozen(found):
+    with servers.frozen(found):
         time.sleep(4)  # what the operator had asked before is written by now, also where it was frozen itself
         before = looks_of(play.api.versions(play.name))
         time.sleep(2)

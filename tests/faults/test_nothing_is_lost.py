@@ -20,6 +20,7 @@ from celery import Celery
 
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.kubernetes_api.server import LocalKubernetesApi
+from tests import servers
 from tests.e2e.stack import RunningStack, wait_for
 from tests.faults.conftest import TOKEN
 
@@ -87,9 +88,7 @@ def test_a_thousand_submits_survive_the_loss_of_redis_and_of_a_worker(
 def test_a_frozen_redis_holds_no_submit(stack: RunningStack, kubernetes: LocalKubernetesApi) -> None:
     stack.call("POST", "/jobs/submit", {"job_id": "first", "job_config": {"script": SCRIPT}})
     wait_for("the first to be created", lambda: created(kubernetes)["first"] == 1)
-    pid = stack.pid("redis")
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with servers.frozen(stack.pid("redis")):
         times = []
         for n in range(100):
             begun = time.perf_counter()
@@ -99,6 +98,4 @@ def test_a_frozen_redis_holds_no_submit(stack: RunningStack, kubernetes: LocalKu
         p99 = statistics.quantiles(times, n=100)[98]
         print(f"p99 of 100 submits with Redis frozen: {1000 * p99:.0f} ms")
         assert p99 < 0.25
-    finally:
-        os.kill(pid, signal.SIGCONT)
     wait_for("what was accepted to run", lambda: len(created(kubernetes)) == 101, 180)

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from celery import Celery
 
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.kubernetes_api.server import LocalKubernetesApi
+from tests import servers
 from tests.e2e.stack import RunningStack, wait_for
 from tests.faults.test_nothing_is_lost import SCRIPT, created
 
 pytestmark = pytest.mark.timeout(300)
 
 
-@contextmanager
-def frozen(stack: RunningStack, process: str) -> Iterator[None]:
-    """This process of the stack, frozen."""
-    pid = stack.pid(process)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 @pytest.mark.slow
 def test_mongodb_frozen_refuses_by_name_and_loses_no_task(stack: RunningStack, kubernetes: LocalKubernetesApi) -> None:
     fields = {"job_id": "by-celery", "job_config": {"script": SCRIPT}}
-    with frozen(stack, "mongodb"):
+    with servers.frozen(stack.pid("mongodb")):
         with Celery(broker=stack.file["redis_url"], set_as_current=False) as app:
             app.send_task("flink.submit", kwargs=fields, queue="flink.operations", ignore_result=True)
         begun = time.monotonic()

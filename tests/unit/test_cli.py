@@ -84,6 +84,30 @@ def test_an_error_is_one_line_and_an_exit_code(run: Any, status: int, code: int)
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("describe", "orders?x=1"), b"/api/v1/flink/jobs/orders%3Fx%3D1"),
+        (("logs", "orders#1"), b"/api/v1/flink/jobs/orders%231/logs"),
+        (("stop", "a b"), b"/api/v1/flink/jobs/a%20b/stop"),
+        (("describe", "\udcff"), b"/api/v1/flink/jobs/%FF"),
+        (("describe", "orders/operations"), None),
+        (("describe", ".."), None),
+        (("describe", ""), None),
+    ],
+)
+def test_an_id_is_one_part_of_a_path_whatever_it_holds(run: Any, words: tuple[str, ...], path: bytes | None) -> None:
+    asked: list[bytes] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path.partition(b"?")[0])
+        return problem(404, "there is none of this name")
+
+    code, out, err = run(answers, *words)
+    assert (code, out, len(err.strip().splitlines())) == (main.NOT_FOUND, "", 1)
+    assert asked == ([] if path is None else [path])
+
+
 def test_a_server_that_is_down_is_named_with_what_to_do(run: Any) -> None:
     def answers(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
