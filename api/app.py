@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
@@ -11,17 +11,16 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict, Field
 
 from api import inspection, problems, views
-from api.bodies import body_of, described
+from api.bodies import described, object_of
 from api.guard import Guard
 from api.waiting import Readiness, Waiting
 from headrace import metrics
 from headrace.bootstrap import Services
 from headrace.domain.inputs import json_or_yaml_object
 from headrace.domain.jobs import Job, JobKey, Phase
-from headrace.domain.operations import Source
+from headrace.domain.operations import KINDS, Kind, Source, SubmitArguments
 from headrace.domain.templates import Template
 from headrace.errors import InvalidRequest, NotFound
 from headrace.ports import JobFilter
@@ -30,40 +29,13 @@ from headrace.services.accept import Accepted
 BASE = "/api/v1/flink"
 PAGE_LIMIT = 500
 
+Answer = Callable[[Request, Accepted, float], Awaitable[JSONResponse]]
+
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
 Wait = Annotated[float, Query(ge=0, description="Seconds to wait for the operation's end, up to a bound.")]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SubmitBody(_Request):
-    """POST jobs/submit."""
-
-    template_id: str | None = None
-    job_config: dict[str, Any] = Field(default_factory=dict)
-    job_id: str | None = None
-    start_from: str | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    template_version: int | None = Field(None, ge=1)
-
-
-class StopBody(_Request):
-    """POST jobs/{job_id}/stop."""
-
-    force: bool = False
-
-
-class ScaleBody(_Request):
-    """POST jobs/{job_id}/scale."""
-
-    parallelism: int = Field(strict=True)
-
-
-Submit = Annotated[SubmitBody, Depends(body_of(SubmitBody))]
-Stop = Annotated[StopBody, Depends(body_of(StopBody))]
-Scale = Annotated[ScaleBody, Depends(body_of(ScaleBody))]
+Given = Annotated[dict[str, Any], Depends(object_of)]
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT)]
 
 
@@ -99,7 +71,7 @@ def _health(app: FastAPI, services: Services) -> None:
 
 
 def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_seconds: float) -> None:
-    accept, source = services.accept, Source(via="http")
+    accept = services.accept
     waiting = Waiting(services.records.operation, wait_limit_seconds)
 
     async def answer(request: Request, accepted: Accepted, wait: float) -> JSONResponse:
@@ -110,40 +82,13 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
         headers = {"Location": location} | ({"Retry-After": "1"} if operation.is_open else {})
         return _json(views.answer_view(operation, job), 202 if operation.is_open else 200, headers)
 
-    @app.post(f"{BASE}/jobs/submit", status_code=202, openapi_extra=described(SubmitBody))
-    async def submit(request: Request, body: Submit, key: IdempotencyKey = None, wait: Wait = 0) -> JSONResponse:
-        accepted = await run_in_threadpool(
-            accept.submit, tenant=tenant, idempotency_key=key, source=source, **body.model_dump()
-        )
-        return await answer(request, accepted, wait)
+    for kind in KINDS.values():
+        _accepts(app, kind, accept.operation, answer, tenant)
 
-    @app.post(f"{BASE}/jobs/render", openapi_extra=described(SubmitBody))
-    def render(body: Submit) -> JSONResponse:
-        fields = body.model_dump(exclude={"start_from"})
-        return _json(accept.render(tenant=tenant, **fields))
-
-    @app.post(f"{BASE}/jobs/{{job_id}}/stop", status_code=202, openapi_extra=described(StopBody))
-    async def stop(
-        request: Request, job_id: str, body: Stop, key: IdempotencyKey = None, wait: Wait = 0
-    ) -> JSONResponse:
-        accepted = await run_in_threadpool(
-            accept.stop, tenant=tenant, job_id=job_id, force=body.force, idempotency_key=key, source=source
-        )
-        return await answer(request, accepted, wait)
-
-    @app.post(f"{BASE}/jobs/{{job_id}}/scale", status_code=202, openapi_extra=described(ScaleBody))
-    async def scale(
-        request: Request, job_id: str, body: Scale, key: IdempotencyKey = None, wait: Wait = 0
-    ) -> JSONResponse:
-        accepted = await run_in_threadpool(
-            accept.scale,
-            tenant=tenant,
-            job_id=job_id,
-            parallelism=body.parallelism,
-            idempotency_key=key,
-            source=source,
-        )
-        return await answer(request, accepted, wait)
+    @app.post(f"{BASE}/jobs/render", openapi_extra=described(SubmitArguments, job_id=True))
+    def render(body: Given) -> JSONResponse:
+        given = {name: each for name, each in body.items() if name != "start_from"}
+        return _json(accept.render(given.pop("job_id", None), given, tenant=tenant))
 
     @app.get(f"{BASE}/operations/{{operation_id}}")
     async def operation(request: Request, operation_id: str, wait: Wait = 0) -> JSONResponse:
@@ -153,6 +98,22 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
         ended = await waiting.ended(request, found, wait)
         job = await run_in_threadpool(services.records.job, ended.key)
         return _json(views.answer_view(ended, job))
+
+
+def _accepts(app: FastAPI, kind: Kind, accept: Callable[..., Accepted], answer: Answer, tenant: str) -> None:
+    """The route of a kind: jobs/{job_id}/{word}, and jobs/{word} for one that may begin a job."""
+    source = Source(via="http")
+
+    async def operation(
+        request: Request, body: Given, job_id: str | None = None, key: IdempotencyKey = None, wait: Wait = 0
+    ) -> JSONResponse:
+        named = body.pop("job_id", None) if kind.begins_a_run else job_id
+        accepted = await run_in_threadpool(accept, kind.name, named, body, tenant=tenant, key=key, source=source)
+        return await answer(request, accepted, wait)
+
+    path = f"{BASE}/jobs/{kind.word}" if kind.begins_a_run else f"{BASE}/jobs/{{job_id}}/{kind.word}"
+    extra = described(kind.Arguments, job_id=kind.begins_a_run)
+    app.post(path, status_code=202, openapi_extra=extra, name=kind.word)(operation)
 
 
 def _jobs(app: FastAPI, services: Services, tenant: str) -> None:

@@ -1,16 +1,21 @@
-"""Celery task and queue names: the wire contract with every producer. Knows nothing of ours but errors."""
+"""Celery task and queue names: the wire contract with every producer. Knows the kinds of operation, and no Celery."""
 
 from typing import Final
 
-SUBMIT: Final = "flink.submit"
-STOP: Final = "flink.stop"
-SCALE: Final = "flink.scale"
+from headrace.domain.operations import KindName
+
 EXECUTE: Final = "flink.execute"
 SYNC_STATUS: Final = "flink.sync_status"
 REDELIVER: Final = "flink.redeliver"
 EXPLAIN_WAITS: Final = "flink.explain_waits"
 
-ALL: Final = frozenset({SUBMIT, STOP, SCALE, EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS})
+
+def accepting(kind: KindName) -> str:
+    """The task that accepts an operation of this kind: `flink.submit`, `flink.stop` and so on."""
+    return f"flink.{kind.lower()}"
+
+
+ALL: Final = frozenset({*map(accepting, KindName), EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS})
 
 OPERATIONS_QUEUE: Final = "flink.operations"
 SYNC_QUEUE: Final = "flink.sync"

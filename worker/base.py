@@ -12,6 +12,7 @@ from loguru import logger
 
 from headrace import metrics
 from headrace.domain.inputs import check
+from headrace.domain.operations import KINDS
 from headrace.errors import INPUTS_FAULT, HeadraceError, InvalidRequest, unforeseen
 from headrace.logs import say_unforeseen
 
@@ -19,7 +20,7 @@ LONGEST_COUNTDOWN_SECONDS = 60
 """Below the broker's visibility timeout: a task that waits for its next try is not delivered a second time."""
 
 REDACTED = "…"
-SHOWN = ("tenant", "job_id", "parallelism", "force", "template_id", "idempotency_key")
+SHOWN = {"tenant", "job_id", "idempotency_key", *(name for kind in KINDS.values() for name in kind.shown)}
 """Arguments that may be shown in Flower and logs; others may carry what a user typed."""
 
 

@@ -9,7 +9,7 @@ from loguru import logger
 
 from headrace import task_names
 from headrace.domain.jobs import JobKey, Transition
-from headrace.domain.operations import Operation, Source
+from headrace.domain.operations import KINDS, Kind, Operation, Source
 from headrace.errors import InvalidRequest, TransientError
 from headrace.services.accept import Accepted
 from headrace.services.handle_record import LONGEST_KEY
@@ -32,52 +32,28 @@ def task(name: str, *, max_retries: int | None = 3) -> Callable[[Body], Body]:
     return registered
 
 
-@task(task_names.SUBMIT, max_retries=UNTIL_ACCEPTED)
-def submit(
-    self: ServiceTask,
-    *,
-    template_id: str | None = None,
-    job_config: dict[str, Any] | None = None,
-    job_id: str | None = None,
-    start_from: str | None = None,
-    parameters: dict[str, Any] | None = None,
-    template_version: int | None = None,
-    idempotency_key: str | None = None,
-    **unknown: Any,
-) -> None:
-    """Accepts a SUBMIT, then executes it."""
-    accepted = services().accept.submit(
-        template_id=template_id,
-        job_id=job_id,
-        start_from=start_from,
-        job_config=job_config,  # type: ignore[arg-type]  # checked there, with its message
-        parameters=parameters,
-        template_version=template_version,
-        idempotency_key=key_of(self, idempotency_key),
-        **known(self, unknown),
-    )
-    execute_now(accepted)
+def accepting(kind: Kind) -> None:
+    """The task that accepts an operation of this kind, then executes it."""
+
+    @task(task_names.accepting(kind.name), max_retries=UNTIL_ACCEPTED)
+    def accept(
+        self: ServiceTask,
+        *,
+        job_id: Any = None,
+        idempotency_key: Any = None,
+        tenant: Any = None,
+        **arguments: Any,
+    ) -> None:
+        check_tenant(settings().tenant if tenant is None else tenant)
+        key, source = key_of(self, idempotency_key), Source(via="celery", detail={"task_id": self.request.id})
+        accepted = services().accept.operation(
+            kind.name, job_id, arguments, tenant=settings().tenant, key=key, source=source
+        )
+        execute_now(accepted)
 
 
-@task(task_names.STOP, max_retries=UNTIL_ACCEPTED)
-def stop(
-    self: ServiceTask, *, job_id: str = "", force: bool = False, idempotency_key: str | None = None, **unknown: Any
-) -> None:
-    """Accepts a STOP, then executes it."""
-    named = known(self, unknown)
-    execute_now(
-        services().accept.stop(job_id=job_id, force=force, **named, idempotency_key=key_of(self, idempotency_key))
-    )
-
-
-@task(task_names.SCALE, max_retries=UNTIL_ACCEPTED)
-def scale(
-    self: ServiceTask, *, job_id: str = "", parallelism: Any = None, idempotency_key: str | None = None, **unknown: Any
-) -> None:
-    """Accepts a SCALE, then executes it."""
-    named = known(self, unknown)
-    key = key_of(self, idempotency_key)
-    execute_now(services().accept.scale(job_id=job_id, parallelism=parallelism, **named, idempotency_key=key))
+for each in KINDS.values():
+    accepting(each)
 
 
 @task(task_names.EXECUTE)
@@ -105,14 +81,6 @@ def redeliver(self: ServiceTask) -> None:
 def explain_waits(self: ServiceTask) -> None:
     """Says what jobs that last on their way wait for."""
     services().waits.run()
-
-
-def known(task: ServiceTask, unknown: dict[str, Any]) -> dict[str, Any]:
-    """The tenant and the source of a request; refuses arguments that no task has."""
-    check_tenant(unknown.pop("tenant", settings().tenant))
-    if unknown:
-        raise InvalidRequest(dict.fromkeys(unknown, f"unknown argument of {task.name}"))
-    return {"tenant": settings().tenant, "source": Source(via="celery", detail={"task_id": task.request.id})}
 
 
 def check_tenant(tenant: Any) -> None:

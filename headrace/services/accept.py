@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from headrace.domain.document import MOST_OPEN, JobDocument
@@ -18,7 +18,7 @@ from headrace.domain.inputs import blamed_on_input
 from headrace.domain.job_requests import JobRequest, Resources
 from headrace.domain.jobs import Job, JobKey
 from headrace.domain.manifest import Platform, Stamp, render
-from headrace.domain.operations import KINDS, KindName, Operation, Source, hash_of, operation_id
+from headrace.domain.operations import KINDS, LAST, KindName, Operation, Source, SubmitArguments, hash_of, operation_id
 from headrace.domain.templates import Template, merged, parse_resolved, resolve
 from headrace.errors import (
     Conflict,
@@ -35,7 +35,6 @@ from headrace.services.records import Records
 from headrace.services.sealing import Sealing
 
 JOB_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?")
-SAVEPOINT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^/\s]\S{0,2000}")
 ATTEMPTS = 50
 """How often a sequence that somebody else took first is tried anew."""
 
@@ -80,108 +79,77 @@ class Accept:
         self._platform = platform
         self._place = place
 
-    def submit(
+    def operation(
         self,
+        kind: KindName,
+        job_id: str | None,
+        arguments: Mapping[str, Any],
         *,
         tenant: str,
-        job_id: str | None,
-        template_id: str | None,
-        job_config: Mapping[str, Any],
-        idempotency_key: str | None,
+        key: str | None,
         source: Source,
-        start_from: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        template_version: int | None = None,
     ) -> Accepted:
-        """Accepts a SUBMIT: run 1 of a new job, or run n+1 of a settled one.
+        """Accepts what was asked of a job, the same whichever way it came in; `key` is the idempotency key.
 
-        Without a job id the job is named after its template and the operation. `start_from` is `last`, or a
-        savepoint's path; `parameters` the values of those that the template declares. A plain secret is sealed before
-        anything is stored. Raises InvalidRequest, NotFound (template), Conflict (the job is not settled).
+        A SUBMIT begins run 1 of a new job, or run n+1 of a settled one; without a job id the job is named after its
+        template and the operation. A plain secret is sealed before anything is stored. Raises InvalidRequest, NotFound
+        (the job, where the kind begins none), Conflict, IdempotencyConflict, TooMany.
         """
-        key = idempotency_key or str(uuid.uuid4())
-        _check_text({"job_id": job_id, "template_id": template_id, "start_from": start_from})
-        config, values = _plain("job_config", job_config), _plain("parameters", parameters)
+        with blamed_on_input("arguments"):
+            asked = KINDS[kind].asked(arguments)
+        key = key or str(uuid.uuid4())
+        if isinstance(asked, SubmitArguments):
+            return self._run(kind, job_id, asked, tenant, key, source)
+        named = _checked_job_id(job_id)
+        stored = asked.model_dump(mode="json")
+        body_hash = hash_of(kind, named, stored)
+        repeated = self._repeat_of(tenant, key, body_hash)
+        return repeated or self._insert(JobKey(tenant, named), kind, stored, body_hash, key, source)
+
+    def _run(
+        self, kind: KindName, job_id: str | None, asked: SubmitArguments, tenant: str, key: str, source: Source
+    ) -> Accepted:
+        named = None if job_id is None else _checked_job_id(job_id)
         with blamed_on_input("job_config"):
-            asked = self._sealing.of_submit(config, values, source) | {
-                "template_id": template_id,
-                "template_version": template_version,
-                "start_from": start_from,
-                "job_id": job_id,
+            sealed = self._sealing.of_submit(dict(asked.job_config), dict(asked.parameters), source) | {
+                "template_id": asked.template_id,
+                "template_version": asked.template_version,
+                "start_from": asked.start_from,
+                "job_id": named,
             }
-            body_hash = hash_of(KindName.SUBMIT, job_id or "", asked)
+            body_hash = hash_of(kind, named or "", sealed)
         repeated = self._repeat_of(tenant, key, body_hash)
         if repeated is not None:
             return repeated
-        template = self._template(tenant, template_id, template_version)
-        request = self._request(template, config, values)
-        named = job_id or _job_id_for(template, operation_id(tenant, key))
-        _check_job_id(named)
-        self._check_start(JobKey(tenant, named), start_from)
-        arguments = {
+        template = self._template(tenant, asked.template_id, asked.template_version)
+        request = self._request(template, asked)
+        job_key = JobKey(tenant, named or _job_id_for(template, operation_id(tenant, key)))
+        if asked.start_from == LAST and self._records.preview(job_key) is None:
+            raise InvalidRequest({"start_from": f"job {job_key.job_id} is new: it has no last state to start from"})
+        stored = {
             "request": request.as_json(),
             "template_id": template.template_id if template else None,
             "template_version": template.version if template else None,
-            "start_from": start_from,
+            "start_from": asked.start_from,
         }
-        return self._insert(JobKey(tenant, named), KindName.SUBMIT, arguments, body_hash, key, source)
+        return self._insert(job_key, kind, stored, body_hash, key, source)
 
-    def stop(
-        self, *, tenant: str, job_id: str, idempotency_key: str | None, source: Source, force: bool = False
-    ) -> Accepted:
-        """Accepts a STOP: the run ends and its state is kept; with `force` it ends whether state can be kept or not."""
-        if not isinstance(force, bool):
-            raise InvalidRequest({"force": "must be true or false"})
-        return self._about(tenant, job_id, KindName.STOP, {"force": force}, idempotency_key, source)
-
-    def scale(
-        self, *, tenant: str, job_id: str, parallelism: int, idempotency_key: str | None, source: Source
-    ) -> Accepted:
-        """Accepts a SCALE to `parallelism` (1 to 100,000)."""
-        if isinstance(parallelism, bool) or not isinstance(parallelism, int) or not 1 <= parallelism <= 100_000:
-            raise InvalidRequest({"parallelism": "must be a whole number from 1 to 100000"})
-        return self._about(tenant, job_id, KindName.SCALE, {"parallelism": parallelism}, idempotency_key, source)
-
-    def render(
-        self,
-        *,
-        tenant: str,
-        job_id: str | None,
-        template_id: str | None,
-        job_config: Mapping[str, Any],
-        parameters: Mapping[str, Any] | None = None,
-        template_version: int | None = None,
-    ) -> dict[str, Any]:
-        """The manifest that a submit would create, and nothing else. Raises as `submit` does."""
-        template = self._template(tenant, template_id, template_version)
-        config, values = _plain("job_config", job_config), _plain("parameters", parameters)
-        request = self._request(template, config, values)
-        named = job_id or _job_id_for(template, "00000000")
-        _check_job_id(named)
+    def render(self, job_id: str | None, arguments: Mapping[str, Any], *, tenant: str) -> dict[str, Any]:
+        """The manifest that a SUBMIT of these arguments would create, and nothing else. Raises as `operation` does."""
+        with blamed_on_input("arguments"):
+            asked = cast(SubmitArguments, KINDS[KindName.SUBMIT].asked(arguments))
+        template = self._template(tenant, asked.template_id, asked.template_version)
+        request = self._request(template, asked)
+        named = _job_id_for(template, "00000000") if job_id is None else _checked_job_id(job_id)
         with blamed_on_input("job_config"):
             return render(self._new_job(JobKey(tenant, named)), request, self._platform, Stamp(1, "dry-run", 1))
 
-    def _request(self, template: Template | None, config: Mapping[str, Any], values: Mapping[str, Any]) -> JobRequest:
+    def _request(self, template: Template | None, asked: SubmitArguments) -> JobRequest:
         with blamed_on_input("job_config"):
-            body = with_profile(resolve(template, config, values), config, self._platform.profiles)
+            body = resolve(template, asked.job_config, asked.parameters)
+            body = with_profile(body, asked.job_config, self._platform.profiles)
             request = parse_resolved(self._sealing.of_request(body, template))
         return self._checked(request)
-
-    def _about(
-        self,
-        tenant: str,
-        job_id: str,
-        kind: KindName,
-        arguments: Mapping[str, Any],
-        idempotency_key: str | None,
-        source: Source,
-    ) -> Accepted:
-        _check_job_id(job_id)
-        key = idempotency_key or str(uuid.uuid4())
-        body_hash = hash_of(kind, job_id, arguments)
-        return self._repeat_of(tenant, key, body_hash) or self._insert(
-            JobKey(tenant, job_id), kind, arguments, body_hash, key, source
-        )
 
     def _insert(
         self, job_key: JobKey, kind: KindName, arguments: Mapping[str, Any], body_hash: str, key: str, source: Source
@@ -263,19 +231,9 @@ class Accept:
             raise _another_body(key, stored)
         return self._accepted(stored, created=False)
 
-    def _check_start(self, job_key: JobKey, start_from: str | None) -> None:
-        if start_from == "last" and self._records.preview(job_key) is None:
-            raise InvalidRequest({"start_from": f"job {job_key.job_id} is new: it has no last state to start from"})
-        if start_from not in (None, "last") and not SAVEPOINT.fullmatch(start_from or ""):
-            raise InvalidRequest(
-                {"start_from": "must be `last`, or a savepoint's path as a URI: s3://bucket/…, file:///…"}
-            )
-
     def _template(self, tenant: str, template_id: str | None, version: int | None) -> Template | None:
         if template_id is None:
             return None
-        if isinstance(version, bool) or not (version is None or isinstance(version, int)):
-            raise InvalidRequest({"template_version": "must be a whole number"})
         template = self._store.template(tenant, template_id, version)
         if template is not None:
             return template
@@ -365,17 +323,12 @@ def _another_body(key: str, stored: Operation) -> IdempotencyConflict:
     )
 
 
-def _check_text(fields: Mapping[str, Any]) -> None:
-    wrong = {name: "must be text" for name, value in fields.items() if not (value is None or isinstance(value, str))}
-    if wrong:
-        raise InvalidRequest(wrong)
-
-
-def _check_job_id(job_id: Any) -> None:
+def _checked_job_id(job_id: Any) -> str:
     if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
         raise InvalidRequest(
             {"job_id": "must be 1 to 100 letters, digits, '-', '_' or '.', with a letter or digit at both ends"}
         )
+    return job_id
 
 
 def _job_id_for(template: Template | None, unique: str) -> str:
@@ -389,11 +342,3 @@ def _host_is_allowed(url: str, allowed: Sequence[str]) -> bool:
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     return host in allowed or f"{host}:{parts.port}" in allowed
-
-
-def _plain(field: str, given: Any) -> dict[str, Any]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise InvalidRequest({field: "must be an object"})
-    return dict(given)

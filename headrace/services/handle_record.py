@@ -12,15 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from headrace.domain.inputs import blamed_on_input, json_object
-from headrace.domain.operations import KindName, Source
-from headrace.errors import MOST_PROBLEMS, InvalidRequest
+from headrace.domain.operations import KINDS, KindName, Source
+from headrace.errors import InvalidRequest
 from headrace.services.accept import Accept, Accepted
 
-FIELDS: Mapping[KindName, frozenset[str]] = {
-    KindName.SUBMIT: frozenset({"template_id", "template_version", "parameters", "job_config", "job_id", "start_from"}),
-    KindName.STOP: frozenset({"job_id", "force"}),
-    KindName.SCALE: frozenset({"job_id", "parallelism"}),
-}
+ENVELOPE = ("operation", "job_id", "idempotency_key")
+"""The fields of a record that are no arguments of its operation."""
+
 LONGEST_KEY = 200
 
 
@@ -51,50 +49,10 @@ class HandleRecord:
         else is trouble of ours or a server's, and the record is as good as before."""
         with blamed_on_input("record"):
             record = json_object(value, "record")
-            kind = _kind_of(record)
-            key = _key(record) or origin.key
-            _check_fields(kind, record)
-        return self._accepted(kind, record, key, Source(via="kafka", detail=asdict(origin)))
-
-    def _accepted(self, kind: KindName, record: Mapping[str, Any], key: str, source: Source) -> Accepted:
-        if kind is KindName.SUBMIT:
-            return self._accept.submit(
-                tenant=self._tenant,
-                job_id=_text(record, "job_id"),
-                template_id=_text(record, "template_id"),
-                job_config=record.get("job_config"),  # type: ignore[arg-type]  # checked there, with its message
-                start_from=_text(record, "start_from"),
-                parameters=record.get("parameters"),
-                template_version=record.get("template_version"),
-                idempotency_key=key,
-                source=source,
-            )
-        job_id = _text(record, "job_id")
-        if job_id is None:
-            raise InvalidRequest({"job_id": "is required"})
-        if kind is KindName.STOP:
-            return self._accept.stop(
-                tenant=self._tenant,
-                job_id=job_id,
-                force=record.get("force", False),
-                idempotency_key=key,
-                source=source,
-            )
-        return self._accept.scale(
-            tenant=self._tenant,
-            job_id=job_id,
-            parallelism=record.get("parallelism"),  # type: ignore[arg-type]  # checked there, with its message
-            idempotency_key=key,
-            source=source,
-        )
-
-
-def _check_fields(kind: KindName, record: Mapping[str, Any]) -> None:
-    unknown = sorted(set(record) - FIELDS[kind] - {"operation", "idempotency_key"})
-    if unknown:
-        allowed = ", ".join(sorted(FIELDS[kind] | {"idempotency_key"}))
-        words = f"unknown field of a {kind} record; allowed: {allowed}"
-        raise InvalidRequest(dict.fromkeys(unknown[: MOST_PROBLEMS + 1], words))
+            kind, key, job_id = _kind_of(record), _key(record) or origin.key, _job_id(record)
+            arguments = {field: each for field, each in record.items() if field not in ENVELOPE}
+        source = Source(via="kafka", detail=asdict(origin))
+        return self._accept.operation(kind, job_id, arguments, tenant=self._tenant, key=key, source=source)
 
 
 def _key(record: Mapping[str, Any]) -> str:
@@ -108,11 +66,11 @@ def _kind_of(record: Mapping[str, Any]) -> KindName:
     try:
         return KindName(str(record.get("operation")))
     except ValueError as error:
-        raise InvalidRequest({"operation": f"must be one of {', '.join(FIELDS)}"}) from error
+        raise InvalidRequest({"operation": f"must be one of {', '.join(KINDS)}"}) from error
 
 
-def _text(record: Mapping[str, Any], field: str) -> str | None:
-    value = record.get(field)
-    if value is not None and not isinstance(value, str):
-        raise InvalidRequest({field: "must be text"})
-    return value
+def _job_id(record: Mapping[str, Any]) -> str | None:
+    job_id = record.get("job_id")
+    if job_id is not None and not isinstance(job_id, str):
+        raise InvalidRequest({"job_id": "must be text"})
+    return job_id

@@ -22,7 +22,7 @@ from headrace.adapters.kubernetes import connect
 from headrace.adapters.kubernetes.credentials import Credentials
 from headrace.adapters.kubernetes.exec_plugin import Plugin, PluginFailure
 from headrace.domain.jobs import JobKey
-from headrace.domain.operations import State
+from headrace.domain.operations import KindName, State
 from headrace.errors import ConfigurationError, Unavailable
 from headrace.ports import FlinkRuntime
 from tests import servers, workers
@@ -187,14 +187,8 @@ def test_a_submit_waits_for_a_plugin_that_fails(
     path = kubeconfig(tmp_path, place, user)
     with installed(tmp_path, mongodb_url, redis_url, place, HEADRACE_KUBECONFIG=str(path)) as made:
         services = made.services
-        accepted = services.accept.submit(
-            template_id=None,
-            job_id=key.job_id,
-            job_config={"script": SCRIPT},
-            tenant=key.tenant,
-            source=HERE,
-            idempotency_key="k",
-        )
+        accept, asked = services.accept.operation, {"job_config": {"script": SCRIPT}}
+        accepted = accept(KindName.SUBMIT, key.job_id, asked, tenant=key.tenant, key="k", source=HERE)
         with pytest.raises(Unavailable, match=r"plugin\.sh ended with 1"):
             services.execute.oldest_open_operation(key)
         (tmp_path / "works").touch()

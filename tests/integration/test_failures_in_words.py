@@ -31,6 +31,7 @@ from headrace.cli import connection, main
 from headrace.client import Client
 from headrace.domain.failures import Evidence, explain
 from headrace.domain.jobs import JobKey
+from headrace.domain.operations import KindName
 from headrace.errors import Unavailable
 from local.kube_apiserver import write_kubeconfig
 from tests import servers
@@ -402,14 +403,8 @@ def test_a_crd_that_is_on_its_way_is_waited_for(
     assert place.http is not None
     account = {"HEADRACE_KUBECONFIG": str(place.powerless)}
     with installed(tmp_path_factory.mktemp("late"), mongodb_url, redis_url, place, **account) as made, rights(place):
-        operation = made.services.accept.submit(
-            tenant="default",
-            job_id="late",
-            template_id=None,
-            job_config={"script": SCRIPT},
-            idempotency_key=None,
-            source=HERE,
-        ).operation
+        accept, asked = made.services.accept.operation, {"job_config": {"script": SCRIPT}}
+        operation = accept(KindName.SUBMIT, "late", asked, tenant="default", key=None, source=HERE).operation
         key = JobKey("default", "late")
         with pytest.raises(Unavailable):
             made.services.execute.oldest_open_operation(key)

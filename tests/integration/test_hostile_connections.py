@@ -18,7 +18,7 @@ from api.app import create_app
 from api.connections import BoundedConnection
 from headrace.bootstrap import Services, wired
 from headrace.domain.jobs import JobKey
-from headrace.domain.operations import Source
+from headrace.domain.operations import KindName, Source
 from headrace.errors import Unavailable
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
@@ -86,13 +86,9 @@ class Serving:
         return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=seconds, trust_env=False)
 
     def submit(self) -> str:
-        accepted = self.services.accept.submit(
-            tenant="default",
-            job_id="orders",
-            template_id=None,
-            job_config={"script": SCRIPT},
-            idempotency_key=None,
-            source=Source(via="http"),
+        asked = {"job_config": {"script": SCRIPT}}
+        accepted = self.services.accept.operation(
+            KindName.SUBMIT, "orders", asked, tenant="default", key=None, source=Source(via="http")
         )
         return accepted.operation.id
 

@@ -279,18 +279,12 @@ def test_both_apis_are_asked_the_same(
 
 def test_a_worker_that_froze_before_its_create_brings_nothing_back(installation: Installation, name: str) -> None:
     """SIGSTOP between the decision to create and the create; the job is stopped meanwhile; then SIGCONT."""
-    installation.services.accept.submit(
-        tenant="default",
-        job_id=name,
-        template_id=None,
-        job_config={"script": SCRIPT},
-        idempotency_key=None,
-        source=HERE,
-    )
+    accept, asked = installation.services.accept.operation, {"job_config": {"script": SCRIPT}}
+    accept(KindName.SUBMIT, name, asked, tenant="default", key=None, source=HERE)
     frozen = installation.freezing_worker(name)
     servers.wait_for("the worker to freeze", frozen.is_frozen)
     assert not has(installation, name)
-    installation.services.accept.stop(tenant="default", job_id=name, idempotency_key=None, source=HERE)
+    accept(KindName.STOP, name, {}, tenant="default", key=None, source=HERE)
     installation.worker()
     installation.beat()
     servers.wait_for("the STOP to end", lambda: ended(installation, name, KindName.STOP) is State.SUCCEEDED)

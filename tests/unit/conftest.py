@@ -10,7 +10,7 @@ import pytest
 
 from headrace.bootstrap import Services, wired
 from headrace.domain.jobs import Job, JobKey
-from headrace.domain.operations import Operation, Source
+from headrace.domain.operations import KindName, Operation, Source
 from headrace.domain.pods import MAIN_CONTAINER
 from headrace.settings import Settings
 from headrace.testing import (
@@ -45,17 +45,26 @@ class World:
 
     def submit(self, job_id: str = "orders", **fields: Any) -> Operation:
         config = {"script": SCRIPT, **fields.pop("job_config", {})}
-        named = {"tenant": "default", "template_id": None, "idempotency_key": None, "source": HTTP, **fields}
-        return self.services.accept.submit(job_id=job_id, job_config=config, **named).operation
+        return self.accept(KindName.SUBMIT, job_id, job_config=config, **fields)
 
     def stop(self, job_id: str = "orders", **fields: Any) -> Operation:
-        named = {"tenant": "default", "idempotency_key": None, "source": HTTP, **fields}
-        return self.services.accept.stop(job_id=job_id, **named).operation
+        return self.accept(KindName.STOP, job_id, **fields)
 
     def scale(self, parallelism: int, job_id: str = "orders", key: str | None = None) -> Operation:
-        return self.services.accept.scale(
-            tenant="default", job_id=job_id, parallelism=parallelism, idempotency_key=key, source=HTTP
-        ).operation
+        return self.accept(KindName.SCALE, job_id, parallelism=parallelism, idempotency_key=key)
+
+    def accept(
+        self,
+        kind: KindName,
+        job_id: str | None,
+        *,
+        tenant: str = "default",
+        idempotency_key: str | None = None,
+        source: Source = HTTP,
+        **arguments: Any,
+    ) -> Operation:
+        accept = self.services.accept.operation
+        return accept(kind, job_id, arguments, tenant=tenant, key=idempotency_key, source=source).operation
 
     def execute(self, job_id: str = "orders") -> None:
         self.services.execute.oldest_open_operation(JobKey("default", job_id))

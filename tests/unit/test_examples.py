@@ -21,9 +21,7 @@ def test_an_example_can_be_registered_and_submitted(file: Path, world: World) ->
     template = world.services.register.template(body, "default")
     assert template.template_id == file.stem
     assert world.services.register.template(body, "default").version == 1
-    manifest = world.services.accept.render(
-        tenant="default", job_id="x", template_id=template.template_id, job_config={}
-    )
+    manifest = world.services.accept.render("x", {"template_id": template.template_id}, tenant="default")
     assert manifest["spec"]["job"]["parallelism"] == 1
 
 

@@ -22,9 +22,7 @@ TEMPLATE: dict[str, Any] = {
 
 
 def resources(world: World, **fields: Any) -> dict[str, Any]:
-    spec = world.services.accept.render(
-        tenant="default", job_id="x", **{"template_id": None, "job_config": {}, **fields}
-    )["spec"]
+    spec = world.services.accept.render("x", fields, tenant="default")["spec"]
     slots = spec["flinkConfiguration"]["taskmanager.numberOfTaskSlots"]
     return {
         "memory": spec["taskManager"]["resource"]["memory"],

@@ -464,7 +464,7 @@ def test_a_refused_first_deployment_is_rejected(world: World) -> None:
         (b'{"operation": "STOP", "job_id": NaN}', "finite number"),
         (b'{"operation": "EXPLODE"}', "SUBMIT, STOP, SCALE"),
         (b'{"operation": "STOP"}', "job_id"),
-        (b'{"operation": "STOP", "job_id": "x", "forse": true}', "allowed"),
+        (b'{"operation": "STOP", "job_id": "x", "forse": true}', "did you mean force"),
         (b'{"operation": "SCALE", "job_id": "x", "parallelism": "two"}', "whole number"),
     ],
 )

@@ -12,13 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import task_names
+from headrace.domain.operations import KindName
 from worker.messages import message_problem, task_problem
 
 SECRET = "canary-in-a-message"
+STOP = task_names.accepting(KindName.STOP)
 
 
 def message(
-    kwargs: Any = None, args: Any = (), name: Any = task_names.STOP, embed: Any = None, **changes: Any
+    kwargs: Any = None,
+    args: Any = (),
+    name: Any = STOP,
+    embed: Any = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """A message as Celery writes it, with `changes` to its parts: `headers__id`, `properties__delivery_tag`, `body`."""
     made: dict[str, Any] = {
@@ -99,7 +105,7 @@ def test_what_celery_sends_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         sent: list[Any] = []
         monkeypatch.setattr("kombu.transport.memory.Channel._put", lambda _self, _queue, raw, **_: sent.append(raw))
         for options in ({}, {"countdown": 5}, {"expires": 10}, {"time_limit": 5}, {"shadow": "shown"}, {"priority": 3}):
-            app.send_task(task_names.STOP, kwargs={"job_id": "a"}, queue="flink.operations", **options)
+            app.send_task(STOP, kwargs={"job_id": "a"}, queue="flink.operations", **options)
     raw = [json.loads(json.dumps(each)) for each in sent]
     assert [task_problem(each, task_names.ALL) for each in raw] == [None] * 6
     assert [message_problem(each) for each in raw] == [None] * 6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from headrace.domain.operations.kind import Expected, Kind
+from headrace.domain.operations.kind import Arguments, Expected, Kind
 from headrace.domain.operations.operation import (
     DUE,
     KindName,
@@ -17,11 +17,13 @@ from headrace.domain.operations.operation import (
 )
 from headrace.domain.operations.scale import Scale
 from headrace.domain.operations.stop import Stop
-from headrace.domain.operations.submit import Submit
+from headrace.domain.operations.submit import LAST, Submit, SubmitArguments
 
 __all__ = [
     "DUE",
     "KINDS",
+    "LAST",
+    "Arguments",
     "Expected",
     "Kind",
     "KindName",
@@ -29,6 +31,7 @@ __all__ = [
     "Source",
     "State",
     "Step",
+    "SubmitArguments",
     "hash_of",
     "operation_id",
 ]

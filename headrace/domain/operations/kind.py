@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace.domain.goals import Goal
 from headrace.domain.jobs import SETTLED, Desired, Job, Phase
 from headrace.domain.operations.operation import KindName, Operation
+from headrace.domain.validation import problems_of
+from headrace.errors import InvalidRequest
+
+
+class Arguments(BaseModel):
+    """What may be sent for a kind, the same by HTTP, Celery and Kafka; a field that there is not is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,10 @@ class Kind(ABC):
     """What one kind of operation asks for, and when it may. Stateless, one instance a kind."""
 
     name: ClassVar[KindName]
+    """As records have it; `word` in tasks, routes and commands."""
+    Arguments: ClassVar[type[Arguments]]
+    shown: ClassVar[tuple[str, ...]] = ()
+    """The arguments that logs and Flower may show; others may hold what a user typed."""
     phase: ClassVar[Phase]
     """What its job shows while it is open and has written."""
     desired: ClassVar[Desired]
@@ -52,6 +66,19 @@ class Kind(ABC):
     rules_the_phase: ClassVar[bool] = False
     """Whether its phase shows whatever is seen (rule e)."""
     begins_a_run: ClassVar[bool] = False
+    """Whether it makes a run from a template and its overrides, and a job where there is none of the name."""
+
+    @property
+    def word(self) -> str:
+        """Its name in a route, and behind `flink.` in a task's."""
+        return self.name.lower()
+
+    def asked(self, given: Mapping[str, Any]) -> BaseModel:
+        """What was sent, checked. Raises InvalidRequest that names each field."""
+        try:
+            return self.Arguments.model_validate(given)
+        except ValidationError as error:
+            raise InvalidRequest(problems_of(error, self.Arguments)) from error
 
     @abstractmethod
     def refusal(self, expected: Expected) -> str | None:

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+from pydantic import field_validator
 
 from headrace.domain.goals import Goal, Scaled
 from headrace.domain.jobs import Desired, Job, Phase
-from headrace.domain.operations.kind import Expected, Kind, since
+from headrace.domain.operations.kind import Arguments, Expected, Kind, since
 from headrace.domain.operations.operation import KindName, Operation
+
+MOST_PARALLELISM = 100_000
+
+
+class ScaleArguments(Arguments):
+    """The parallelism to run at."""
+
+    parallelism: int
+
+    @field_validator("parallelism", mode="before")
+    @classmethod
+    def _is_a_count(cls, given: Any) -> Any:
+        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_PARALLELISM:
+            raise ValueError(f"must be a whole number from 1 to {MOST_PARALLELISM}")
+        return given
 
 
 class Scale(Kind):
     """Changes the parallelism by one write; the operator redeploys through a savepoint."""
 
     name, phase, desired, leads_to = KindName.SCALE, Phase.SCALING, Desired.RUNNING, Phase.RUNNING
+    Arguments, shown = ScaleArguments, ("parallelism",)
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind."""

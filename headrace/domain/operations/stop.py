@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from headrace.domain.goals import Goal, Gone
 from headrace.domain.jobs import SETTLED, Desired, Phase
-from headrace.domain.operations.kind import Expected, Kind, since
+from headrace.domain.operations.kind import Arguments, Expected, Kind, since
 from headrace.domain.operations.operation import KindName, Operation
+
+
+class StopArguments(Arguments):
+    """With `force` the run ends whether its state can be kept or not."""
+
+    force: bool = False
 
 
 class Stop(Kind):
     """Ends whatever is open, suspends with a savepoint, and deletes once the state's path is on record."""
 
     name, phase, desired, leads_to = KindName.STOP, Phase.CANCELLING, Desired.CANCELLED, Phase.CANCELLED
+    Arguments, shown = StopArguments, ("force",)
     rules_the_phase = True
 
     def refusal(self, expected: Expected) -> str | None:

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from headrace.domain.goals import Goal, NewRun
 from headrace.domain.job_requests import without_programs
 from headrace.domain.jobs import Desired, Job, Observation, Phase
-from headrace.domain.operations.kind import Expected, Kind, since
+from headrace.domain.operations.kind import Arguments, Expected, Kind, since
 from headrace.domain.operations.operation import KindName, Operation
+
+LAST = "last"
+SAVEPOINT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^/\s]\S{0,2000}")
+
+
+class SubmitArguments(Arguments):
+    """A template, its version (the newest if none) and its parameters' values; overrides of it, or a whole request, in
+    `job_config`; `start_from` is `last`, or a savepoint's path."""
+
+    template_id: str | None = None
+    template_version: int | None = Field(None, ge=1)
+    parameters: Mapping[str, Any] = Field(default_factory=dict)
+    job_config: Mapping[str, Any] = Field(default_factory=dict)
+    start_from: str | None = None
+
+    @field_validator("parameters", "job_config", mode="before")
+    @classmethod
+    def _none_is_empty(cls, given: Any) -> Any:
+        return {} if given is None else given
+
+    @field_validator("start_from")
+    @classmethod
+    def _is_a_place(cls, given: str | None) -> str | None:
+        if given not in (None, LAST) and not SAVEPOINT.fullmatch(given or ""):
+            raise ValueError("must be `last`, or a savepoint's path as a URI: s3://bucket/…, file:///…")
+        return given
 
 
 class Submit(Kind):
     """Makes a deployment from a request. What is left of the run before is kept and cleared first."""
 
     name, phase, desired, leads_to = KindName.SUBMIT, Phase.STARTING, Desired.RUNNING, Phase.RUNNING
+    Arguments, shown = SubmitArguments, ("template_id", "template_version")
     begins_a_run = True
 
     def refusal(self, expected: Expected) -> str | None:
