@@ -1,8 +1,6 @@
-"""Celery task and queue names: the wire contract with every producer. Knows the kinds of operation, and no Celery."""
+"""Celery task and queue names: the wire contract with every producer. Knows nothing of ours but errors."""
 
 from typing import Final
-
-from headrace.domain.operations import KindName
 
 EXECUTE: Final = "flink.execute"
 SYNC_STATUS: Final = "flink.sync_status"
@@ -10,12 +8,12 @@ REDELIVER: Final = "flink.redeliver"
 EXPLAIN_WAITS: Final = "flink.explain_waits"
 
 
-def accepting(kind: KindName) -> str:
-    """The task that accepts an operation of this kind: `flink.submit`, `flink.stop` and so on."""
+def accepting(kind: str) -> str:
+    """The task that accepts an operation of this kind: `flink.submit` for SUBMIT."""
     return f"flink.{kind.lower()}"
 
 
-ALL: Final = frozenset({*map(accepting, KindName), EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS})
+WITHOUT_A_KIND: Final = frozenset({EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS})
 
 OPERATIONS_QUEUE: Final = "flink.operations"
 SYNC_QUEUE: Final = "flink.sync"

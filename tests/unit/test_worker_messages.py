@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headrace import task_names
 from headrace.domain.operations import KindName
 from worker.messages import message_problem, task_problem
+from worker.transport import TASKS
 
 SECRET = "canary-in-a-message"
 STOP = task_names.accepting(KindName.STOP)
@@ -97,7 +98,7 @@ HOSTILE: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("raw", "word"), HOSTILE)
 def test_what_cannot_be_a_task_is_told_with_its_place(raw: Any, word: str) -> None:
-    assert word in (task_problem(raw, task_names.ALL) or "")
+    assert word in (task_problem(raw, TASKS) or "")
 
 
 def test_what_celery_sends_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,16 +108,16 @@ def test_what_celery_sends_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         for options in ({}, {"countdown": 5}, {"expires": 10}, {"time_limit": 5}, {"shadow": "shown"}, {"priority": 3}):
             app.send_task(STOP, kwargs={"job_id": "a"}, queue="flink.operations", **options)
     raw = [json.loads(json.dumps(each)) for each in sent]
-    assert [task_problem(each, task_names.ALL) for each in raw] == [None] * 6
+    assert [task_problem(each, TASKS) for each in raw] == [None] * 6
     assert [message_problem(each) for each in raw] == [None] * 6
 
 
 def test_a_problem_never_repeats_what_is_in_the_message() -> None:
     places = ("headers__id", "headers__eta", "properties__delivery_tag", "properties__body_encoding", "content_type")
     for place in places:
-        assert SECRET not in str(task_problem(message(**{place: {SECRET: SECRET}}), task_names.ALL))
-        assert SECRET not in str(task_problem(message(**{place: f"{SECRET}\n"}), task_names.ALL))
-    assert SECRET not in str(task_problem(message({"x": SECRET}, embed={"chain": [SECRET]}), task_names.ALL))
+        assert SECRET not in str(task_problem(message(**{place: {SECRET: SECRET}}), TASKS))
+        assert SECRET not in str(task_problem(message(**{place: f"{SECRET}\n"}), TASKS))
+    assert SECRET not in str(task_problem(message({"x": SECRET}, embed={"chain": [SECRET]}), TASKS))
 
 
 json_values = st.recursive(
@@ -128,5 +129,5 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_json_is_told_apart(raw: Any) -> None:
-    assert isinstance(task_problem(raw, task_names.ALL), str)
+    assert isinstance(task_problem(raw, TASKS), str)
     assert isinstance(message_problem(raw), str)
