@@ -76,7 +76,7 @@ def test_between_two_tries_it_says_why_the_last_one_ended(world: World) -> None:
     assert world.job().phase is Phase.RESTARTING
     assert "before its next try; the last one failed: " in world.job().reason
     assert "could not load Python" in world.job().reason
-    assert "leave python.execution-mode out" in world.job().next_step
+    assert "submit it again as it is with start_from: last" in world.job().next_step
     world.clock.advance(3600)
     lasts(world)
     assert "could not load Python" not in world.job().reason, "what is old was survived"
