@@ -209,7 +209,12 @@ _IF_IT_LASTS = {
 }
 _PROCESS_STEP = (
     "leave python.execution-mode out of flink_configuration, or set it to process: Python then runs beside the JVM; "
-    f"{_STOP_THEN_SUBMIT} (start_from: last, where it has state)"
+    f"{_STOP_THEN_SUBMIT}"
+)
+_LOADED_STEP = (
+    "where it ran, STOP the job and submit it again as it is with start_from: last: new TaskManagers load Python anew; "
+    "where it never did, leave python.execution-mode out of flink_configuration. Process mode does not find the state "
+    "that Python functions wrote in thread mode"
 )
 _IMAGE_STEP = f"check image, and pod.image_pull_secrets where its registry needs a login, {_STOP_THEN_SUBMIT}"
 
@@ -353,7 +358,7 @@ RULES: tuple[_Rule, ...] = (
     ),
     _rule(
         r"NoSuchFieldException: loadedLibraryNames",
-        _PROCESS_STEP,
+        _LOADED_STEP,
         lambda _: (
             "python.execution-mode is thread, and the TaskManager's JVM could not load Python: it can do so only "
             "once in its life, and only a Python that has a shared libpython"

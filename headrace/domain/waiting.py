@@ -61,12 +61,13 @@ class Progress:
 @dataclass(frozen=True)
 class Sight:
     """All that was seen of a job on its way. `progress` is None where there was nobody to ask; `kubelet` what was last
-    said of the pod that it waits for (`pod_waited_for`)."""
+    said of the pod that it waits for (`pod_waited_for`); `failure` why its last try ended (`is_between_tries`)."""
 
     deployment: Deployment
     pods: Sequence[PodSeen] | Unseen
     progress: Progress | Unseen | None = None
     kubelet: str = ""
+    failure: Explanation | None = None
 
     @property
     def status(self) -> Status:
@@ -218,16 +219,25 @@ def _ended(sight: Sight) -> Explanation | None:
 _BETWEEN_TRIES = {
     "INITIALIZING": "the JobManager initializes the job",
     "RESTARTING": "Flink waits before its next try",
-    "FAILING": "Flink ends the try that failed",
+    "FAILING": "Flink ends this try",
     "CANCELLING": "Flink ends the job's tasks",
     "SUSPENDED": "the JobManager has lost its leadership of the job",
     "RECONCILING": "the JobManager takes the job over",
 }
 
 
+def is_between_tries(progress: Progress | Unseen | None) -> bool:
+    """Whether a try of Flink's has ended, and the next has not begun: it is the failure that one wants to know of."""
+    return isinstance(progress, Progress) and progress.state in ("RESTARTING", "FAILING")
+
+
 def _between_tries(sight: Sight) -> Explanation | None:
     words = _BETWEEN_TRIES.get(sight.progress.state) if isinstance(sight.progress, Progress) else None
-    return Explanation(words, "`headrace exceptions` and `headrace logs` say what went before") if words else None
+    if words is None:
+        return None
+    if sight.failure is not None:
+        return Explanation(f"{words}; the last one failed: {sight.failure.cause}", sight.failure.next_step)
+    return Explanation(words, "`headrace exceptions` and `headrace logs` say what went before")
 
 
 def _task_managers(sight: Sight) -> Explanation | None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from headrace.domain.deployments import Deployment, Seen
 from headrace.domain.document import JobDocument
-from headrace.domain.failures import Explanation
+from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.jobs import Job, Waiting
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
@@ -25,6 +25,7 @@ from headrace.domain.waiting import (
     Sight,
     Unseen,
     has_manager,
+    is_between_tries,
     is_due,
     pod_waited_for,
     told,
@@ -40,6 +41,9 @@ LEASE_SECONDS = 60.0
 
 MOST_AT_ONCE = 100
 """How many jobs one round looks at, those first that were looked at longest ago."""
+
+RECENT = timedelta(minutes=10)
+"""An older failure was survived."""
 
 LONGEST_ROUND = timedelta(seconds=8)
 """After so long no other job is begun with: the round after this one goes on."""
@@ -150,16 +154,26 @@ class Waits:
     def _sight(self, job: Job, live: Deployment, pods: Sequence[PodSeen] | Unseen) -> Sight:
         sight = Sight(live, pods)
         pod = pod_waited_for(sight)
-        return replace(
-            sight,
-            progress=self._progress(job, live) if has_manager(sight) else None,
-            kubelet=self._kubelet(job, pod) if pod is not None else "",
-        )
-
-    def _progress(self, job: Job, live: Deployment) -> Progress | Unseen:
         status = live.status.job_status if live.status else None
         flink_job_id = (status.job_id if status else None) or job.flink_job_id or ""
+        progress = self._progress(job, flink_job_id) if has_manager(sight) else None
+        return replace(
+            sight,
+            progress=progress,
+            kubelet=self._kubelet(job, pod) if pod is not None else "",
+            failure=self._failure(job, flink_job_id) if is_between_tries(progress) else None,
+        )
+
+    def _progress(self, job: Job, flink_job_id: str) -> Progress | Unseen:
         return _read(lambda: self._job_manager.progress(job.namespace, job.deployment_name, flink_job_id))
+
+    def _failure(self, job: Job, flink_job_id: str) -> Explanation | None:
+        """Why its last try ended. No status may change between two tries, so the sync is not told of it."""
+        raised = _read(lambda: self._job_manager.exceptions(job.namespace, job.deployment_name, flink_job_id))
+        newest = raised[-1] if not isinstance(raised, Unseen) and raised else None
+        if newest is None or self._clock.now() - newest.at > RECENT:
+            return None
+        return explain(Evidence(deployment=job.deployment_name, exceptions=[newest.stacktrace]))
 
     def _kubelet(self, job: Job, pod: PodSeen) -> str:
         """What was last said of it: what is pulled, or why a volume cannot be mounted."""

@@ -10,6 +10,7 @@ import pytest
 from headrace.domain.jobs import Phase
 from headrace.domain.waiting import Progress
 from headrace.errors import LostRace, Refused, Unavailable
+from headrace.ports import ExceptionSeen
 from headrace.services.waits import MOST_AT_ONCE
 from tests.unit.conftest import World
 
@@ -59,6 +60,26 @@ def test_a_restart_says_what_it_waits_for_and_since_when(world: World) -> None:
     lasts(world)
     assert world.job().phase is Phase.RESTARTING
     assert world.job().reason.startswith(f"waiting since {began:%Y-%m-%dT%H:%M:%SZ}: the job needs 1 slots")
+
+
+def test_between_two_tries_it_says_why_the_last_one_ended(world: World) -> None:
+    """The status does not change meanwhile, so no event comes for anybody to look into it."""
+    world.runs()
+    world.clock.advance(3600)
+    world.becomes(job={"state": "RECONCILING"})
+    world.shows_pod({"running": {}}, phase="Running")
+    world.sync()
+    trace = "java.lang.RuntimeException: java.lang.NoSuchFieldException: loadedLibraryNames\n\tat pemja.Main.run(Main)"
+    world.job_manager.progressed = Progress(state="RESTARTING")
+    world.job_manager.history = [ExceptionSeen(world.clock.now(), "java.lang.RuntimeException", trace)]
+    lasts(world)
+    assert world.job().phase is Phase.RESTARTING
+    assert "before its next try; the last one failed: " in world.job().reason
+    assert "could not load Python" in world.job().reason
+    assert "submit it again as it is with start_from: last" in world.job().next_step
+    world.clock.advance(3600)
+    lasts(world)
+    assert "could not load Python" not in world.job().reason, "what is old was survived"
 
 
 def test_what_was_waited_for_is_over_with_the_phase(world: World) -> None:
