@@ -67,18 +67,22 @@ class Fence:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a list of deployments and the resourceVersion of the whole list."""
+    """One page of a list of deployments and the resourceVersion of the whole list. `unreadable` has events of kind
+    UNREADABLE for those that cannot be read."""
 
     deployments: Sequence[Deployment]
     resource_version: str
+    unreadable: Sequence[WatchEvent] = ()
 
 
 @dataclass(frozen=True)
 class WatchEvent:
-    """One event of a watch: kind ADDED, MODIFIED, DELETED or BOOKMARK (`deployment` has metadata only then)."""
+    """One event of a watch: kind ADDED, MODIFIED, DELETED; BOOKMARK, or UNREADABLE with `why`: `deployment` has
+    metadata only then."""
 
     kind: str
     deployment: Deployment
+    why: str = ""
 
 
 class HistoryGone(Exception):

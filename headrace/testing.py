@@ -21,6 +21,8 @@ from headrace.domain.deployments import (
     MANAGED_BY_LABEL,
     SEQUENCE_ANNOTATION,
     Deployment,
+    deployment_of,
+    named_in,
 )
 from headrace.domain.document import JobDocument
 from headrace.domain.events import Event, InvolvedObject, event_seen, is_about
@@ -29,7 +31,7 @@ from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.templates import Template
 from headrace.domain.waiting import Progress
-from headrace.errors import LostRace, Refused, Unavailable
+from headrace.errors import LostRace, Refused, Unavailable, Unreadable
 from headrace.ports import (
     Change,
     Checkpoints,
@@ -396,7 +398,7 @@ class InMemoryRuntime:
     def get(self, namespace: str, name: str) -> Deployment | None:
         """See ports.FlinkRuntime."""
         whole = self.get_whole(namespace, name)
-        return msgspec.convert(whole, Deployment) if whole is not None else None
+        return deployment_of(whole) if whole is not None else None
 
     def get_whole(self, namespace: str, name: str) -> dict[str, Any] | None:
         """See ports.FlinkRuntime."""
@@ -434,10 +436,12 @@ class InMemoryRuntime:
         with self._lock:
             self._reach()
             ours = [o for (where, _), o in self._objects.items() if where == namespace and _is_ours(o)]
-            found = [msgspec.convert(o, Deployment) for o in ours]
+            events = [_event_of("MODIFIED", o) for o in ours]
             version = str(self._version)
+        found = [event.deployment for event in events if event.kind != "UNREADABLE"]
+        rest = [event for event in events if event.kind == "UNREADABLE"]
         for start in range(0, max(len(found), 1), limit):
-            yield Page(found[start : start + limit], version)
+            yield Page(found[start : start + limit], version, rest if start == 0 else ())
 
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
         """See ports.FlinkRuntime. What has happened is given, and the watch ends there."""
@@ -449,7 +453,7 @@ class InMemoryRuntime:
             events = [(kind, o) for version, kind, o in self._events if version > since]
         for kind, whole in events:
             if whole["metadata"]["namespace"] == namespace and _is_ours(whole):
-                yield WatchEvent(kind, msgspec.convert(whole, Deployment))
+                yield _event_of(kind, whole)
 
     def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
         """See ports.FlinkRuntime."""
@@ -550,7 +554,7 @@ class InMemoryRuntime:
         self._version += 1
         whole["metadata"]["resourceVersion"] = str(self._version)
         self._events.append((self._version, kind, copy.deepcopy(whole)))
-        return msgspec.convert(whole, Deployment)
+        return deployment_of(whole)
 
 
 def _first_wanted(times: Sequence[datetime], tail_lines: int | None, since_seconds: int | None) -> int:
@@ -633,6 +637,13 @@ class InMemoryJobManager:
         if isinstance(self.progressed, Unavailable):
             raise self.progressed
         return self.progressed
+
+
+def _event_of(kind: str, whole: Mapping[str, Any]) -> WatchEvent:
+    try:
+        return WatchEvent(kind, deployment_of(whole))
+    except Unreadable as error:
+        return WatchEvent("UNREADABLE", named_in(whole), str(error))
 
 
 def _pod(name: str) -> InvolvedObject:

@@ -7,11 +7,14 @@ Source: the FlinkDeployment CRD v1beta1, operator 1.15.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
+
+from headrace.errors import Unreadable
 
 
 class _Part(msgspec.Struct, frozen=True, rename="camel"):
@@ -92,6 +95,31 @@ class Deployment(_Part, frozen=True, rename="camel"):
     metadata: Metadata
     spec: Spec = Spec()
     status: Status | None = None
+
+
+class _Named(_Part, frozen=True, rename="camel"):
+    metadata: Metadata
+
+
+def deployment_of(whole: Mapping[str, Any]) -> Deployment:
+    """A FlinkDeployment as the API has it, typed. Raises Unreadable, with the place that is wrong."""
+    try:
+        return msgspec.convert(whole, Deployment)
+    except msgspec.ValidationError as error:
+        raise unreadable(error) from error
+
+
+def named_in(whole: Mapping[str, Any]) -> Deployment:
+    """One of which only the metadata can be read. Raises Unreadable where not even that can."""
+    try:
+        return Deployment(metadata=msgspec.convert(whole, _Named).metadata)
+    except msgspec.ValidationError as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: Exception) -> Unreadable:
+    """What is wrong with a FlinkDeployment that does not fit: the decoder's words name the place and no value."""
+    return Unreadable(f"its FlinkDeployment cannot be read: {error}; kubectl edit mends it")
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
-import msgspec
-
 from headrace.domain import diff
 from headrace.domain.deployments import (
     SEQUENCE_ANNOTATION,
     Deployment,
     Gone,
     Seen,
+    deployment_of,
     is_of,
     never_started,
     sequence_of,
@@ -127,7 +126,7 @@ class Execute:
     def _looked_at(self, document: JobDocument) -> tuple[JobDocument, bool]:
         """One sight, shown to the job and to its operation; then the effects, in their order."""
         whole = self.runtime.get_whole(document.job.namespace, document.job.deployment_name)
-        live = msgspec.convert(whole, Deployment) if whole is not None else None
+        live = deployment_of(whole) if whole is not None else None
         now = self.clock.now()
         seeing = self.observe.seen(document, live if live is not None else Gone(), now)
         operation = seeing.document.oldest
@@ -147,7 +146,7 @@ class Execute:
         operation = self.with_arguments(document.oldest)
         case = self.observe.case(document.with_operation(operation), seen)
         if whole is not None:
-            case = replace(case, sight=Live(msgspec.convert(whole, Deployment), whole))
+            case = replace(case, sight=Live(deployment_of(whole), whole))
         return replace(case, said=self._asked(case)) if Look.CHECKPOINT in self.plan.looks(case) else case
 
     def with_arguments(self, operation: Operation | None) -> Operation:

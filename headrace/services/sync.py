@@ -19,7 +19,7 @@ from headrace.domain.deployments import JOB_ID_ANNOTATION, RUN_ANNOTATION, TENAN
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import JobKey, Observation, Transition
 from headrace.domain.operations import DUE
-from headrace.errors import HeadraceError, LostRace, Refused, Unavailable
+from headrace.errors import HeadraceError, LostRace, Refused, Unavailable, Unreadable
 from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Scope, Store, TaskQueue, Watched, WatchEvent
 from headrace.services.diagnose import Diagnose
 from headrace.services.observe import Observe, Seeing
@@ -126,14 +126,18 @@ class Sync:
         for page in self._runtime.list_pages(self._scope.namespace):
             resource_version = page.resource_version
             keyed = [(key, each) for each in page.deployments if (key := self._key_of(each)) is not None]
-            listed |= {(key, each.metadata.uid) for key, each in keyed}
+            read = {(key, each.metadata.uid) for key, each in keyed}
+            named = [(self._key_of(each.deployment), each.deployment.metadata.uid) for each in page.unreadable]
+            listed |= read | {(key, uid) for key, uid in named if key is not None}
             changed = [each for key, each in keyed if not _is_stored(watched.get(key), each)]
-            self._observe_all([WatchEvent("MODIFIED", each) for each in changed], gap=gap)
+            self._observe_all([*page.unreadable, *(WatchEvent("MODIFIED", each) for each in changed)], gap=gap)
             self._renew(lease)
         missing = [key for key, known in watched.items() if known.uid and (key, known.uid) not in listed]
         for key in missing:
             self._look_again(key, gap=True)
         self._store.mark(self._scope, Observation.FRESH, self._clock.now())
+        for key, trouble in self._troubles.items():
+            self._say_trouble(key, trouble.why)
         self._store.set_cursor(self._scope, resource_version, lease)
         self._listed_at = self._clock.now()
         return resource_version
@@ -178,6 +182,8 @@ class Sync:
     def _after(self, document: JobDocument, event: WatchEvent, gap: bool) -> JobDocument | None:
         """The document after an event; None where only a fresh look can say what is."""
         live = event.deployment
+        if event.kind == "UNREADABLE":
+            raise Unreadable(event.why)
         if event.kind == "DELETED" or self._is_older(document, live) or self._is_another(document, live):
             return None
         return self._shown(document, live, gap)
@@ -275,6 +281,9 @@ class Sync:
         pause = min(2 * known.pause, LONGEST_PAUSE) if known is not None else FIRST_PAUSE
         words = str(error) if isinstance(error, HeadraceError) else f"{type(error).__name__} while it was observed"
         self._troubles[key] = Trouble(words, self._clock.now() + pause, pause)
+        self._say_trouble(key, words)
+
+    def _say_trouble(self, key: JobKey, words: str) -> None:
         document = next(iter(self._store.documents([key])), None)
         if document is None:
             return

@@ -21,10 +21,11 @@ from headrace.domain.deployments import (
     Deployment,
     Metadata,
     sequence_of,
+    unreadable,
 )
 from headrace.domain.events import Event, event_seen, is_about
 from headrace.domain.pods import Pod, pod_seen
-from headrace.errors import Refused, Unavailable
+from headrace.errors import Refused, Unavailable, Unreadable
 from headrace.ports import Change, EventSeen, Fence, HistoryGone, LogStream, Page, PodSeen, WatchEvent
 
 GROUP = "/apis/flink.apache.org/v1beta1"
@@ -44,6 +45,11 @@ class _ListMetadata(msgspec.Struct, rename="camel"):
 class _List(msgspec.Struct):
     metadata: _ListMetadata
     items: list[Deployment]
+
+
+class _RawList(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[msgspec.Raw]
 
 
 class _Pods(msgspec.Struct):
@@ -66,6 +72,7 @@ class _Bookmark(msgspec.Struct):
 
 _deployment = msgspec.json.Decoder(Deployment)
 _list = msgspec.json.Decoder(_List)
+_raw_list = msgspec.json.Decoder(_RawList)
 _event = msgspec.json.Decoder(_Event)
 _pods = msgspec.json.Decoder(_Pods)
 _events = msgspec.json.Decoder(_Events)
@@ -103,7 +110,7 @@ class OperatorRuntime:
             return None
         if answer.status not in (200, 201):
             raise refused(answer, doing)
-        return _deployment.decode(answer.body)
+        return _read(answer.body)
 
     def _refuse_without_crd(self, error: Unserved) -> None:
         """What is not served may be on its way: only where the CRD itself is not there is another try in vain."""
@@ -134,7 +141,7 @@ class OperatorRuntime:
             content_type=JSON_PATCH,
         )
         if answer.status == 200:
-            return _deployment.decode(answer.body)
+            return _read(answer.body)
         if answer.status == 404:
             return None
         if answer.status in (409, 422):
@@ -157,7 +164,7 @@ class OperatorRuntime:
     def get(self, namespace: str, name: str) -> Deployment | None:
         """See ports.FlinkRuntime."""
         body = self._get(namespace, name)
-        return _deployment.decode(body) if body is not None else None
+        return _read(body) if body is not None else None
 
     def get_whole(self, namespace: str, name: str) -> dict[str, Any] | None:
         """See ports.FlinkRuntime."""
@@ -221,11 +228,11 @@ class OperatorRuntime:
                 raise HistoryGone(answer.problem.message)
             if answer.status != 200:
                 raise refused(answer, doing)
-            page = _list.decode(answer.body)
-            yield Page(page.items, page.metadata.resource_version)
-            if not page.metadata.continue_:
+            metadata, page = _page(answer.body)
+            yield page
+            if not metadata.continue_:
                 return
-            query["continue"] = page.metadata.continue_
+            query["continue"] = metadata.continue_
 
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
         """See ports.FlinkRuntime."""
@@ -401,7 +408,35 @@ def _watch_event(line: bytes, doing: str) -> WatchEvent:
         raise Unavailable(f"the Kubernetes API ended {doing}: {problem.message}")
     if event.type == "BOOKMARK":
         return WatchEvent("BOOKMARK", Deployment(metadata=_bookmark.decode(event.object).metadata))
-    return WatchEvent(event.type, _deployment.decode(event.object))
+    return _event_of(event.type, event.object)
+
+
+def _read(body: bytes | msgspec.Raw) -> Deployment:
+    try:
+        return _deployment.decode(body)
+    except msgspec.ValidationError as error:
+        raise unreadable(error) from error
+
+
+def _event_of(kind: str, body: bytes | msgspec.Raw) -> WatchEvent:
+    """What cannot be read is that deployment's trouble, and not that of the others in the list or the watch."""
+    try:
+        return WatchEvent(kind, _read(body))
+    except Unreadable as error:
+        return WatchEvent("UNREADABLE", Deployment(metadata=_bookmark.decode(body).metadata), str(error))
+
+
+def _page(body: bytes) -> tuple[_ListMetadata, Page]:
+    """Decoded at once; one by one only where one of them cannot be read."""
+    try:
+        whole = _list.decode(body)
+    except msgspec.ValidationError:
+        raw = _raw_list.decode(body)
+        events = [_event_of("MODIFIED", item) for item in raw.items]
+        found = [event.deployment for event in events if event.kind != "UNREADABLE"]
+        rest = [event for event in events if event.kind == "UNREADABLE"]
+        return raw.metadata, Page(found, raw.metadata.resource_version, rest)
+    return whole.metadata, Page(whole.items, whole.metadata.resource_version)
 
 
 def _owned(deployment: Deployment, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
