@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -94,7 +95,7 @@ def _run(options: Options) -> None:
         raise typer.Exit(1)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _interrupt(stopping))
+        signal.signal(number, lambda _, frame: _interrupt(stopping, frame))
     stack = Stack(options, _say)
     try:
         stack.up()
@@ -114,9 +115,14 @@ def _run(options: Options) -> None:
     _say("stopped; the data stays")
 
 
-def _interrupt(stopping: threading.Event) -> None:
-    """The first time, while it starts as well as later, leads to an orderly stop."""
+def _interrupt(stopping: threading.Event, frame: FrameType | None) -> None:
+    """The first time, while it starts as well as later, leads to an orderly stop. What is raised in the middle of a
+    fork is printed and lost: there it is told alone, and seen once the stack is up."""
     stopping.set()
+    while frame is not None:
+        if frame.f_code.co_name == "_execute_child":
+            return
+        frame = frame.f_back
     raise KeyboardInterrupt
 
 
