@@ -26,6 +26,9 @@ from headrace.services.sealing import Sealing
 
 JOB_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?")
 SAVEPOINT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^/\s]\S{0,2000}")
+LONGEST_KEY = 200
+"""Characters of an idempotency key."""
+
 ATTEMPTS = 50
 """How often a sequence that somebody else took first is tried anew."""
 

@@ -14,14 +14,13 @@ from typing import Any
 from headrace.domain.inputs import blamed_on_input, json_object
 from headrace.domain.operations import Kind, Source
 from headrace.errors import MOST_PROBLEMS, InvalidRequest
-from headrace.services.accept import Accept, Accepted
+from headrace.services.accept import LONGEST_KEY, Accept, Accepted
 
 FIELDS: Mapping[Kind, frozenset[str]] = {
     Kind.SUBMIT: frozenset({"template_id", "template_version", "parameters", "job_config", "job_id", "start_from"}),
     Kind.STOP: frozenset({"job_id", "force"}),
     Kind.SCALE: frozenset({"job_id", "parallelism"}),
 }
-LONGEST_KEY = 200
 
 
 @dataclass(frozen=True)
