@@ -24,14 +24,14 @@ from headrace.domain.operations import KINDS, Kind, Source, SubmitArguments
 from headrace.domain.templates import Template
 from headrace.errors import InvalidRequest, NotFound
 from headrace.ports import JobFilter
-from headrace.services.accept import Accepted
+from headrace.services.accept import LONGEST_KEY, Accepted
 
 BASE = "/api/v1/flink"
 PAGE_LIMIT = 500
 
 Answer = Callable[[Request, Accepted, float], Awaitable[JSONResponse]]
 
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY)]
 Wait = Annotated[float, Query(ge=0, description="Seconds to wait for the operation's end, up to a bound.")]
 
 

@@ -69,34 +69,28 @@ class Client:
 
     def stop(self, job_id: str, force: bool = False, idempotency_key: str | None = None) -> Json:
         """POST jobs/{job_id}/stop."""
-        return self._post(f"{BASE}/jobs/{_part(job_id)}/stop", {"force": force}, idempotency_key)
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/stop", {"force": force}, idempotency_key)
 
     def scale(self, job_id: str, parallelism: int, idempotency_key: str | None = None) -> Json:
         """POST jobs/{job_id}/scale."""
-        return self._post(f"{BASE}/jobs/{_part(job_id)}/scale", {"parallelism": parallelism}, idempotency_key)
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/scale", {"parallelism": parallelism}, idempotency_key)
 
     def jobs(self, phase: str | None = None) -> Iterator[Json]:
         """Every job, page by page."""
-        query = {"phase": phase} if phase else {}
-        while True:
-            page = self._get(f"{BASE}/jobs", query)
-            yield from page["jobs"]
-            if not page["next_cursor"]:
-                return
-            query["cursor"] = page["next_cursor"]
+        return self._pages("jobs", {"phase": phase} if phase else {})
 
     def job(self, job_id: str) -> Json:
         """One job. Raises NotFound."""
-        return self._get(f"{BASE}/jobs/{_part(job_id)}")
+        return self._get(f"{BASE}/jobs/{_path_part(job_id)}")
 
     def operations(self, job_id: str) -> list[Json]:
         """A job's operations, oldest first."""
-        found: list[Json] = self._get(f"{BASE}/jobs/{_part(job_id)}/operations")["operations"]
+        found: list[Json] = self._get(f"{BASE}/jobs/{_path_part(job_id)}/operations")["operations"]
         return found
 
     def transitions(self, job_id: str) -> list[Json]:
         """A job's history of phases, oldest first."""
-        found: list[Json] = self._get(f"{BASE}/jobs/{_part(job_id)}/transitions")["transitions"]
+        found: list[Json] = self._get(f"{BASE}/jobs/{_path_part(job_id)}/transitions")["transitions"]
         return found
 
     def logs(self, job_id: str, query: LogQuery | None = None, *, follow: bool = False) -> Log:
@@ -104,7 +98,8 @@ class Client:
         to its end."""
         params = {**(query or {}), **({"follow": "true"} if follow else {})}
         timeout = httpx.Timeout(self._timeout_seconds, read=FOLLOW_READ_SECONDS) if follow else self._timeout_seconds
-        request = self._http.build_request("GET", f"{BASE}/jobs/{_part(job_id)}/logs", params=params, timeout=timeout)
+        path = f"{BASE}/jobs/{_path_part(job_id)}/logs"
+        request = self._http.build_request("GET", path, params=params, timeout=timeout)
         answer = self._tried(lambda: self._http.send(request, stream=True))
         if answer.is_success:
             return Log(answer, self._url)
@@ -141,15 +136,15 @@ class Client:
 
     def events(self, job_id: str) -> Json:
         """{"events": [...], "note"}: what happened to the job's deployment and pods in the last hour, newest last."""
-        return self._get(f"{BASE}/jobs/{_part(job_id)}/events")
+        return self._get(f"{BASE}/jobs/{_path_part(job_id)}/events")
 
     def exceptions(self, job_id: str) -> Json:
         """{"exceptions": [...], "kept", "note"}: the exceptions that the job's JobManager knows, newest last."""
-        return self._get(f"{BASE}/jobs/{_part(job_id)}/exceptions")
+        return self._get(f"{BASE}/jobs/{_path_part(job_id)}/exceptions")
 
     def operation(self, operation_id: str, wait_seconds: float = 0) -> Json:
         """The answer that the operation's request had, as it is now; holds up to `wait_seconds` for its end."""
-        return self._get(f"{BASE}/operations/{_part(operation_id)}", {"wait": str(wait_seconds)})
+        return self._get(f"{BASE}/operations/{_path_part(operation_id)}", {"wait": str(wait_seconds)})
 
     def await_operation(self, operation_id: str, timeout_seconds: float) -> Json | None:
         """The answer once the operation has ended; None where it has not within the time."""
@@ -168,18 +163,20 @@ class Client:
 
     def templates(self) -> list[Json]:
         """The newest version of each template, without the text of its files."""
-        found: list[Json] = []
-        query: dict[str, str] = {}
+        return list(self._pages("templates", {}))
+
+    def _pages(self, what: str, query: Mapping[str, str]) -> Iterator[Json]:
+        cursor: dict[str, str] = {}
         while True:
-            page = self._get(f"{BASE}/templates", query)
-            found += page["templates"]
+            page = self._get(f"{BASE}/{what}", {**query, **cursor})
+            yield from page[what]
             if not page.get("next_cursor"):
-                return found
-            query["cursor"] = page["next_cursor"]
+                return
+            cursor = {"cursor": page["next_cursor"]}
 
     def template(self, template_id: str) -> Json:
         """The newest version of one. Raises NotFound."""
-        return self._get(f"{BASE}/templates/{_part(template_id)}")
+        return self._get(f"{BASE}/templates/{_path_part(template_id)}")
 
     def is_ready(self) -> Json:
         """GET /readyz. Raises Unavailable where the API cannot do its work."""
@@ -298,7 +295,7 @@ def _error(answer: httpx.Response) -> HeadraceError:
     return kinds.get(answer.status_code, Refused)(detail)
 
 
-def _part(identifier: str) -> str:
+def _path_part(identifier: str) -> str:
     """An id as one part of a path. Raises NotFound for what would lead to another path: no id is like that."""
     if "/" in identifier or not identifier.strip("."):
         raise NotFound(f"{identifier!r} is no id: an id has letters or digits, and no slash")

@@ -20,7 +20,7 @@ from local.job_settings import (
     STATE_LOCATION,
     STATE_VOLUME,
 )
-from local.stack import Options, Stack, StackError, down, is_alive, read_stack_file
+from local.stack import Options, Stack, StackError, Stopping, down, is_alive, read_stack_file
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -94,30 +94,24 @@ def _run(options: Options) -> None:
         raise typer.Exit(1)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _interrupt(stopping))
-    stack = Stack(options, _say)
+        signal.signal(number, lambda *_: stopping.set())
+    stack = Stack(options, _say, stopping.is_set)
     try:
         stack.up()
         _say(f"up: {stack.stack_file} has the addresses; Ctrl-C stops it")
         if options.data != DEFAULT_DATA:
             _say(f"    ./run headrace --data {options.data} list (or HEADRACE_DATA) reaches it")
-        stack.keep_up(stopping.is_set)
+        stack.keep_up()
     except StackError as error:
         print(error, file=sys.stderr, flush=True)
         raise typer.Exit(1) from error
-    except KeyboardInterrupt:
+    except Stopping:
         pass
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         stack.stop()
     _say("stopped; the data stays")
-
-
-def _interrupt(stopping: threading.Event) -> None:
-    """The first time, while it starts as well as later, leads to an orderly stop."""
-    stopping.set()
-    raise KeyboardInterrupt
 
 
 @app.command("down")

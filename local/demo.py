@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -124,33 +124,33 @@ class Demo:
         ports = ["--api-port", str(free_port()), "--flower-port", str(free_port())]
         argv = [PYTHON, "-m", "local", "up", "--data", str(self._folder), *ports]
         parent = os.getpid()
-        if self._dies_with_us:
-            bound = lambda: die_with(parent, signal.SIGTERM)  # noqa: E731
-            self._supervisor = subprocess.Popen(argv, cwd=ROOT, start_new_session=True, preexec_fn=bound)
-        else:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with self._words.open("wb") as words:  # our own output may be a pipe, whose reader waits for its end
-                self._supervisor = subprocess.Popen(argv, cwd=ROOT, start_new_session=True, stdout=words, stderr=words)
+        bound = (lambda: die_with(parent, signal.SIGTERM)) if self._dies_with_us else None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # One that may outlive us has a file: our own output may be a pipe, whose reader waits for its end.
+        with nullcontext() if self._dies_with_us else self._up_log.open("wb") as output:
+            self._supervisor = subprocess.Popen(
+                argv, cwd=ROOT, start_new_session=True, preexec_fn=bound, stdout=output, stderr=output
+            )
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             self._stack = read_stack_file(self._folder) or {}
             if self._stack.get("ready") and self._stack.get("supervisor_pid") == self._supervisor.pid:
                 return
             if self._supervisor.poll() is not None:
-                self._say_what_it_said()
+                self._show_up_log()
                 raise DemoFailure("the stack did not come up; what is at fault is named above")
             if time.monotonic() > deadline:
                 raise DemoFailure(f"the stack was not up after {START_TIMEOUT_SECONDS:.0f} s; see {self._folder}/logs")
             time.sleep(0.2)
 
     @property
-    def _words(self) -> Path:
+    def _up_log(self) -> Path:
         """What a stack says that may outlive us."""
         return self._folder / "up.log"
 
-    def _say_what_it_said(self) -> None:
+    def _show_up_log(self) -> None:
         if not self._dies_with_us:
-            say(self._words.read_text(errors="replace"))
+            say(self._up_log.read_text(errors="replace"))
 
     def _register_templates(self) -> None:
         for name in TEMPLATES:
@@ -296,7 +296,7 @@ class Demo:
         while not is_there():
             waited = time.monotonic() - begun
             if self._supervisor is not None and self._supervisor.poll() is not None:
-                self._say_what_it_said()
+                self._show_up_log()
                 raise DemoFailure("the stack went down; the process that failed and its log are named above")
             if waited > PHASE_TIMEOUT_SECONDS:
                 raise failure(f"waited {waited:.0f} s for {what}; last seen: {progress()}")

@@ -35,6 +35,10 @@ STEADY_SECONDS = 20.0
 MOST_RESTARTS = 5
 
 
+class Stopping(Exception):
+    """The stack was told to stop before it was up."""
+
+
 class StackError(Exception):
     """The stack cannot be up. The message is for a person and names the process, its log and what to do."""
 
@@ -66,9 +70,10 @@ class Options:
 class Stack:
     """Starts the processes in dependency order, keeps them up, and stops them in the reverse order."""
 
-    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
+    def __init__(self, options: Options, say: Callable[[str], None], is_stopping: Callable[[], bool]) -> None:
         self._options = options
         self._say = say
+        self._is_stopping = is_stopping
         self._data = options.data.resolve()
         self._running: list[LocalProcess] = []
         self._settings: dict[str, str] = {}
@@ -85,7 +90,8 @@ class Stack:
         return self._data / "stack.json"
 
     def up(self) -> None:
-        """Starts everything. Raises StackError, with everything stopped again, where a process does not come up."""
+        """Starts everything. Raises StackError where a process does not come up, and Stopping where it was told to
+        stop meanwhile; everything is stopped again then."""
         self._prepare()
         try:
             for command in self._commands():
@@ -95,9 +101,9 @@ class Stack:
             raise
         self._write_stack_file(ready=True)
 
-    def keep_up(self, is_stopping: Callable[[], bool]) -> None:
+    def keep_up(self) -> None:
         """Restarts what dies, until told to stop. Raises StackError where something dies again and again."""
-        while not is_stopping():
+        while not self._is_stopping():
             for process in self._running:
                 if process.exit_code is not None:
                     self._restart(process)
@@ -268,6 +274,8 @@ class Stack:
         self._write_stack_file(ready=False)
         deadline = process.started_at + command.ready_timeout_seconds
         while not command.is_ready() or time.monotonic() - process.started_at < 0.5:
+            if self._is_stopping():
+                raise Stopping
             if process.exit_code is not None:
                 raise _cannot_start(process, f"exited with {process.exit_code}")
             if time.monotonic() > deadline:

@@ -6,6 +6,7 @@ import os
 from typing import NoReturn
 
 import pytest
+from find_libpython import find_libpython
 
 
 def missing(reason: str) -> NoReturn:
@@ -13,3 +14,9 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("HEADRACE_TESTS_NO_SKIP") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def needs_libpython() -> None:
+    """For a test that loads Python into a JVM."""
+    if not find_libpython():
+        missing("this Python has no shared libpython; install one (Debian: libpython3.11), or build it --enable-shared")

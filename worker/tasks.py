@@ -11,8 +11,7 @@ from headrace import task_names
 from headrace.domain.jobs import JobKey, Transition
 from headrace.domain.operations import KINDS, Kind, Operation, Source
 from headrace.errors import InvalidRequest, TransientError
-from headrace.services.accept import Accepted
-from headrace.services.handle_record import LONGEST_KEY
+from headrace.services.accept import LONGEST_KEY, Accepted
 from worker.app import app, services, settings
 from worker.base import ServiceTask
 

@@ -61,7 +61,7 @@ class Progress:
 @dataclass(frozen=True)
 class Sight:
     """All that was seen of a job on its way. `progress` is None where there was nobody to ask; `kubelet` what was last
-    said of the pod that it waits for (`pod_waited_for`); `failure` why its last try ended (`is_between_tries`)."""
+    said of the pod that it waits for (`pod_waited_for`); `failure` why its last try failed (`has_failed_a_try`)."""
 
     deployment: Deployment
     pods: Sequence[PodSeen] | Unseen
@@ -219,15 +219,15 @@ def _ended(sight: Sight) -> Explanation | None:
 _BETWEEN_TRIES = {
     "INITIALIZING": "the JobManager initializes the job",
     "RESTARTING": "Flink waits before its next try",
-    "FAILING": "Flink ends this try",
+    "FAILING": "Flink ends the try that failed",
     "CANCELLING": "Flink ends the job's tasks",
     "SUSPENDED": "the JobManager has lost its leadership of the job",
     "RECONCILING": "the JobManager takes the job over",
 }
 
 
-def is_between_tries(progress: Progress | Unseen | None) -> bool:
-    """Whether a try of Flink's has ended, and the next has not begun: it is the failure that one wants to know of."""
+def has_failed_a_try(progress: Progress | Unseen | None) -> bool:
+    """Whether one of Flink's tries has failed and the next has not begun: why is what one wants to know then."""
     return isinstance(progress, Progress) and progress.state in ("RESTARTING", "FAILING")
 
 
@@ -236,7 +236,7 @@ def _between_tries(sight: Sight) -> Explanation | None:
     if words is None:
         return None
     if sight.failure is not None:
-        return Explanation(f"{words}; the last one failed: {sight.failure.cause}", sight.failure.next_step)
+        return Explanation(f"{words}; what failed: {sight.failure.cause}", sight.failure.next_step)
     return Explanation(words, "`headrace exceptions` and `headrace logs` say what went before")
 
 

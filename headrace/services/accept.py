@@ -35,6 +35,9 @@ from headrace.services.records import Records
 from headrace.services.sealing import Sealing
 
 JOB_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?")
+LONGEST_KEY = 200
+"""Characters of an idempotency key."""
+
 ATTEMPTS = 50
 """How often a sequence that somebody else took first is tried anew."""
 

@@ -14,12 +14,10 @@ from typing import Any
 from headrace.domain.inputs import blamed_on_input, json_object
 from headrace.domain.operations import KINDS, KindName, Source
 from headrace.errors import InvalidRequest
-from headrace.services.accept import Accept, Accepted
+from headrace.services.accept import LONGEST_KEY, Accept, Accepted
 
 ENVELOPE = ("operation", "job_id", "idempotency_key")
 """The fields of a record that are no arguments of its operation."""
-
-LONGEST_KEY = 200
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from headrace.domain.waiting import (
     Progress,
     Sight,
     Unseen,
+    has_failed_a_try,
     has_manager,
-    is_between_tries,
     is_due,
     pod_waited_for,
     told,
@@ -34,6 +34,7 @@ from headrace.domain.waiting import (
 )
 from headrace.errors import HeadraceError, LostRace
 from headrace.ports import Clock, FlinkRuntime, JobManager
+from headrace.services.diagnose import RECENT
 from headrace.services.records import Records
 
 LEASE = "waits"
@@ -41,9 +42,6 @@ LEASE_SECONDS = 60.0
 
 MOST_AT_ONCE = 100
 """How many jobs one round looks at, those first that were looked at longest ago."""
-
-RECENT = timedelta(minutes=10)
-"""An older failure was survived."""
 
 LONGEST_ROUND = timedelta(seconds=8)
 """After so long no other job is begun with: the round after this one goes on."""
@@ -161,7 +159,7 @@ class Waits:
             sight,
             progress=progress,
             kubelet=self._kubelet(job, pod) if pod is not None else "",
-            failure=self._failure(job, flink_job_id) if is_between_tries(progress) else None,
+            failure=self._failure(job, flink_job_id) if has_failed_a_try(progress) else None,
         )
 
     def _progress(self, job: Job, flink_job_id: str) -> Progress | Unseen:

@@ -9,14 +9,13 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from find_libpython import find_libpython
 
 from headrace.cli.files import template_from
 from local.flink_operator.pods import PID_ANNOTATION
 from local.stack import is_alive
 from tests.e2e.serving import serving
 from tests.e2e.stack import ROOT, RunningStack, running_stack, wait_for
-from tests.missing import missing
+from tests.missing import needs_libpython
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -99,8 +98,7 @@ def test_a_killed_jobmanager_comes_back_to_its_taskmanagers_and_no_count_is_lost
 
 
 def test_python_inside_the_jvm_does_not_come_back_and_the_job_says_what_to_do(stack: RunningStack) -> None:
-    if not find_libpython():
-        missing("this Python has no shared libpython; try it with one that was built with --enable-shared")
+    needs_libpython()
     inside = {**CHECKPOINTS, "python.execution-mode": "thread"}
     stack.submit("inside", flink_configuration=inside)
     stack.await_phase("inside", "RUNNING")

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),
 ]
-local = pytest.mark.parametrize("installation", ["local"], indirect=True)
+on_the_small_api = pytest.mark.parametrize("installation", ["local"], indirect=True)
 
 MOST_GROWTH_BYTES = 150 * 1024 * 1024
 """What a process may hold more of memory after all of them than before: caches and records, no leak by the input."""
@@ -78,7 +78,7 @@ def log_of(process: LocalProcess) -> str:
     return process.log.read_text(errors="replace")
 
 
-@local
+@on_the_small_api
 def test_every_http_body_is_answered(installation: Installation, tmp_path: Path) -> None:
     keys, port = tmp_path / "keys", free_port()
     keys.write_text("k\n")
@@ -118,7 +118,7 @@ def test_every_http_body_is_answered(installation: Installation, tmp_path: Path)
     assert min(seen[400], COUNT - seen[400]) > COUNT / 50
 
 
-@local
+@on_the_small_api
 def test_every_record_is_an_operation_or_a_letter(installation: Installation, tmp_path: Path) -> None:
     valid = [
         {"operation": "SUBMIT", **SUBMIT},
@@ -185,7 +185,7 @@ def test_every_template_file_is_a_template_or_refused_by_field(tmp_path: Path) -
     assert min(seen["refused"], seen["taken"]) > COUNT / 50
 
 
-@local
+@on_the_small_api
 def test_every_message_is_a_task_or_rejected(installation: Installation) -> None:
     valid = [
         message({"job_id": "a", "job_config": CONFIG}, name="flink.submit"),

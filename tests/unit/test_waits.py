@@ -26,6 +26,15 @@ def comes_up(world: World, job_id: str = "orders", **status: Any) -> None:
     world.sync()
 
 
+def restarts(world: World, state: str) -> None:
+    """A job that ran for an hour, and whose JobManager has it in this state now."""
+    world.runs()
+    world.clock.advance(3600)
+    world.becomes(job={"state": state})
+    world.shows_pod({"running": {}}, phase="Running")
+    world.sync()
+
+
 def lasts(world: World, seconds: float = 20) -> None:
     world.clock.advance(seconds)
     world.services.waits.run()
@@ -50,11 +59,7 @@ def test_a_job_that_lasts_on_its_way_says_what_for_and_since_when(world: World) 
 
 
 def test_a_restart_says_what_it_waits_for_and_since_when(world: World) -> None:
-    world.runs()
-    world.clock.advance(3600)
-    world.becomes(job={"state": "CREATED"})
-    world.shows_pod({"running": {}}, phase="Running")
-    world.sync()
+    restarts(world, "CREATED")
     began = world.clock.now()
     world.job_manager.progressed = Progress(state="CREATED", needed_slots=1)
     lasts(world)
@@ -64,17 +69,13 @@ def test_a_restart_says_what_it_waits_for_and_since_when(world: World) -> None:
 
 def test_between_two_tries_it_says_why_the_last_one_ended(world: World) -> None:
     """The status does not change meanwhile, so no event comes for anybody to look into it."""
-    world.runs()
-    world.clock.advance(3600)
-    world.becomes(job={"state": "RECONCILING"})
-    world.shows_pod({"running": {}}, phase="Running")
-    world.sync()
+    restarts(world, "RECONCILING")
     trace = "java.lang.RuntimeException: java.lang.NoSuchFieldException: loadedLibraryNames\n\tat pemja.Main.run(Main)"
     world.job_manager.progressed = Progress(state="RESTARTING")
     world.job_manager.history = [ExceptionSeen(world.clock.now(), "java.lang.RuntimeException", trace)]
     lasts(world)
     assert world.job().phase is Phase.RESTARTING
-    assert "before its next try; the last one failed: " in world.job().reason
+    assert "before its next try; what failed: " in world.job().reason
     assert "could not load Python" in world.job().reason
     assert "submit it again as it is with start_from: last" in world.job().next_step
     world.clock.advance(3600)
