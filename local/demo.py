@@ -261,9 +261,10 @@ class Demo:
 
         def is_there() -> bool:
             nonlocal job
-            job = self._job(job_id)
-            if job and job["phase"] in ("FAILED", "REJECTED"):
-                raise self._failure_of(job_id)
+            jobs = {found["job_id"]: found for found in self._records()["jobs"]}
+            for failed in (name for name in JOBS if name in jobs and jobs[name]["phase"] in ("FAILED", "REJECTED")):
+                raise self._failure_of(failed)  # whichever it is: nobody waits for another one to run first
+            job = jobs.get(job_id)
             return bool(job and job["phase"] == "RUNNING")
 
         failure = partial(self._failure_of, job_id, way_in=way_in)

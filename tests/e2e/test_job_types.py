@@ -22,6 +22,7 @@ pytestmark = pytest.mark.timeout(900)
 
 EXAMPLES = ROOT / "examples"
 CHECKPOINTS = {"execution.checkpointing.interval": "2s"}
+BUNDLES = {"python.fn-execution.bundle.size": "10"}  # a checkpoint waits for the bundle: of 1,000 as usual, 50 s here
 CONNECTOR = "flink-sql-connector-kafka"
 
 
@@ -56,12 +57,17 @@ def configs(web: str) -> dict[str, dict[str, Any]]:
             "args": ["--rate", "20"],
         },
         "sql": source_from(str(EXAMPLES / "sql" / "counting.sql")),
-        "folder": {**source_from(str(ROOT / "tests" / "data" / "folder_job")), "jar_files": f"{web}/shout-udf.jar"},
+        "folder": {
+            **source_from(str(ROOT / "tests" / "data" / "folder_job")),
+            "jar_files": f"{web}/shout-udf.jar",
+            "flink_configuration": BUNDLES,
+        },
     }
 
 
 def submit(stack: RunningStack, job_id: str, config: dict[str, Any], **fields: Any) -> None:
-    body = {"job_id": job_id, "job_config": {**config, "flink_configuration": CHECKPOINTS}, **fields}
+    configured = {**CHECKPOINTS, **config.get("flink_configuration", {})}
+    body = {"job_id": job_id, "job_config": {**config, "flink_configuration": configured}, **fields}
     answer = stack.call("POST", "/jobs/submit", body)
     assert answer.status_code == 202, answer.text
 
