@@ -135,7 +135,9 @@ def test_tests_that_are_stopped_tidy_up_before_the_prompt_is_back(
     python.chmod(0o700)
     run.STAMP.write_text(hashlib.sha256(b"a lock" + run.UV.encode()).hexdigest())
     said = python.with_name("python.said")
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup one of them is ignored, and is so in a child too
     with subprocess.Popen([sys.executable, str(tmp_path / "run"), "test"]) as process:
+        signal.signal(number, before)
         while not said.exists() or said.read_text().count("begun") < 2:
             assert process.poll() is None
             time.sleep(0.05)
