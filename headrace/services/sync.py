@@ -300,7 +300,8 @@ class Sync:
         for key in self._store.unplaced(self._scope, RECONSIDERED):
             self._isolated(key, partial(self._records.place, key))
         postponed, self._postponed = self._postponed, set()
-        due = self._store.due(self._scope, self._clock.now(), RECONSIDERED, for_workers=False)
+        found = self._store.due(self._scope, self._clock.now(), RECONSIDERED, for_workers=False)
+        due = self._records.flush_all(found)  # what the log lacks: no sight need come that would bring it there
         for key in dict.fromkeys([*postponed, *(each.key for each in due)]):
             if not self._is_left_alone(key):
                 self._look_again(key)

@@ -1,0 +1,293 @@
+"""The operator and Flink's side of a FlinkDeployment, step by step as the recordings in tests/data show it.
+
+What is true of a job's state is kept here, by the deployment's uid, and nobody else is told: a JobManager answers what
+Flink could answer at that moment, and no more. Must not know of records or operations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from headrace.domain.deployments import Deployment
+from headrace.domain.diff import Change
+from headrace.domain.state_on_hand import LAST_STATE, Checkpoints
+from headrace.errors import Unavailable
+from headrace.ports import Fence
+from headrace.testing import InMemoryJobManager, InMemoryRuntime
+
+UPGRADE_FAILURE = "org.apache.flink.kubernetes.operator.exception.UpgradeFailureException"
+
+
+class Stage(StrEnum):
+    """Where Flink's job is, whatever anybody has seen of it."""
+
+    NEW = "NEW"
+    DEPLOYING = "DEPLOYING"
+    STARTING = "STARTING"  # its JobManager does not answer yet
+    WAITING = "WAITING"  # for TaskManagers: the JobManager answers, and has no execution graph
+    RUNNING = "RUNNING"
+    RESTARTING = "RESTARTING"
+    FAILED = "FAILED"
+    FINISHED = "FINISHED"
+    SUSPENDED = "SUSPENDED"
+
+
+@dataclass
+class Truth:
+    """What is so of one deployment. `latest` is the newest state that exists; `kept` the one that a suspend relies on;
+    `completed` and `restored` what its present JobManager knows of."""
+
+    stage: Stage = Stage.NEW
+    latest: str | None = None
+    kept: str | None = None
+    completed: str | None = None
+    restored: str | None = None
+    has_manager: bool = False
+    has_run: bool = False
+    started: int = 0
+    reconciled: dict[str, Any] = field(default_factory=dict)
+
+
+class Cluster(InMemoryRuntime):
+    """A Kubernetes API with an operator: deletion waits for the operator's finalizer, and uids are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.truths: dict[str, Truth] = {}
+        self._counted = 0
+
+    def names(self) -> list[str]:
+        """The deployments that are there."""
+        return sorted(name for _, name in self._objects)
+
+    def whole(self, name: str) -> dict[str, Any] | None:
+        """The live object itself, not a copy; None where there is none."""
+        return self._objects.get(("default", name))
+
+    def truth(self, name: str) -> Truth | None:
+        """What is so of the deployment that has this name now."""
+        whole = self.whole(name)
+        return self.truths.setdefault(whole["metadata"]["uid"], Truth()) if whole is not None else None
+
+    def version(self, resource_version: str | None, name: str) -> Mapping[str, Any] | None:
+        """A deployment as it was at this resourceVersion."""
+        found = (o for v, _, o in reversed(self._events) if str(v) == resource_version)
+        return next((o for o in found if o["metadata"]["name"] == name), None)
+
+    def versions_since(self, resource_version: int, name: str) -> list[Mapping[str, Any]]:
+        """Every version that a deployment of this name had since."""
+        return [o for v, _, o in self._events if v >= resource_version and o["metadata"]["name"] == name]
+
+    @property
+    def now(self) -> int:
+        """The newest resourceVersion."""
+        return self._version
+
+    def delete(self, namespace: str, name: str, uid: str) -> bool:
+        """See ports.FlinkRuntime. What the operator has seen goes when the operator lets it go."""
+        whole = self.whole(name)
+        if whole is None or whole["metadata"]["uid"] != uid or self.truths.setdefault(uid, Truth()).stage is Stage.NEW:
+            return super().delete(namespace, name, uid)
+        if "deletionTimestamp" not in whole["metadata"]:
+            self.write(name, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, spec=True)
+        return True
+
+    def patch(self, namespace: str, name: str, fence: Fence, changes: Sequence[Change]) -> Deployment | None:
+        """See ports.FlinkRuntime."""
+        before = self.whole(name)
+        after = super().patch(namespace, name, fence, changes)
+        self._relied_on(name, before)
+        return after
+
+    def _relied_on(self, name: str, before: Mapping[str, Any] | None) -> None:
+        """A suspend that takes no savepoint leaves what there was when it was asked for, if nothing newer."""
+        live, truth = self.whole(name), self.truth(name)
+        if before is not None and live is not None and truth is not None and before["spec"] != live["spec"]:
+            truth.kept = truth.latest
+
+    def write(self, name: str, changes: Mapping[str, Any], *, spec: bool = False) -> None:
+        """Merges `changes` into the object, one level deep; with `spec` its generation grows."""
+        live = self.whole(name)
+        assert live is not None
+        changed = {**live, "metadata": dict(live["metadata"])}
+        for part, fields in changes.items():
+            changed[part] = {**(changed.get(part) or {}), **fields}
+        if spec:
+            changed["metadata"]["generation"] += 1
+        self._objects["default", name] = changed
+        self._record("MODIFIED", changed)
+        self._relied_on(name, live)
+
+    def vanish(self, name: str) -> None:
+        """It is gone, with no word to anybody but the watch."""
+        whole = self._objects.pop(("default", name))
+        self._record("DELETED", whole)
+
+    def reborn(self, name: str) -> None:
+        """Deleted and restored from a backup: the same, under another uid."""
+        whole = self.whole(name)
+        assert whole is not None
+        self._counted += 1
+        uid = f"restored-{self._counted}"
+        self.truths[uid] = self.truths.pop(whole["metadata"]["uid"], Truth())
+        self.vanish(name)
+        metadata = {**whole["metadata"], "uid": uid, "generation": whole["metadata"]["generation"]}
+        metadata.pop("deletionTimestamp", None)
+        self._objects["default", name] = born = {**whole, "metadata": metadata}
+        self._record("ADDED", born)
+
+    # The operator and Flink
+
+    def operator_acts(self, name: str, chance: int) -> None:
+        """One step of the operator for this deployment; `chance` decides where more than one thing can happen."""
+        whole, truth = self.whole(name), self.truth(name)
+        if whole is None or truth is None:
+            return
+        if "deletionTimestamp" in whole["metadata"]:
+            self.vanish(name)
+        elif not truth.reconciled:
+            self._takes_up(name, whole, truth)
+        elif (whole.get("status") or {}).get("observedGeneration") != whole["metadata"]["generation"]:
+            self._reconciles(name, whole, truth, chance)
+        else:
+            self._starts(name, truth)
+
+    def _takes_up(self, name: str, whole: Mapping[str, Any], truth: Truth) -> None:
+        path = whole["spec"]["job"].get("initialSavepointPath")
+        truth.latest = truth.kept = truth.restored = path
+        truth.stage, truth.reconciled = Stage.DEPLOYING, dict(whole["spec"])
+        self._says(name, "UPGRADING", "MISSING", None, reconciled="suspended", upgradeSavepointPath=path)
+
+    def _starts(self, name: str, truth: Truth) -> None:
+        if truth.stage is Stage.DEPLOYING:
+            truth.stage = Stage.STARTING
+            self._says(name, "DEPLOYED", "DEPLOYING", "RECONCILING", jobId="f" * 32)
+        elif truth.stage is Stage.STARTING:
+            truth.stage, truth.has_manager, truth.completed = Stage.WAITING, True, None
+            truth.started += 1
+            self._says(name, "DEPLOYED", "READY", "CREATED", startTime=str(1795448818262 + truth.started))
+        elif truth.stage in (Stage.WAITING, Stage.RESTARTING):
+            truth.stage, truth.has_run = Stage.RUNNING, True
+            self._says(name, "STABLE", "READY", "RUNNING")
+
+    def _reconciles(self, name: str, whole: Mapping[str, Any], truth: Truth, chance: int) -> None:
+        wanted = whole["spec"]["job"].get("state") or "running"
+        was = truth.reconciled["job"].get("state") or "running"
+        if wanted == was == "suspended" or whole["spec"] == truth.reconciled:
+            self._says(name, None, None, None)
+        elif wanted == "suspended":
+            self._suspends(name, whole, truth, chance)
+        else:
+            self._upgrades(name, whole, truth, chance)
+
+    def _suspends(self, name: str, whole: Mapping[str, Any], truth: Truth, chance: int) -> None:
+        path = None
+        if truth.stage is Stage.RUNNING:
+            if chance % 5 == 0:
+                self._fails_to_save(name)
+                return
+            truth.latest = truth.completed = path = f"s3://b/savepoint-{self._next()}"
+        elif truth.stage is Stage.FINISHED:
+            path = self._path(whole)
+        truth.has_manager = truth.stage in (Stage.RUNNING, Stage.FINISHED)
+        truth.kept = path or truth.kept
+        truth.stage, truth.reconciled = Stage.SUSPENDED, dict(whole["spec"])
+        manager = "READY" if truth.has_manager else "MISSING"
+        self._says(name, "SUSPENDED", manager, "FINISHED", reconciled="suspended", upgradeSavepointPath=path)
+
+    def _upgrades(self, name: str, whole: Mapping[str, Any], truth: Truth, chance: int) -> None:
+        path = self._path(whole) if truth.stage is Stage.SUSPENDED else None
+        if truth.stage is Stage.RUNNING:
+            if chance % 5 == 0:
+                self._fails_to_save(name)
+                return
+            truth.latest = path = f"s3://b/savepoint-{self._next()}"
+        truth.stage, truth.reconciled, truth.has_manager = Stage.DEPLOYING, dict(whole["spec"]), False
+        truth.restored, truth.completed = truth.latest, None
+        said = path or (LAST_STATE if truth.latest else None)
+        self._says(name, "UPGRADING", "MISSING", "FINISHED", reconciled="suspended", upgradeSavepointPath=said)
+
+    def _fails_to_save(self, name: str) -> None:
+        said = {"type": UPGRADE_FAILURE, "message": "Savepoint Error", "throwableList": []}
+        live = self.whole(name)
+        assert live is not None
+        self.write(name, {"status": {"error": json.dumps(said)}})
+
+    def flink_acts(self, name: str, chance: int) -> None:
+        """Something of Flink's own happens to a job that runs, or that has run."""
+        truth, whole = self.truth(name), self.whole(name)
+        if truth is None or whole is None or truth.stage not in (Stage.RUNNING, Stage.RESTARTING):
+            return
+        what = chance % 10
+        if truth.stage is Stage.RUNNING and what < 4:
+            truth.latest = truth.completed = f"s3://b/chk-{self._next()}"
+        elif what < 6:
+            truth.stage = Stage.RESTARTING
+            self._says(name, "STABLE", "READY", "RESTARTING", observe=False)
+        elif what == 6:  # its JobManager is lost; another one leads, and knows of what it restored
+            truth.stage, truth.has_manager = Stage.STARTING, False
+            truth.restored, truth.completed = truth.latest, None
+            self._says(name, "DEPLOYED", "DEPLOYING", "RECONCILING", observe=False)
+        elif what == 7:  # TaskManagers are lost and none come: the adaptive scheduler begins anew, without a graph
+            truth.stage, truth.restored, truth.completed = Stage.WAITING, truth.latest, None
+            self._says(name, "DEPLOYED", "READY", "CREATED", observe=False)
+        elif what == 8:
+            truth.stage = Stage.FAILED
+            self._says(name, "FAILED", "READY", "FAILED", observe=False)
+        elif truth.stage is Stage.RUNNING:
+            truth.stage, truth.latest, truth.kept = Stage.FINISHED, None, None
+            self._says(name, "STABLE", "READY", "FINISHED", observe=False)
+
+    def _path(self, whole: Mapping[str, Any]) -> str | None:
+        path = ((whole.get("status") or {}).get("jobStatus") or {}).get("upgradeSavepointPath")
+        return path if path != LAST_STATE else None
+
+    def _next(self) -> int:
+        self._counted += 1
+        return self._counted
+
+    def _says(
+        self,
+        name: str,
+        lifecycle: str | None,
+        manager: str | None,
+        flink: str | None,
+        *,
+        reconciled: str | None = None,
+        observe: bool = True,
+        **job: str | None,
+    ) -> None:
+        live = self.whole(name)
+        assert live is not None
+        before = live.get("status") or {}
+        status: dict[str, Any] = {**before, "jobStatus": {**(before.get("jobStatus") or {}), **job}}
+        if lifecycle is not None:
+            status |= {"lifecycleState": lifecycle, "jobManagerDeploymentStatus": manager}
+            status["jobStatus"]["state"] = flink
+        if observe:
+            job_spec = {**live["spec"]["job"], **({"state": reconciled} if reconciled else {})}
+            spec = json.dumps({"spec": {**live["spec"], "job": job_spec}})
+            status |= {"observedGeneration": live["metadata"]["generation"], "error": None}
+            status["reconciliationStatus"] = {"state": "DEPLOYED", "lastReconciledSpec": spec}
+        self.write(name, {"status": status})
+
+
+class Managers(InMemoryJobManager):
+    """JobManagers that answer what theirs could answer then: nothing, nothing known, or what is so."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
+        self._cluster = cluster
+
+    def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
+        """See ports.JobManager."""
+        truth = self._cluster.truth(name)
+        if truth is None or not truth.has_manager:
+            raise Unavailable("connection refused")
+        if truth.stage is Stage.WAITING:
+            return Checkpoints(has_graph=False)
+        return Checkpoints(latest=truth.completed, restored=truth.restored)

@@ -1,0 +1,119 @@
+"""Faults put into the code on purpose, one at a time: a model that does not find each of them proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import Any
+from unittest.mock import patch
+
+from headrace.domain.document import JobDocument
+from headrace.domain.operations import Operation, State
+from headrace.domain.runtimes import operator
+from headrace.domain.runtimes.plan import End
+from headrace.domain.state_on_hand import NeverHadAny, Unknown
+from headrace.ports import Lease, Scope
+from headrace.services import observe
+from headrace.services.sync import Sync
+from headrace.testing import InMemoryStore
+from tests.model.promises import WatchedStore
+
+Patches = Sequence[Any]
+
+
+def no_adoption() -> Patches:
+    """A deployment that no record knows of stays nobody's."""
+    return [
+        patch.object(observe, "taken_over", lambda document, live: document),
+        patch.object(operator, "operation_of", lambda live: None),
+    ]
+
+
+def old_sight_written() -> Patches:
+    """What was seen before is written over what was seen after."""
+    return [patch.object(Sync, "_is_older", lambda self, document, live: False)]
+
+
+def success_without_looking() -> Patches:
+    """What was written counts as done."""
+    done = [End(State.SUCCEEDED, "it was written", holds=True)]
+    return [
+        patch.object(operator, "holds_what_it_asserts", lambda live, operation: True),
+        patch.object(operator, "_awaited", lambda case, live: done),
+    ]
+
+
+def unknown_state_taken_as_none() -> Patches:
+    """Nobody can say what state there is: then there is none."""
+    real = operator.state_on_hand
+
+    def state_on_hand(*arguments: Any) -> Any:
+        state = real(*arguments)
+        return NeverHadAny() if isinstance(state, Unknown) else state
+
+    return [patch.object(operator, "state_on_hand", state_on_hand)]
+
+
+def ended_never_written_out() -> Patches:
+    """How an operation ended is never brought into the log."""
+    return [patch.object(InMemoryStore, "write_outcomes", lambda self, operations: None)]
+
+
+def lease_by_own_clock() -> Patches:
+    """Whether a lease has run out is asked of the clock of who wants it."""
+    real = WatchedStore.server_now
+
+    def server_now(self: WatchedStore) -> datetime:
+        actor: Any = self._world.actor
+        return actor.services.clock.now() if actor is not None else real(self)  # type: ignore[no-any-return]
+
+    def take_lease(self: WatchedStore, name: str, holder: str, seconds: float) -> Lease | None:
+        with patch.object(WatchedStore, "server_now", server_now):
+            return taken(self, name, holder, seconds)
+
+    taken = InMemoryStore.take_lease
+    return [patch.object(InMemoryStore, "take_lease", take_lease)]
+
+
+def scope_left_out() -> Patches:
+    """What is due is asked of the whole database."""
+
+    def due(self: InMemoryStore, scope: Scope, at: datetime, limit: int, *, for_workers: bool) -> Sequence[JobDocument]:
+        found = [d for d in self._documents.values() if d.is_for_workers == for_workers]
+        return [d for d in found if d.due_at is not None and d.due_at <= at][:limit]
+
+    return [patch.object(InMemoryStore, "due", due)]
+
+
+def newest_first() -> Patches:
+    """A job's newest operation has its turn before those that were accepted earlier."""
+
+    def newest(self: JobDocument) -> Operation | None:
+        return self.open_operations[-1] if self.open_operations else None
+
+    return [patch.object(JobDocument, "oldest", property(newest))]
+
+
+MUTANTS: Mapping[str, Callable[[], Patches]] = {
+    each.__name__.replace("_", "-"): each
+    for each in (
+        no_adoption,
+        old_sight_written,
+        success_without_looking,
+        unknown_state_taken_as_none,
+        ended_never_written_out,
+        lease_by_own_clock,
+        scope_left_out,
+        newest_first,
+    )
+}
+
+
+@contextmanager
+def mutated(name: str | None) -> Iterator[None]:
+    """The code with this fault in it; None: as it is."""
+    with ExitStack() as stack:
+        for each in MUTANTS[name]() if name is not None else ():
+            stack.enter_context(each)
+        yield

@@ -1,0 +1,213 @@
+"""What must hold whatever happens, checked at the very write that would break it, after each step and at rest.
+
+Must not know how the code under test decides: it compares records with what is true of the world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Protocol
+
+from headrace.domain.deployments import (
+    JOB_ID_ANNOTATION,
+    OPERATION_ANNOTATION,
+    deployment_of,
+    sequence_of,
+)
+from headrace.domain.document import JobDocument
+from headrace.domain.jobs import SETTLED, JobKey, Observation, Phase
+from headrace.domain.operations import KindName, Operation, State
+from headrace.ports import Lease, Scope
+from headrace.testing import InMemoryStore
+from tests.model.flink import Cluster, Stage
+
+
+class Violation(BaseException):
+    """A promise is broken; no code under test may catch it."""
+
+
+class Actor(Protocol):
+    """The process whose step is being played."""
+
+    scope: Scope
+    cluster: Cluster
+
+
+class Watching(Protocol):
+    """What the watched ports ask of the world."""
+
+    accepted_at: dict[str, int]
+    """The cluster's resourceVersion when an operation was accepted, by its id."""
+
+    @property
+    def actor(self) -> Actor | None:
+        """Who is at it; None where nobody is."""
+        ...
+
+
+class WatchedStore(InMemoryStore):
+    """The store, and a judge of every write."""
+
+    def __init__(self, world: Watching) -> None:
+        super().__init__()
+        self._world = world
+        self._held: dict[str, tuple[str, datetime]] = {}
+
+    def write(self, before: JobDocument, after: JobDocument) -> JobDocument:
+        """See ports.Store."""
+        self._in_scope("wrote", after)
+        stored = self._documents.get(before.key)
+        written = super().write(before, after)
+        actor = self._world.actor
+        if actor is not None:
+            known = {each.id for each in before.ended}
+            for operation in (each for each in after.ended if each.id not in known):
+                judge_end(self._world, actor.cluster, before, after, operation)
+            if stored is not None:
+                judge_sight(stored, after)
+        return written
+
+    def flushed(self, documents: Sequence[JobDocument]) -> None:
+        """See ports.Store."""
+        for document in documents:
+            self._in_scope("flushed", document)
+        super().flushed(documents)
+
+    def _in_scope(self, did: str, document: JobDocument) -> None:
+        actor = self._world.actor
+        if actor is not None and not actor.scope.has(document.job):
+            raise Violation(f"{actor.scope.cluster} {did} the record of {document.job.job_id}, another installation's")
+
+    def take_lease(self, name: str, holder: str, seconds: float) -> Lease | None:
+        """See ports.Store."""
+        lease = super().take_lease(name, holder, seconds)
+        if lease is not None:
+            now = self.server_now()
+            held_by, until = self._held.get(name, (holder, now))
+            if held_by != holder and until > now:
+                raise Violation(f"the lease {name} was given away while somebody held it")
+            self._held[name] = (holder, self._leases[name][1])
+        return lease
+
+    def release_lease(self, lease: Lease, holder: str) -> None:
+        """See ports.Store."""
+        if self._held.get(lease.name, ("",))[0] == holder:
+            del self._held[lease.name]
+        super().release_lease(lease, holder)
+
+
+def judge_sight(stored: JobDocument, after: JobDocument) -> None:
+    """What is recorded of one deployment never gets older."""
+    was, now = stored.job.resource_version, after.job.resource_version
+    if stored.job.deployment_uid == after.job.deployment_uid and was and now and int(now) < int(was):
+        raise Violation(f"job {after.job.job_id}: a sight at {now} was written over one at {was}")
+
+
+def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: JobDocument, operation: Operation) -> None:
+    """An operation ends after those before it, and SUCCEEDED only where what was asked is so."""
+    earlier = [each.id for each in after.open_operations if each.sequence < operation.sequence]
+    if earlier and operation.state is not State.SUPERSEDED:
+        raise Violation(f"{operation.kind} {operation.sequence} ended {operation.state} before an earlier one")
+    if operation.state is not State.SUCCEEDED:
+        return
+    name, since = after.job.deployment_name, world.accepted_at[operation.id]
+    if operation.kind is KindName.SCALE:
+        seen = cluster.version(after.job.resource_version, name)
+        if seen is None or seen["spec"]["job"]["parallelism"] != operation.arguments["parallelism"]:
+            raise Violation(f"SCALE SUCCEEDED, and what was seen of {name} is another parallelism")
+    elif operation.kind is KindName.SUBMIT:
+        mine = [o for o in cluster.versions_since(since, name) if _made_by(o) == operation.id]
+        if not any(_flink_state(o) in ("RUNNING", "FINISHED") for o in mine):
+            raise Violation(f"SUBMIT SUCCEEDED, and {name} has never run for it")
+    else:
+        live = cluster.whole(name)
+        born = cluster.born.get(live["metadata"]["uid"], 0) if live is not None else 0
+        if live is not None and _job_of(live) == after.job.job_id and born <= since:
+            raise Violation(f"STOP SUCCEEDED, and {name} is still there")
+
+
+def judge_deletion(store: InMemoryStore, cluster: Cluster, name: str, tenant: str) -> None:
+    """No deployment goes whose state is on no record, but by force."""
+    live, truth = cluster.whole(name), cluster.truth(name)
+    if live is None or truth is None or truth.latest is None:
+        return
+    kept = {truth.latest} | ({truth.kept} if truth.stage is Stage.SUSPENDED else set())
+    if live["spec"]["job"].get("initialSavepointPath") in kept or kept & set(store.savepoints):
+        return
+    document = store.document(JobKey(tenant, _job_of(live) or ""))
+    oldest = document.oldest if document is not None else None
+    if oldest is not None and oldest.kind is KindName.STOP and oldest.arguments.get("force"):
+        return
+    raise Violation(f"{name} was deleted at {truth.stage} with {truth.latest}, which is on no record")
+
+
+def judge_rest(store: InMemoryStore, cluster: Cluster, document: JobDocument, touched: bool) -> None:
+    """At rest everything has ended, the history is whole, and the record says what is. `touched`: somebody's hand has
+    deleted, restored, suspended or resumed its deployment."""
+    job, key = document.job, document.key
+    still = [f"{each.kind} {each.sequence} at {each.step}" for each in document.open_operations]
+    if still:
+        raise Violation(f"{job.job_id}: at rest still open: {', '.join(still)}")
+    unwritten = [each.sequence for each in store.operations_of(key) if each.is_open]
+    if unwritten or document.ended or document.history:
+        raise Violation(f"{job.job_id}: ended, and the log does not know: {unwritten}")
+    _judge_history(store, document)
+    _judge_phase(store, cluster, document, touched)
+
+
+def _judge_history(store: InMemoryStore, document: JobDocument) -> None:
+    job, history = document.job, store.transitions_of(document.key)
+    if [each.number for each in history] != list(range(1, job.transition_count + 1)):
+        raise Violation(f"{job.job_id}: its history has {[each.number for each in history]}")
+    breaks = [b.number for a, b in pairwise(history) if a.to_phase is not b.from_phase]
+    if breaks or (history and history[-1].to_phase is not job.phase):
+        raise Violation(f"{job.job_id}: its history does not lead to {job.phase}: {breaks}")
+
+
+SHOWN = {
+    Stage.RUNNING: {Phase.RUNNING},
+    Stage.FAILED: {Phase.FAILED},
+    Stage.FINISHED: {Phase.FINISHED},
+    Stage.SUSPENDED: {Phase.SUSPENDED, Phase.FINISHED, Phase.FAILED},  # what had come to its end stays so
+}
+"""The phases that are true of a stage, where a deployment rests in it."""
+
+
+def _judge_phase(store: InMemoryStore, cluster: Cluster, document: JobDocument, touched: bool) -> None:
+    job = document.job
+    live, truth = cluster.whole(job.deployment_name), cluster.truth(job.deployment_name)
+    if live is None or truth is None or _job_of(live) != job.job_id:
+        if job.phase not in SETTLED:
+            raise Violation(f"{job.job_id}: nothing is there, and its phase is {job.phase}")
+        return
+    if job.deployment_uid != live["metadata"]["uid"]:
+        raise Violation(f"{job.job_id}: its record has another deployment than the live one")
+    asked = store.operations_of(document.key)
+    is_rejected = job.phase is Phase.REJECTED and asked[-1].kind is KindName.SUBMIT
+    if job.phase not in SHOWN.get(truth.stage, {job.phase}) and not is_rejected:
+        raise Violation(f"{job.job_id}: it is {truth.stage}, and its phase is {job.phase}")
+    if job.observation is not Observation.FRESH:
+        raise Violation(f"{job.job_id}: at rest its observation is {job.observation}")
+    ended = [each for each in asked if each.state is State.SUCCEEDED]
+    newest = ended[-1] if ended else None
+    is_stopped = newest is not None and newest.kind is KindName.STOP
+    if is_stopped and not touched and sequence_of(deployment_of(dict(live))) <= newest.sequence:
+        raise Violation(f"{job.job_id}: it was stopped, and a deployment is there")
+
+
+def _annotations(whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    return whole["metadata"].get("annotations") or {}
+
+
+def _made_by(whole: Mapping[str, Any]) -> str | None:
+    return _annotations(whole).get(OPERATION_ANNOTATION)
+
+
+def _job_of(whole: Mapping[str, Any]) -> str | None:
+    return _annotations(whole).get(JOB_ID_ANNOTATION)
+
+
+def _flink_state(whole: Mapping[str, Any]) -> str | None:
+    return ((whole.get("status") or {}).get("jobStatus") or {}).get("state")

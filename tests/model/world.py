@@ -1,0 +1,355 @@
+"""The processes of two installations over one database, and the steps that can happen to them, one at a time.
+
+A process that freezes at a call lets the steps that follow happen before it goes on; one that dies is started anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from unittest.mock import patch
+
+from headrace.bootstrap import Services, wired
+from headrace.domain.deployments import MANAGED_BY_LABEL
+from headrace.domain.jobs import JobKey
+from headrace.domain.operations import KindName, Operation, Source, operation_id
+from headrace.errors import HeadraceError, Refused, TransientError
+from headrace.ports import Scope, WatchEvent
+from headrace.services import sync
+from headrace.settings import Settings
+from headrace.testing import FixedClock, InMemoryQueue, ReversingSealer
+from tests.model.faults import Dead, Fault, Kind, Port, Strike
+from tests.model.flink import Cluster, Managers
+from tests.model.promises import Violation, WatchedStore, judge_deletion, judge_rest
+
+JOBS = ("a", "b", "c", "elsewhere")
+"""The last one is of the other installation."""
+
+SCRIPT = {"name": "job.py", "content": "print(1)\n"}
+SKEWS = (0.0, 40.0, 0.0)
+"""Seconds that the processes' clocks are ahead of the database's."""
+
+MOST_ROUNDS = 80
+"""Rounds in which everything has to come to rest: deadlines are of 900 s, and a round is of 30 s at most."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happens: `who` is a process, `value` decides where there is a choice."""
+
+    act: str
+    job: int = 0
+    who: int = 0
+    value: int = 0
+    fault: Fault | None = None
+
+
+class Process:
+    """A process of an installation: its services, over ports that can be struck."""
+
+    def __init__(self, world: World, number: int) -> None:
+        place = "second" if number == len(SKEWS) - 1 else "first"
+        self.scope = Scope("default", place, "default")
+        self.cluster = world.clusters[place]
+        self.skew = SKEWS[number]
+        self._world = world
+        self.services = self._started()
+
+    def _started(self) -> Services:
+        world = self._world
+        return wired(
+            SETTINGS[self.scope.cluster],
+            store=Port(world.store, world.strike),
+            queue=world.queue,
+            runtime=Port(self.cluster, world.strike),
+            job_manager=Port(world.managers[self.scope.cluster], world.strike),
+            clock=Skewed(world.clock, self.skew),
+            sealer=ReversingSealer(),
+        )
+
+    def restart(self) -> None:
+        """Another process takes its place, and knows nothing of what the one before had in memory."""
+        self.services = self._started()
+
+
+class Skewed:
+    """A machine's clock, ahead of another one."""
+
+    def __init__(self, clock: FixedClock, ahead_seconds: float) -> None:
+        self._true = clock
+        self._ahead = ahead_seconds
+
+    def now(self) -> datetime:
+        """See ports.Clock."""
+        return self._true.now() + timedelta(seconds=self._ahead)
+
+
+SETTINGS = {
+    name: Settings(flink_allowed_hosts="files.example.com", cluster=name, _env_file=None)
+    for name in ("first", "second")
+}
+
+
+class World:
+    """Everything there is, and who is at it."""
+
+    def __init__(self, struck: Counter[tuple[str, Kind]] | None = None) -> None:
+        self.clock = FixedClock()
+        self.accepted_at: dict[str, int] = {}
+        self.store = WatchedStore(self)
+        self.store.clock = self.clock
+        self.queue = InMemoryQueue()
+        self.clusters = {"first": WatchedCluster(self), "second": WatchedCluster(self)}
+        self.managers = {name: Managers(cluster) for name, cluster in self.clusters.items()}
+        self.processes = [Process(self, number) for number in range(len(SKEWS))]
+        self.struck = struck if struck is not None else Counter()
+        self.operations: list[Operation] = []
+        self.touched: set[str] = set()
+        self._at: list[tuple[Process, Strike]] = []
+        self._busy: set[tuple[int, str]] = set()
+        self._coming: Iterator[Step] = iter(())
+        self._asked: list[tuple[KindName, str, dict[str, Any], str, int]] = []
+
+    @property
+    def actor(self) -> Process | None:
+        """The process whose call is being made."""
+        return self._at[-1][0] if self._at else None
+
+    def strike(self) -> Strike:
+        """What may strike the call that is being made."""
+        return self._at[-1][1] if self._at else CALM
+
+    def play(self, steps: Iterable[Step]) -> None:
+        """All of them, then rest. Raises Violation."""
+        with inline_watches():
+            self._coming = iter(steps)
+            for step in self._coming:
+                self._happens(step)
+            self._rests()
+
+    def _meanwhile(self, count: int) -> None:
+        for _ in range(count):
+            step = next(self._coming, None)
+            if step is None:
+                return
+            self._happens(step)
+
+    def _happens(self, step: Step) -> None:
+        if step.act in ("ask", "again", "execute", "sync", "redeliver", "waits", "restart"):
+            of_the_job = len(SKEWS) - 1 if step.job == len(JOBS) - 1 else step.who % (len(SKEWS) - 1)
+            self._process_acts(step, of_the_job if step.act in ("ask", "execute") else step.who)
+            return
+        cluster = self.clusters["second" if step.job == len(JOBS) - 1 else "first"]
+        name = JOBS[step.job]
+        match step.act:
+            case "operator":
+                cluster.operator_acts(name, step.value)
+            case "flink":
+                cluster.flink_acts(name, step.value)
+            case "time":
+                self.clock.advance((1, 5, 11, 31, 65, 200)[step.value % 6])
+            case "forget":
+                cluster.forget_history()
+            case "hand":
+                self._hand(cluster, name, step.value)
+            case _:
+                raise AssertionError(step)
+
+    def _process_acts(self, step: Step, who: int) -> None:
+        process, loop = self.processes[who], step.act in ("sync", "redeliver", "waits")
+        if loop and (who, step.act) in self._busy:
+            return  # it is frozen in the very loop that this would be the next round of
+        self._at.append((process, Strike(step.fault, self._meanwhile, self.struck)))
+        busy = {(who, step.act)} if loop else set()
+        self._busy |= busy
+        try:
+            self._acts(process, step)
+        except Dead:
+            process.restart()
+        except (TransientError, Refused):
+            pass  # its task is tried again, or its loop goes on
+        finally:
+            self._busy -= busy
+            self._at.pop()
+
+    def _acts(self, process: Process, step: Step) -> None:
+        services, name = process.services, JOBS[step.job]
+        match step.act:
+            case "ask":
+                self._ask(process, name, step.value)
+            case "again":
+                self._ask_again(step.value)
+            case "execute":
+                services.execute.oldest_open_operation(JobKey("default", name))
+            case "sync":
+                services.sync.run(1)
+            case "redeliver":
+                services.redeliver.run()
+            case "waits":
+                services.waits.run()
+            case "restart":
+                process.restart()
+
+    def _ask(self, process: Process, name: str, value: int) -> None:
+        """The first of a SUBMIT, a STOP and a SCALE, in an order that `value` turns, that is accepted."""
+        asks: list[tuple[KindName, dict[str, Any]]] = [
+            (KindName.SCALE, {"parallelism": value % 4 + 1}),
+            (KindName.SUBMIT, {"job_config": {"script": SCRIPT}, **({"start_from": "last"} if value % 2 else {})}),
+            (KindName.STOP, {"force": value % 7 == 0}),
+            (KindName.SUBMIT, {"job_config": {"script": SCRIPT}}),
+        ]
+        turn = value % 3
+        for kind, arguments in asks[turn:] + asks[:turn]:
+            key = f"{len(self._asked)}"
+            self._asked.append((kind, name, arguments, key, self.processes.index(process)))
+            try:
+                self._accept(process, kind, name, arguments, key)
+            except TransientError:
+                raise
+            except HeadraceError:
+                continue
+            return
+
+    def _ask_again(self, value: int) -> None:
+        """A request whose answer was lost comes again, as it was."""
+        if not self._asked:
+            return
+        kind, name, arguments, key, who = self._asked[value % len(self._asked)]
+        if self.processes[who] is not self.actor:
+            return
+        try:
+            self._accept(self.processes[who], kind, name, arguments, key)
+        except TransientError:
+            raise
+        except HeadraceError:
+            return
+
+    def _accept(self, process: Process, kind: KindName, name: str, arguments: dict[str, Any], key: str) -> None:
+        self.accepted_at.setdefault(_id_of(key), process.cluster.now)
+        source = Source(via="http")
+        accepted = process.services.accept.operation(
+            kind, name, arguments, tenant="default", key=key, source=source
+        ).operation
+        self.operations.append(accepted)
+
+    def _hand(self, cluster: Cluster, name: str, value: int) -> None:
+        """Somebody with kubectl."""
+        whole, what = cluster.whole(name), value % 6
+        if whole is None:
+            return
+        job = whole["spec"]["job"]
+        if what == 0:
+            cluster.write(name, {"spec": {"job": {**job, "parallelism": value % 5 + 1}}}, spec=True)
+        elif what == 1:
+            labels = {k: v for k, v in whole["metadata"]["labels"].items() if k != MANAGED_BY_LABEL}
+            cluster.write(name, {"metadata": {"labels": labels}})
+        else:
+            self.touched.add(name)
+            if what == 2:
+                cluster.write(name, {"spec": {"job": {**job, "state": "suspended"}}}, spec=True)
+            elif what == 3:
+                cluster.write(name, {"spec": {"job": {**job, "state": "running"}}}, spec=True)
+            elif what == 4:
+                cluster.vanish(name)
+            else:
+                cluster.reborn(name)
+
+    # At rest
+
+    def _rests(self) -> None:
+        """Nothing strikes any more, the operator does its work, and time goes by until nothing moves."""
+        quiet = 0
+        for number in range(MOST_ROUNDS):
+            before = self._signature()
+            self._round(5 if number < 6 else 30)
+            is_open = any(document.open_operations for document in self.store._documents.values())
+            is_long_enough = number >= 8  # what a process whose clock is ahead has put off is due by then
+            quiet = quiet + 1 if self._signature() == before and not is_open and is_long_enough else 0
+            if quiet == 2:
+                break
+        for process in (self.processes[0], self.processes[-1]):
+            phases = self._phases()
+            process.restart()
+            self._happens(Step("sync", who=self.processes.index(process)))
+            if phases != self._phases():
+                raise Violation(f"at rest a fresh relist gives other phases: {phases} then {self._phases()}")
+        for document in self.store._documents.values():
+            judge_rest(self.store, self.clusters[document.job.cluster], document, document.job.job_id in self.touched)
+        self._all_are_known()
+
+    def _all_are_known(self) -> None:
+        placed = {document.key: document.job.last_sequence for document in self.store._documents.values()}
+        lost = [o for o in self.store._operations.values() if o.sequence > placed.get(o.key, 0)]
+        if lost:
+            raise Violation(f"accepted, and in no record: {[o.job_id for o in lost]}")
+
+    def _round(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+        for cluster in self.clusters.values():
+            for name in cluster.names():
+                cluster.operator_acts(name, 1)
+        for who in (0, len(SKEWS) - 1):
+            self._happens(Step("redeliver", who=who))
+            self._happens(Step("sync", who=who))
+        woken, self.queue.woken = sorted(set(self.queue.woken)), []
+        for key in woken:
+            self._happens(Step("execute", job=JOBS.index(key.job_id)))
+
+    def _signature(self) -> Any:
+        revisions = sorted((key, document.revision) for key, document in self.store._documents.items())
+        return revisions, [cluster.now for cluster in self.clusters.values()], len(self.queue.woken)
+
+    def _phases(self) -> dict[str, str]:
+        return {key.job_id: str(document.job.phase) for key, document in sorted(self.store._documents.items())}
+
+
+class WatchedCluster(Cluster):
+    """The cluster, and a judge of every deletion."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def delete(self, namespace: str, name: str, uid: str) -> bool:
+        """See ports.FlinkRuntime."""
+        live = self.whole(name)
+        if live is not None and live["metadata"]["uid"] == uid:
+            judge_deletion(self._world.store, self, name, "default")
+        return super().delete(namespace, name, uid)
+
+
+CALM = Strike(None, lambda _: None, Counter())
+
+
+class Inline:
+    """The watch of a sync, read whole where it is asked for: what arrives together does not hang on threads."""
+
+    def __init__(self, events: Iterator[WatchEvent]) -> None:
+        self._events = events
+
+    def __enter__(self) -> Inline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def batches(self, hold_seconds: float) -> Iterator[list[WatchEvent]]:
+        """See sync._Pump."""
+        arrived = list(self._events)
+        for start in range(0, len(arrived), 5):
+            yield arrived[start : start + 5]
+
+
+@contextmanager
+def inline_watches() -> Iterator[None]:
+    """Syncs that read their watches without a thread."""
+    with patch.object(sync, "_Pump", Inline):
+        yield
+
+
+def _id_of(key: str) -> str:
+    return operation_id("default", key)
