@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.domain.deployments import Deployment, has_ended, never_started
+from headrace.domain.deployments import Deployment, never_started
 from headrace.domain.jobs import Job
 
 LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
@@ -43,12 +43,14 @@ class Checkpoints:
 
     `latest` is the newest checkpoint or savepoint completed under this JobManager, `restored` what it started from.
     `has_graph` says that it has the job's execution graph (neither CREATED nor INITIALIZING): without it, it knows
-    nothing and says so with the same words as where there is nothing.
+    nothing and says so with the same words as where there is nothing. `has_run` is False where it says of a job that
+    has ended that it was never RUNNING.
     """
 
     latest: str | None = None
     restored: str | None = None
     has_graph: bool = True
+    has_run: bool = True
 
 
 WITHOUT_GRAPH = ("CREATED", "INITIALIZING")
@@ -83,7 +85,7 @@ def state_on_hand(job: Job, live: Deployment | None, said: Checkpoints | NotAske
         return known(path)
     if job.state_path and not job.ran_since_state:
         return known(job.state_path)
-    if not job.state_path and _never_ran(job, live):
+    if not job.state_path and _never_ran(job, live, said):
         return NeverHadAny()
     if knows and _has_led_unbroken(job, live):
         return known(job.state_path) if job.state_path else NeverHadAny()
@@ -95,12 +97,15 @@ def _flink_state(live: Deployment | None) -> str | None:
     return status.state if status else None
 
 
-def _never_ran(job: Job, live: Deployment | None) -> bool:
-    """Whether no JobManager of this run can have completed a checkpoint: the job was watched from its beginning and was
-    never RUNNING, and no JobManager was ever READY, or the job has come to its end so."""
+def _never_ran(job: Job, live: Deployment | None, said: Checkpoints | NotAsked) -> bool:
+    """Whether no JobManager of this run can have completed a checkpoint: none was ever READY, or the one that has led
+    it from its start says that it ended without having been RUNNING. That nobody saw it RUNNING says nothing: it may
+    have run between two sights."""
     if job.is_gapped or job.was_running:
         return False
-    return live is None or never_started(live, job.was_running) or has_ended(live)
+    if live is None or never_started(live, job.was_running):
+        return True
+    return isinstance(said, Checkpoints) and not said.has_run and _has_led_unbroken(job, live)
 
 
 def _has_led_unbroken(job: Job, live: Deployment | None) -> bool:

@@ -144,6 +144,26 @@ def test_no_checkpoint_is_an_answer_only_of_who_has_the_jobs_graph(
         assert manager.checkpoints("prod", "orders", JOB) == Checkpoints(has_graph=knows)
 
 
+FAILED_AT_ITS_START = {"state": "FAILED", "timestamps": {"INITIALIZING": 1795448818262, "RUNNING": 0, "FAILED": 0}}
+FAILED_LATER = {"state": "FAILED", "timestamps": {"INITIALIZING": 1795448818262, "RUNNING": 1795448820000, "FAILED": 1}}
+
+
+@every_way
+@pytest.mark.parametrize("told", [{}, {CHECKPOINTS: {"latest": {"completed": None}}}])
+def test_a_job_that_failed_before_it_ran_is_known_to_have_no_checkpoint(
+    way: str, told: dict[str, Any], tmp_path: Path
+) -> None:
+    """Where it failed before it had a graph, Flink answers 404 to the question for its checkpoints."""
+    with by_way(way, tmp_path, {**told, STATE: FAILED_AT_ITS_START}) as manager:
+        assert not manager.checkpoints("prod", "orders", JOB).has_run
+
+
+@every_way
+def test_a_job_that_failed_after_it_ran_is_not_said_to_have_none(way: str, tmp_path: Path) -> None:
+    with by_way(way, tmp_path, {STATE: FAILED_LATER}) as manager, pytest.raises(Unavailable, match="404"):
+        manager.checkpoints("prod", "orders", JOB)
+
+
 @every_way
 @pytest.mark.parametrize(
     "answer",

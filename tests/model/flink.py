@@ -154,7 +154,7 @@ class Cluster(InMemoryRuntime):
         elif (whole.get("status") or {}).get("observedGeneration") != whole["metadata"]["generation"]:
             self._reconciles(name, whole, truth, chance)
         else:
-            self._starts(name, truth)
+            self._starts(name, truth, chance)
 
     def _takes_up(self, name: str, whole: Mapping[str, Any], truth: Truth) -> None:
         path = whole["spec"]["job"].get("initialSavepointPath")
@@ -162,10 +162,14 @@ class Cluster(InMemoryRuntime):
         truth.stage, truth.reconciled = Stage.DEPLOYING, dict(whole["spec"])
         self._says(name, "UPGRADING", "MISSING", None, reconciled="suspended", upgradeSavepointPath=path)
 
-    def _starts(self, name: str, truth: Truth) -> None:
+    def _starts(self, name: str, truth: Truth, chance: int) -> None:
         if truth.stage is Stage.DEPLOYING:
             truth.stage = Stage.STARTING
             self._says(name, "DEPLOYED", "DEPLOYING", "RECONCILING", jobId="f" * 32)
+        elif truth.stage is Stage.STARTING and chance % 13 == 0:  # its program fails before there is a graph
+            truth.stage, truth.has_manager, truth.completed = Stage.FAILED, True, None
+            truth.started += 1
+            self._says(name, "FAILED", "READY", "FAILED", startTime=str(1795448818262 + truth.started))
         elif truth.stage is Stage.STARTING:
             truth.stage, truth.has_manager, truth.completed = Stage.WAITING, True, None
             truth.started += 1
@@ -290,4 +294,6 @@ class Managers(InMemoryJobManager):
             raise Unavailable("connection refused")
         if truth.stage is Stage.WAITING:
             return Checkpoints(has_graph=False)
+        if truth.stage is Stage.FAILED and not truth.has_run:
+            return Checkpoints(has_run=False)
         return Checkpoints(latest=truth.completed, restored=truth.restored)

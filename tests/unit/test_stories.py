@@ -508,3 +508,31 @@ def test_a_finished_jobs_pods_can_be_removed(world: World) -> None:
     assert ended(world, stop) is State.SUCCEEDED
     assert live(world) is None
     assert world.job().phase is Phase.FINISHED
+
+
+@pytest.mark.parametrize("suspended_by_hand", [True, False])
+def test_a_job_that_ran_and_failed_while_nobody_looked_is_not_taken_for_one_that_never_ran(
+    world: World, suspended_by_hand: bool
+) -> None:
+    world.submit()
+    world.execute()
+    world.job_manager.checkpoint = Unavailable("connection refused")
+    world.becomes(job={"state": "FAILED"}, lifecycleState="FAILED")
+    if suspended_by_hand:
+        by_hand(world, lambda whole: whole["spec"]["job"].update(state="suspended"))
+        world.is_suspended(None)
+    stop = world.stop()
+    passes(world, 1800)
+    assert live(world) is not None
+    assert ended(world, stop) is State.FAILED
+
+
+def test_a_job_that_failed_before_it_ran_is_stopped_without_force(world: World) -> None:
+    world.submit()
+    world.execute()
+    world.job_manager.checkpoint = Checkpoints(has_run=False)
+    world.becomes(job={"state": "FAILED"}, lifecycleState="FAILED")
+    stop = world.stop()
+    passes(world, 60)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert live(world) is None

@@ -71,7 +71,12 @@ class RestJobManager:
 
     def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
         """See ports.JobManager. Where nothing is told, the job's own state says whether anything could be."""
-        content = self._get(namespace, name, f"/jobs/{flink_job_id}/checkpoints")
+        try:
+            content = self._get(namespace, name, f"/jobs/{flink_job_id}/checkpoints")
+        except _Unknown:  # so Flink says, too, of a job that failed before it had an execution graph
+            if _was_never_running(self._get(namespace, name, f"/jobs/{flink_job_id}")):
+                return Checkpoints(has_run=False)
+            raise
         told = content.get("latest")
         latest = told if isinstance(told, dict) else {}
         taken = [each for kind in ("completed", "savepoint") if isinstance(each := latest.get(kind), dict)]
@@ -83,8 +88,10 @@ class RestJobManager:
         )
         if found.latest is not None:
             return found
-        state = self._get(namespace, name, f"/jobs/{flink_job_id}").get("state")
-        return replace(found, has_graph=isinstance(state, str) and state not in WITHOUT_GRAPH)
+        job = self._get(namespace, name, f"/jobs/{flink_job_id}")
+        state = job.get("state")
+        has_graph = isinstance(state, str) and state not in WITHOUT_GRAPH
+        return replace(found, has_graph=has_graph, has_run=not _was_never_running(job))
 
     def _path(self, namespace: str, name: str, checkpoint: Mapping[str, Any]) -> str:
         path = checkpoint.get("external_path")
@@ -133,6 +140,12 @@ class RestJobManager:
         if not isinstance(content, dict):
             raise Unavailable(f"{whose} answered GET {path} with something that is no object")
         return content
+
+
+def _was_never_running(job: Mapping[str, Any]) -> bool:
+    """Whether a job has ended, and the time since which it was RUNNING is none (JobDetailsInfo of Flink's REST)."""
+    times = job.get("timestamps")
+    return job.get("state") == "FAILED" and isinstance(times, dict) and times.get("RUNNING") == 0
 
 
 def _number(checkpoint: Mapping[str, Any]) -> int:
