@@ -13,6 +13,7 @@ import pytest
 from headrace.cli.files import template_from
 from local.flink_operator.pods import PID_ANNOTATION
 from local.stack import is_alive
+from tests import servers
 from tests.e2e.serving import serving
 from tests.e2e.stack import ROOT, RunningStack, running_stack, wait_for
 from tests.missing import needs_libpython
@@ -52,6 +53,11 @@ def pid_of(stack: RunningStack, job_id: str, component: str) -> int:
 
 def kill_the_job_manager(stack: RunningStack, job_id: str) -> None:
     os.kill(pid_of(stack, job_id, "jobmanager"), signal.SIGKILL)
+
+
+def log_of_the_task_manager(stack: RunningStack, job_id: str) -> str:
+    [log] = (stack.data / "flink").glob(f"{job_id}-????????/logs/taskmanager-1-1.log")
+    return log.read_text()
 
 
 def names_of_config_maps(stack: RunningStack, job_id: str) -> list[str]:
@@ -99,13 +105,14 @@ def test_a_killed_jobmanager_comes_back_to_its_taskmanagers_and_no_count_is_lost
 
 def test_python_inside_the_jvm_does_not_come_back_and_the_job_says_what_to_do(stack: RunningStack) -> None:
     needs_libpython()
-    # A TaskManager whose job is back before its slot's time is over goes on in the class loader that has Python: with
-    # the usual 10 s that is a matter of luck.
     inside = {**CHECKPOINTS, "python.execution-mode": "thread", "taskmanager.slot.timeout": "1 s"}
     stack.submit("inside", flink_configuration=inside)
     stack.await_phase("inside", "RUNNING")
     counted_more(stack, "inside")
-    kill_the_job_manager(stack, "inside")
+    # A TaskManager whose job is back before its slot's time is over goes on in the class loader that has Python.
+    with servers.frozen(stack.pid("flink-operator")):
+        kill_the_job_manager(stack, "inside")
+        wait_for("its slot to be given up", lambda: "Free slot" in log_of_the_task_manager(stack, "inside"))
     wait_for("the cause", lambda: "could not load Python" in (stack.job("inside")["reason"] or ""))
     assert stack.job("inside")["status"] == "RESTARTING"
     assert "submit it again as it is with start_from: last" in stack.job("inside")["next_step"]
