@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -536,3 +537,107 @@ def test_a_job_that_failed_before_it_ran_is_stopped_without_force(world: World) 
     passes(world, 60)
     assert ended(world, stop) is State.SUCCEEDED
     assert live(world) is None
+
+
+def test_a_stop_beside_a_writer_of_ten_statuses_a_second_lands_at_its_first_tries(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.runs()
+    stop = world.stop()
+    tries = 0
+
+    def five_seconds() -> None:
+        for n in range(50):
+            world.clock.advance(0.1)
+            world.becomes(taskManager={"replicas": n})
+            world.sync()
+
+    def slowly(look: Callable[..., Any]) -> Callable[..., Any]:
+        def slowed(*arguments: Any) -> Any:
+            seen = look(*arguments)
+            monkeypatch.undo()
+            five_seconds()
+            slow()
+            return seen
+
+        return slowed
+
+    def slow() -> None:
+        monkeypatch.setattr(world.runtime, "get_whole", slowly(world.runtime.get_whole))
+
+    while world.whole()["spec"]["job"]["state"] == "running":
+        tries += 1
+        assert tries <= 3
+        slow()
+        world.execute()
+        monkeypatch.undo()
+    world.is_suspended("s3://b/savepoint-1")
+    passes(world, 30)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert world.job().savepoint_path == "s3://b/savepoint-1"
+
+
+def dumped(world: World) -> dict[str, Any]:
+    """A dump of the database."""
+    kept = {name: value for name, value in vars(world.store).items() if name not in ("_lock", "clock")}
+    return copy.deepcopy(kept)
+
+
+def test_a_dump_that_is_restored_under_a_running_job_ends_well(world: World) -> None:
+    world.runs()
+    dump = dumped(world)
+    world.scale(3)
+    world.execute()
+    world.becomes()
+    world.settle()
+    vars(world.store).update(copy.deepcopy(dump))
+    passes(world, 150)
+    assert world.job().phase is Phase.RUNNING
+    assert (world.job().parallelism, parallelism(world)) == (3, 3)
+    scale = world.scale(2)
+    assert scale.sequence > 2, "what was accepted after the dump has its sequence on the deployment"
+    passes(world, 12)
+    world.becomes()
+    passes(world, 30)
+    assert (ended(world, scale), parallelism(world)) == (State.SUCCEEDED, 2)
+    world.job_manager.checkpoint = CHECKPOINT
+    stop = world.stop()
+    passes(world, 12)
+    world.is_suspended("s3://b/savepoint-1")
+    passes(world, 30)
+    assert (ended(world, stop), live(world)) == (State.SUCCEEDED, None)
+    assert "s3://b/savepoint-1" in saved(world)
+
+
+def test_a_dump_from_before_a_job_was_submitted_does_not_say_that_it_never_ran(world: World) -> None:
+    dump = dumped(world)
+    world.runs()
+    world.job_manager.checkpoint = SPARSE
+    vars(world.store).update(copy.deepcopy(dump))
+    world.services.sync._listed_at = None
+    passes(world, 30)
+    again = world.submit()
+    passes(world, 1800)
+    assert ended(world, again) is State.FAILED
+    assert live(world) is not None
+
+
+def test_an_api_server_that_is_restored_to_an_older_state_is_believed(world: World) -> None:
+    world.runs()
+    older, version = copy.deepcopy(world.runtime._objects), world.runtime._version
+    world.scale(3)
+    world.execute()
+    world.becomes()
+    passes(world, 30)
+    assert world.job().parallelism == 3
+    world.runtime._objects, world.runtime._version = older, version
+    world.runtime._events = [event for event in world.runtime._events if event[0] <= version]
+    world.runtime.forget_history()
+    passes(world, 150)
+    assert world.job().phase is Phase.RUNNING
+    assert (world.job().parallelism, parallelism(world)) == (1, 1)
+    scale = world.scale(2)
+    passes(world, 12)
+    world.becomes()
+    passes(world, 30)
+    assert (ended(world, scale), parallelism(world)) == (State.SUCCEEDED, 2)
