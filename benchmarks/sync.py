@@ -34,8 +34,8 @@ from headrace.domain.operations import KindName, Operation, Source, State, Step,
 from headrace.settings import Settings
 from headrace.testing import InMemoryJobManager, InMemoryQueue, ReversingSealer
 from local.process import free_port
-from tests import servers
-from tests.kube_apiserver import running_kube_apiserver
+from tests.support import servers
+from tests.support.kube_apiserver import running_kube_apiserver
 
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 HTTP = Source(via="http")
@@ -279,7 +279,7 @@ def put_statuses(where: Servers, numbers: range, flink_state: str) -> None:
     config = yaml.safe_load(where.kubeconfig.read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
-    with httpx.Client(base_url=cluster["server"], headers=headers, verify=False, trust_env=False, timeout=60) as api:  # noqa: S501
+    with httpx.Client(base_url=cluster["server"], headers=headers, verify=False, trust_env=False, timeout=60) as api:
 
         def put(number: int) -> None:
             path = f"{DEPLOYMENTS}/job-{number:05}"

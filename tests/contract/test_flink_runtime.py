@@ -23,8 +23,8 @@ from headrace.errors import Refused, Unavailable
 from headrace.ports import Change, Fence, HistoryGone
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.process import free_port
-from tests import servers
-from tests.contract.kubernetes import CORE, DEPLOYMENTS, MAIN, Cluster, cluster
+from tests.support import servers
+from tests.support.clusters import CORE, DEPLOYMENTS, MAIN, Cluster, cluster
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
 SEQUENCE = ("metadata", "annotations", SEQUENCE_ANNOTATION)

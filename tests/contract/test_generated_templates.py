@@ -16,8 +16,8 @@ from headrace.domain.manifest import Stamp, render
 from headrace.domain.templates import parse_resolved, parse_template, resolve
 from headrace.errors import InvalidRequest
 from tests.contract.test_manifests import PATH
-from tests.kube_apiserver import KubeServer, running_kube_apiserver
-from tests.unit.test_manifest import JOB, PLATFORM
+from tests.support.given import ORDERS, PLATFORM
+from tests.support.kube_apiserver import KubeServer, running_kube_apiserver
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -158,7 +158,7 @@ def test_every_template_is_refused_by_field_or_taken_strictly(server: KubeServer
             request = request_of(body)
             seen["refused" if request is None else request.type] += 1
             if request is not None:
-                manifest = render(JOB, request, PLATFORM, Stamp(1, "operation-1", 1))
+                manifest = render(ORDERS, request, PLATFORM, Stamp(1, "operation-1", 1))
                 answer = api.post(PATH, params=query, json=manifest)
                 assert answer.status_code == 201, answer.text
 

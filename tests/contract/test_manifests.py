@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.kube_apiserver import CRDS_DIRECTORY, KubeServer, running_kube_apiserver
+from tests.support.kube_apiserver import CRDS_DIRECTORY, KubeServer, running_kube_apiserver
 
 DATA = Path(__file__).parent.parent / "data"
 GOLDEN = sorted((DATA / "golden").glob("*.yaml"))

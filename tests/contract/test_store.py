@@ -29,7 +29,7 @@ from headrace.errors import LostRace, Unavailable
 from headrace.ports import JobFilter, Lease, Scope, Store, Watched
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
-from tests import servers
+from tests.support import servers
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123000, tzinfo=UTC)
 KEY = JobKey("default", "orders")

@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 
 from local.kubernetes_api import LocalKubernetesApi
-from tests import servers
-from tests.e2e.stack import DEPLOYMENTS, ROOT, wait_for
-from tests.kube_apiserver import running_kube_apiserver
+from tests.support import servers
+from tests.support.kube_apiserver import running_kube_apiserver
+from tests.support.stack import DEPLOYMENTS, ROOT, wait_for
 
 SNAPSHOTS = DEPLOYMENTS.replace("flinkdeployments", "flinkstatesnapshots")
 CORE = "/api/v1/namespaces/default"

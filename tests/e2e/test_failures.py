@@ -16,9 +16,9 @@ import pytest
 from find_libpython import find_libpython
 from pymongo import MongoClient
 
-from tests.e2e.serving import serving
-from tests.e2e.stack import ROOT, RunningStack, running_stack, wait_for
-from tests.missing import needs_libpython
+from tests.support.missing import needs_libpython
+from tests.support.serving import serving
+from tests.support.stack import ROOT, RunningStack, running_stack, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,10 +13,10 @@ import pytest
 from headrace.cli.files import template_from
 from local.flink_operator.pods import PID_ANNOTATION
 from local.stack import is_alive
-from tests import servers
-from tests.e2e.serving import serving
-from tests.e2e.stack import ROOT, RunningStack, running_stack, wait_for
-from tests.missing import needs_libpython
+from tests.support import servers
+from tests.support.missing import needs_libpython
+from tests.support.serving import serving
+from tests.support.stack import ROOT, RunningStack, running_stack, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,10 +13,10 @@ import pytest
 from confluent_kafka import Producer
 
 from headrace.cli.files import source_from
-from tests import servers
-from tests.e2e.serving import serving
-from tests.e2e.stack import ROOT, RunningStack, running_stack, wait_for
-from tests.missing import missing
+from tests.support import servers
+from tests.support.missing import missing
+from tests.support.serving import serving
+from tests.support.stack import ROOT, RunningStack, running_stack, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -28,7 +28,6 @@ import pytest
 from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job
 from headrace.domain.manifest import Platform, Stamp, render
-from tests import servers
 from tests.e2e.operator_alone import (
     CORE,
     SNAPSHOTS,
@@ -39,7 +38,8 @@ from tests.e2e.operator_alone import (
     running_api,
     running_operator,
 )
-from tests.e2e.recorded import (
+from tests.support import servers
+from tests.support.recorded import (
     OPTIONAL,
     Look,
     events_told,
@@ -49,7 +49,7 @@ from tests.e2e.recorded import (
     recorded_versions,
     shape_of_snapshot,
 )
-from tests.e2e.stack import DEPLOYMENTS, ROOT, processes_of, wait_for
+from tests.support.stack import DEPLOYMENTS, ROOT, processes_of, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.e2e.recorded import recorded, states_of
-from tests.e2e.stack import DEPLOYMENTS, ROOT, RunningStack, processes_of, running_stack, start, wait_for
+from tests.support.recorded import recorded, states_of
+from tests.support.stack import DEPLOYMENTS, ROOT, RunningStack, processes_of, running_stack, start, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 

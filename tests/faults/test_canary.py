@@ -20,9 +20,8 @@ from pymongo import MongoClient
 
 from local.flink_operator.pods import PID_ANNOTATION
 from local.kubernetes_api.server import LocalKubernetesApi
-from tests.e2e.stack import RunningStack, running_stack, wait_for
-from tests.faults.conftest import TOKEN
-from tests.faults.test_nothing_is_lost import SCRIPT, created
+from tests.faults.conftest import SCRIPT, TOKEN, created
+from tests.support.stack import RunningStack, running_stack, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 

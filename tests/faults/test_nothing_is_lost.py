@@ -12,39 +12,19 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
-import msgspec
 import pytest
 import redis
 from celery import Celery
 
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.kubernetes_api.server import LocalKubernetesApi
-from tests import servers
-from tests.e2e.stack import RunningStack, wait_for
-from tests.faults.conftest import TOKEN
+from tests.faults.conftest import SCRIPT, created
+from tests.support import servers
+from tests.support.stack import RunningStack, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
-SCRIPT = {"name": "job.py", "content": "print(1)\n"}
-DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 BY_HTTP, BY_CELERY = 850, 150
-
-
-class Event(msgspec.Struct):
-    """A line of a watch."""
-
-    type: str
-    object: dict
-
-
-def created(kubernetes: LocalKubernetesApi) -> Counter[str]:
-    """How often a deployment of each name was ever created, from the API's own history."""
-    query = {"watch": "true", "resourceVersion": "1", "timeoutSeconds": "1"}
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    answer = httpx.get(kubernetes.url + DEPLOYMENTS, params=query, headers=headers, timeout=30, trust_env=False)
-    events = [msgspec.json.decode(line, type=Event) for line in answer.content.splitlines() if line]
-    return Counter(event.object["metadata"]["name"] for event in events if event.type == "ADDED")
 
 
 def accepted(stack: RunningStack) -> int:

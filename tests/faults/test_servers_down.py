@@ -9,9 +9,9 @@ from celery import Celery
 
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.kubernetes_api.server import LocalKubernetesApi
-from tests import servers
-from tests.e2e.stack import RunningStack, wait_for
-from tests.faults.test_nothing_is_lost import SCRIPT, created
+from tests.faults.conftest import SCRIPT, created
+from tests.support import servers
+from tests.support.stack import RunningStack, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 

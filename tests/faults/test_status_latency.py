@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from local.kubernetes_api.server import LocalKubernetesApi
-from tests.e2e.stack import RunningStack, wait_for
 from tests.faults.conftest import TOKEN
+from tests.support.stack import RunningStack, wait_for
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 

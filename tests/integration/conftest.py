@@ -25,8 +25,8 @@ from headrace.domain.operations import Operation, Source
 from headrace.ports import JobFilter
 from headrace.settings import Settings
 from local.process import Command, LocalProcess
-from tests import servers, workers
-from tests.contract.kubernetes import Cluster, cluster
+from tests.support import servers, workers
+from tests.support.clusters import Cluster, cluster
 
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 HERE = Source(via="http")

@@ -14,8 +14,8 @@ import yaml
 
 from local.kubernetes_api import LocalKubernetesApi
 from local.process import free_port
-from tests import servers
-from tests.e2e.stack import ROOT, RunningStack, processes_of, running_stack
+from tests.support import servers
+from tests.support.stack import ROOT, RunningStack, processes_of, running_stack
 
 pytestmark = pytest.mark.timeout(180)
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}

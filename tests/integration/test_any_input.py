@@ -23,10 +23,10 @@ from headrace.client import BASE
 from headrace.domain.templates import parse_resolved, parse_template, resolve
 from headrace.errors import InvalidRequest
 from local.process import Command, LocalProcess, free_port
-from tests import servers, workers
-from tests.drawn import COUNT, drawn, inputs
 from tests.integration.conftest import SCRIPT, Installation
-from tests.unit.test_worker_messages import message
+from tests.support import servers, workers
+from tests.support.drawn import COUNT, drawn, inputs
+from tests.support.hostile import message
 
 pytestmark = [
     pytest.mark.slow,

@@ -22,8 +22,8 @@ from headrace.domain.jobs import JobKey
 from headrace.errors import Unavailable
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
-from tests import servers
-from tests.unit.test_consumer_loop import POISON as EVERY_POISON
+from tests.support import servers
+from tests.support.hostile import POISON as EVERY_POISON
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -25,10 +25,10 @@ from headrace.domain.jobs import JobKey
 from headrace.domain.operations import KindName, State
 from headrace.errors import ConfigurationError, Unavailable
 from headrace.ports import FlinkRuntime
-from tests import servers, workers
-from tests.contract.kubernetes import Cluster
 from tests.integration.conftest import HERE, SCRIPT, installed
-from tests.kube_apiserver import client_certificate
+from tests.support import servers, workers
+from tests.support.clusters import Cluster
+from tests.support.kube_apiserver import client_certificate
 
 TIMEOUT_SECONDS = 5.0
 API_VERSION = "client.authentication.k8s.io/v1"

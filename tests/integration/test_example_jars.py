@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.missing import missing
+from tests.support.missing import missing
 
 FOLDER = Path(__file__).parents[2] / "examples" / "jar"
 

@@ -34,12 +34,12 @@ from headrace.domain.jobs import JobKey
 from headrace.domain.operations import KindName
 from headrace.errors import Unavailable
 from local.kube_apiserver import write_kubeconfig
-from tests import servers
-from tests.contract.kubernetes import Cluster
-from tests.e2e.serving import serving
 from tests.integration.conftest import HERE, SCRIPT, Installation, installed, settings_of
-from tests.kube_apiserver import CRDS_DIRECTORY, POWERLESS
-from tests.unit.replay import Event, events_of
+from tests.support import servers
+from tests.support.clusters import Cluster
+from tests.support.kube_apiserver import CRDS_DIRECTORY, POWERLESS
+from tests.support.replay import Event, events_of
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -23,8 +23,8 @@ from py4j.protocol import Py4JJavaError
 
 from headrace.domain.failures import Evidence, explain
 from local.flink_operator.mapping import PYFLINK
-from tests.flink_image import build
-from tests.missing import needs_libpython
+from tests.support.flink_image import build
+from tests.support.missing import needs_libpython
 
 HOMES = [PYFLINK, *(Path(home) for home in os.environ.get("FLINK_HOMES", "").split(os.pathsep) if home)]
 GATEWAY = "org.apache.flink.api.python.shaded.py4j.GatewayServer"

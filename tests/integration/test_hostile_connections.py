@@ -23,7 +23,7 @@ from headrace.errors import Unavailable
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
 from local.process import free_port
-from tests import servers
+from tests.support import servers
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests import servers
 from tests.integration.conftest import SCRIPT, Installation
-from tests.unit.test_worker_messages import HOSTILE, message
+from tests.support import servers
+from tests.support.hostile import HOSTILE, message
 
 pytestmark = [
     pytest.mark.timeout(240),

@@ -35,9 +35,9 @@ from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMe
 from local.kubernetes_api import Fault
 from local.kubernetes_api.faults import FaultKind
 from local.process import free_port
-from tests.contract.kubernetes import Cluster, cluster
-from tests.servers import wait_for
-from tests.workers import ROOT
+from tests.support.clusters import Cluster, cluster
+from tests.support.servers import wait_for
+from tests.support.workers import ROOT
 
 POD = "orders-5d6885bb49-blqsx"
 LOGS = "/api/v1/flink/jobs/orders/logs"

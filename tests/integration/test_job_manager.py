@@ -18,7 +18,7 @@ from headrace.settings import Settings
 from local.flink_operator.rest_gateway import RestGateway
 from local.kube_apiserver import write_kubeconfig
 from local.process import free_port
-from tests.e2e.serving import serving
+from tests.support.serving import serving
 
 JOB = "f" * 32
 CHECKPOINTS = f"/jobs/{JOB}/checkpoints"

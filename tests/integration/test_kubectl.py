@@ -21,7 +21,7 @@ import pytest
 
 from local.kubernetes_api import LocalKubernetesApi
 from local.kubernetes_api.pod_logs import LOGS_ANNOTATION
-from tests.missing import missing
+from tests.support.missing import missing
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local.process import free_port
-from tests.e2e.stack import ROOT, processes_of, running_stack, start, wait_for
+from tests.support.stack import ROOT, processes_of, running_stack, start, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -19,8 +19,8 @@ from headrace.domain.operations import State, Step
 from headrace.errors import Refused
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime
-from tests import servers
-from tests.unit.conftest import World
+from tests.support import servers
+from tests.support.world import World
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEY = JobKey("default", "orders")

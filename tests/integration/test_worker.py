@@ -18,10 +18,10 @@ from celery import Celery
 from headrace.domain.deployments import sequence_of
 from headrace.domain.jobs import Phase
 from headrace.domain.operations import KindName, State
-from tests import servers
-from tests.contract.kubernetes import DEPLOYMENTS, Cluster
 from tests.integration.conftest import HERE, SCRIPT, Installation
-from tests.proxy import Passed, recording_proxy
+from tests.support import servers
+from tests.support.clusters import DEPLOYMENTS, Cluster
+from tests.support.proxy import Passed, recording_proxy
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -1,0 +1,1 @@
+"""What tests share: servers, worlds, recordings, and what is given. No test is in here."""

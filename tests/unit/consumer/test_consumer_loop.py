@@ -1,0 +1,199 @@
+"""The consumer's loop over records in memory: whose fault it is decides between a letter and a rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from consumer import loop as consumer_loop
+from consumer.loop import Loop
+from headrace.adapters.kafka import Record
+from headrace.adapters.kafka.dead_letters import LONGEST_CUT_BODY, LONGEST_REASON, letters_of
+from headrace.domain.jobs import JobKey
+from headrace.errors import Refused, Unavailable
+from tests.support.hostile import POISON
+from tests.support.world import SCRIPT, World
+
+
+def submit(job_id: str, **fields: Any) -> bytes:
+    return json.dumps({"operation": "SUBMIT", "job_id": job_id, "job_config": {"script": SCRIPT}, **fields}).encode()
+
+
+def record(value: bytes, offset: int = 0, partition: int = 0) -> Record:
+    return Record("t", "id", partition, offset, None, value, ())
+
+
+class Partitions:
+    """A consumer of records in memory. A partition that rests is passed over `rounds` times; nothing waits for time."""
+
+    def __init__(self, *partitions: list[bytes]) -> None:
+        self.partitions = partitions
+        self.position = [0] * len(partitions)
+        self.committed = [0] * len(partitions)
+        self.rests: list[tuple[int, float]] = []
+        self._resting: set[int] = set()
+
+    def poll(self, _seconds: float) -> Record | None:
+        for partition, values in enumerate(self.partitions):
+            if partition not in self._resting and self.position[partition] < len(values):
+                offset = self.position[partition]
+                self.position[partition] += 1
+                return record(values[offset], offset, partition)
+        self._resting.clear()
+        return None
+
+    def commit(self, done: Record) -> None:
+        self.committed[done.partition] = done.offset + 1
+
+    def rest(self, waiting: Record, seconds: float) -> None:
+        self.position[waiting.partition] = waiting.offset
+        self.rests.append((waiting.partition, seconds))
+        self._resting.add(waiting.partition)
+
+    @property
+    def is_done(self) -> bool:
+        return self.committed == [len(values) for values in self.partitions]
+
+
+class Letters:
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def put(self, _record: Record, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+def consumed(world: World, *partitions: list[bytes], rounds: int = 200) -> tuple[Partitions, list[str]]:
+    """What a loop made of these records, once each is committed or after so many polls."""
+    consumer, letters = Partitions(*partitions), Letters()
+    left = iter(range(rounds))
+    loop = Loop(consumer, letters, world.services.handle_record)  # type: ignore[arg-type]
+    loop.run(lambda: consumer.is_done or next(left, None) is None)
+    return consumer, letters.reasons
+
+
+def accepted(world: World, *names: str) -> list[bool]:
+    return [world.store.job(JobKey("default", name)) is not None for name in names]
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_what_a_record_is_at_fault_for_is_a_letter_and_the_next_one_is_handled(world: World, poison: bytes) -> None:
+    consumer, reasons = consumed(world, [submit("before"), poison, submit("after")])
+    assert consumer.committed == [3]
+    assert consumer.rests == []
+    assert accepted(world, "before", "after") == [True, True]
+    (reason,) = reasons
+    assert 0 < len(reason.encode()) < 30_000
+
+
+SERVERS: list[Exception] = [
+    Unavailable("MongoDB did not answer"),
+    Refused("MongoDB refused accepting an operation: Authentication failed."),
+    Refused("this cluster has no FlinkDeployment CRD"),
+    KeyError("a stored record that cannot be read"),
+]
+
+
+@pytest.mark.parametrize("trouble", SERVERS)
+def test_a_servers_trouble_is_waited_for_and_loses_no_record(
+    world: World, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    stored, left = world.store.operation_by_key, iter(range(8))
+
+    def away(tenant: str, key: str) -> Any:
+        if next(left, None) is not None:
+            raise trouble
+        return stored(tenant, key)
+
+    monkeypatch.setattr(world.store, "operation_by_key", away)
+    consumer, reasons = consumed(world, [submit("a"), submit("b")])
+    assert reasons == []
+    assert accepted(world, "a", "b") == [True, True]
+    assert [seconds for _, seconds in consumer.rests] == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_while_a_partition_waits_the_others_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = world.store.operation_by_key
+
+    def away(tenant: str, key: str) -> Any:
+        if key == "stuck":
+            raise Unavailable("no")
+        return stored(tenant, key)
+
+    monkeypatch.setattr(world.store, "operation_by_key", away)
+    consumer, _ = consumed(world, [submit("a", idempotency_key="stuck")], [submit("b"), submit("c")], rounds=20)
+    assert consumer.committed == [0, 2]
+    assert accepted(world, "a", "b", "c") == [False, True, True]
+
+
+def test_what_our_own_code_did_not_foresee_is_that_records_letter(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headrace.services import accept
+
+    resolved = accept.resolve
+
+    def fails(template: Any, config: Any, values: Any) -> Any:
+        if config.get("labels") == {"a": "canary"}:
+            raise ZeroDivisionError("canary")
+        return resolved(template, config, values)
+
+    monkeypatch.setattr(accept, "resolve", fails)
+    bad = submit("bad", job_config={"script": SCRIPT, "labels": {"a": "canary"}})
+    consumer, reasons = consumed(world, [bad, submit("after")])
+    assert consumer.committed == [2]
+    assert len(reasons) == 1
+    assert "ZeroDivisionError" in reasons[0]
+    assert "canary" not in reasons[0]
+    assert accepted(world, "bad", "after") == [False, True]
+
+
+def test_a_broker_that_is_away_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_loop, "POLL_SECONDS", 0.0)
+    consumer, letters, left = Partitions([submit("a")]), Letters(), iter(range(5))
+    polled = consumer.poll
+
+    def poll(seconds: float) -> Record | None:
+        if next(left, None) is not None:
+            raise Unavailable("no broker")
+        return polled(seconds)
+
+    monkeypatch.setattr(consumer, "poll", poll)
+    Loop(consumer, letters, world.services.handle_record).run(lambda: consumer.is_done)  # type: ignore[arg-type]
+    assert accepted(world, "a") == [True]
+
+
+def test_an_end_by_the_broker_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer = Partitions([])
+
+    def poll(_: float) -> Record | None:
+        raise Refused("Kafka ended this consumer, which must be started again")
+
+    monkeypatch.setattr(consumer, "poll", poll)
+    with pytest.raises(Refused, match="started again"):
+        Loop(consumer, Letters(), world.services.handle_record).run(lambda: False)  # type: ignore[arg-type]
+
+
+def sizes(made: Record, reason: str) -> Iterator[int]:
+    for letter in letters_of(made, reason):
+        yield len(letter.value or b"") + len(letter.key or b"") + sum(len(v or b"") for _, v in letter.headers)
+
+
+def test_a_letter_that_is_too_large_is_cut_and_says_what_it_was() -> None:
+    big = Record("t", "id", 3, 7, b"k" * 100_000, b"x" * 2_000_000, (("own", b"v" * 500_000),))
+    whole, cut, bare = sizes(big, "why " * 100_000)
+    assert whole > 2_600_000
+    assert cut < LONGEST_CUT_BODY + LONGEST_REASON + 1000
+    assert bare < LONGEST_REASON + 1000
+    headers = dict(list(letters_of(big, "why"))[-1].headers)
+    assert headers["headrace-bytes"] == b"2000000"
+    assert len(headers["headrace-sha256"] or b"") == 64
+    assert (headers["headrace-topic-id"], headers["headrace-offset"]) == (b"id", b"7")
+
+
+def test_a_reason_of_any_text_can_be_a_header() -> None:
+    for letter in letters_of(record(b"x"), "half \ud83d of a pair"):
+        assert b"\\ud83d" in (dict(letter.headers)["headrace-reason"] or b"")

@@ -1,0 +1,172 @@
+"""A process may die after any single write. Whatever was written by then, a fresh process brings the same end.
+
+Each case runs once to count the writes, then once for each write, with a crash just after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace.bootstrap import wired
+from headrace.domain.jobs import JobKey
+from headrace.domain.operations import State
+from headrace.settings import Settings
+from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
+from tests.support.world import World
+
+WRITES = frozenset(
+    {
+        "create",
+        "patch",
+        "delete",
+        "put_files",
+        "insert_operation",
+        "clear_unplaced",
+        "write_outcomes",
+        "write",
+        "write_all",
+    }
+    | {"flushed", "add_transitions", "add_savepoint"}
+)
+SAVEPOINT = "file:/state/savepoints/savepoint-ffffff-1"
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Mortal:
+    """A port whose calls go through, until a counted write is the last thing that its process does."""
+
+    def __init__(self, port: Any, life: Life) -> None:
+        self._port = port
+        self._life = life
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._port, name)
+        return self._life.counted(found) if name in WRITES else found
+
+
+class Life:
+    """How many writes a process has left; None lives on and counts."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self.written = 0
+
+    def counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def write_and_perhaps_die(*args: Any, **kwargs: Any) -> Any:
+            result = write(*args, **kwargs)
+            self.written += 1
+            if self.left is not None:
+                self.left -= 1
+                if self.left <= 0:
+                    self.left = None
+                    raise Crash
+            return result
+
+        return write_and_perhaps_die
+
+
+def mortal_world() -> tuple[World, Life]:
+    life = Life()
+    store, runtime, queue = InMemoryStore(), InMemoryRuntime(), InMemoryQueue()
+    job_manager, clock = InMemoryJobManager("file:/state/chk-3"), FixedClock()
+    store.clock = clock
+    services = wired(
+        Settings(_env_file=None),
+        store=Mortal(store, life),  # type: ignore[arg-type]
+        queue=queue,
+        runtime=Mortal(runtime, life),  # type: ignore[arg-type]
+        job_manager=job_manager,
+        clock=clock,
+        sealer=None,
+    )
+    return World(services, store, runtime, queue, job_manager, clock), life
+
+
+def again_and_again(world: World, play: Callable[[], None]) -> None:
+    """Processes come and go: each round executes, observes and lets the operator do its part."""
+    for _ in range(12):
+        for step in (world.execute, world.sync, play, world.sync):
+            try:
+                step()
+            except Crash:
+                continue
+        world.clock.advance(2)
+
+
+def operator_runs(world: World) -> Callable[[], None]:
+    def play() -> None:
+        if world.runtime.get("default", "orders") is None:
+            return
+        if world.whole()["spec"]["job"]["state"] == "suspended":
+            world.is_suspended(SAVEPOINT)
+        else:
+            world.becomes()
+
+    return play
+
+
+def submit(world: World) -> None:
+    world.submit(idempotency_key="submit")
+
+
+def scale(world: World) -> None:
+    world.scale(2, key="scale")
+
+
+def stop(world: World) -> None:
+    world.stop(idempotency_key="stop")
+
+
+def submit_again(world: World) -> None:
+    world.submit(idempotency_key="again", start_from="last")
+
+
+CASES: dict[str, tuple[list[Callable[[World], None]], Callable[[World], None]]] = {
+    "SUBMIT": ([], submit),
+    "SCALE": ([submit], scale),
+    "STOP": ([submit], stop),
+    "run 2": ([submit, stop], submit_again),
+}
+
+
+def outcome(name: str, crash_after: int | None) -> tuple[dict[str, Any], int]:
+    before, last = CASES[name]
+    world, life = mortal_world()
+    for request in before:
+        request(world)
+        again_and_again(world, operator_runs(world))
+    life.written, life.left = 0, crash_after
+    for _ in range(2):
+        try:
+            last(world)
+        except Crash:
+            continue
+    again_and_again(world, operator_runs(world))
+    job = world.job()
+    operations = world.store.operations_of(JobKey("default", "orders"))
+    found = {
+        "phase": job.phase,
+        "run": job.run,
+        "desired": job.desired,
+        "states": [operation.state for operation in operations],
+        "created": world.runtime.created,
+        "savepoints": sorted(world.store.savepoints),
+        "parallelism": job.request.get("parallelism"),
+        "deployment": world.runtime.get("default", "orders") is not None,
+    }
+    return found, life.written
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_crash_after_any_write_changes_no_outcome(name: str) -> None:
+    expected, writes = outcome(name, None)
+    assert set(expected["states"]) == {State.SUCCEEDED}
+    assert writes > 3
+    for crash_after in range(1, writes + 1):
+        assert outcome(name, crash_after)[0] == expected, f"{name}: after write {crash_after} of {writes}"

@@ -1,0 +1,643 @@
+"""Interleavings, crashes and silences that once lost state or said what was not so, each by the promise that holds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from headrace.bootstrap import wired
+from headrace.domain.jobs import Desired, JobKey, Observation, Phase
+from headrace.domain.operations import Operation, State
+from headrace.domain.state_on_hand import Checkpoints
+from headrace.errors import Conflict, Unavailable
+from headrace.ports import WatchEvent
+from headrace.settings import Settings
+from headrace.testing import InMemoryQueue, ReversingSealer
+from tests.support.world import World
+
+CHECKPOINT = "s3://b/chk-100000"
+SPARSE = Checkpoints(has_graph=False)
+"""What a JobManager's REST says of a job whose TaskManagers are awaited: nothing, in the words of "there is none"."""
+
+KEY = JobKey("default", "orders")
+DAY = 86_400
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+@contextmanager
+def crashing(target: Any, method: str, when: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """A process that dies as it is about to make this call."""
+    real = getattr(target, method)
+
+    def die(*arguments: Any, **named: Any) -> Any:
+        if when():
+            raise Crash
+        return real(*arguments, **named)
+
+    setattr(target, method, die)
+    try:
+        yield
+    except Crash:
+        pass
+    finally:
+        setattr(target, method, real)
+
+
+@contextmanager
+def silent(target: Any, method: str) -> Iterator[None]:
+    """A server that does not answer this call."""
+    real = getattr(target, method)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Unavailable("it does not answer")
+
+    setattr(target, method, refuse)
+    try:
+        yield
+    finally:
+        setattr(target, method, real)
+
+
+def passes(world: World, seconds: int, step: int = 6, job_id: str = "orders") -> None:
+    """Time in which workers, redelivery and sync live."""
+    for _ in range(seconds // step):
+        world.clock.advance(step)
+        world.services.redeliver.run()
+        world.execute(job_id)
+        world.settle()
+
+
+def live(world: World) -> dict[str, Any] | None:
+    return world.runtime.get_whole("default", "orders")
+
+
+def saved(world: World) -> list[str]:
+    return list(world.store.savepoints)
+
+
+def parallelism(world: World) -> int:
+    found = world.whole()["spec"]["job"]["parallelism"]
+    assert isinstance(found, int)
+    return found
+
+
+def by_hand(world: World, change: Callable[[dict[str, Any]], None]) -> None:
+    """Somebody edits the deployment with kubectl."""
+    whole = world.runtime._objects["default", "orders"]
+    change(whole)
+    whole["metadata"]["generation"] += 1
+
+
+def another_process(world: World, **settings: Any) -> World:
+    """Another process of the same installation, on the same servers."""
+    queue, manager = InMemoryQueue(), world.job_manager
+    services = wired(
+        Settings(flink_allowed_hosts="files.example.com", _env_file=None, **settings),
+        store=world.store,
+        queue=queue,
+        runtime=world.runtime,
+        job_manager=manager,
+        clock=world.clock,
+        sealer=ReversingSealer(),
+    )
+    return World(services, world.store, world.runtime, queue, manager, world.clock)
+
+
+def ended(world: World, operation: Operation) -> State:
+    return world.operation(operation).state
+
+
+def test_a_stop_while_taskmanagers_are_awaited_deletes_nothing_whose_state_is_not_on_record(world: World) -> None:
+    world.runs()
+    world.clock.advance(14 * DAY)
+    world.job_manager.checkpoint = CHECKPOINT
+    world.becomes(job={"state": "CREATED"}, lifecycleState="DEPLOYED")
+    world.settle()
+    world.job_manager.checkpoint = SPARSE
+    stop = world.stop()
+    passes(world, 60)
+    assert live(world) is not None or CHECKPOINT in saved(world)
+    passes(world, 1800)
+    assert live(world) is not None
+    assert ended(world, stop) is State.FAILED
+    assert "force" in world.operation(stop).reason
+
+
+def test_a_stop_of_a_run_from_an_old_savepoint_does_not_fall_back_to_it(world: World) -> None:
+    world.runs(start_from="s3://b/savepoint-OLD")
+    world.clock.advance(14 * DAY)
+    world.becomes(job={"state": "CREATED"}, lifecycleState="DEPLOYED")
+    world.settle()
+    world.job_manager.checkpoint = SPARSE
+    stop = world.stop()
+    passes(world, 1800)
+    assert world.operation(stop).savepoint_path is None
+    assert live(world) is not None
+
+
+def test_a_stop_keeps_the_savepoint_of_an_upgrade_that_found_no_room(world: World) -> None:
+    world.runs()
+    world.scale(50)
+    world.execute()
+    upgraded = {"state": "CREATED", "upgradeSavepointPath": "s3://b/savepoint-upgrade"}
+    world.becomes(lifecycleState="DEPLOYED", job=upgraded)
+    world.sync()
+    world.job_manager.checkpoint = SPARSE
+    stop = world.stop()
+    passes(world, 60)
+    assert live(world) is not None or world.operation(stop).savepoint_path == "s3://b/savepoint-upgrade"
+
+
+@pytest.mark.parametrize("away_seconds", [600, 1200])
+def test_a_worker_that_died_after_its_create_and_an_hour_later_a_stop(world: World, away_seconds: int) -> None:
+    submit = world.submit()
+    with crashing(world.store, "write", when=lambda: live(world) is not None):
+        world.execute()
+    assert live(world) is not None
+    world.becomes()
+    world.sync()
+    world.job_manager.checkpoint = "s3://b/chk-42"
+    world.clock.advance(away_seconds)
+    stop = world.stop()
+    world.execute()
+    world.settle()
+    if live(world) is not None:
+        world.is_suspended("s3://b/savepoint-1")
+    passes(world, 60)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert not world.operation(submit).is_open
+    assert world.operation(stop).savepoint_path == "s3://b/savepoint-1"
+    assert world.job().savepoint_path == "s3://b/savepoint-1"
+
+
+def test_a_deployment_that_runs_is_not_replaced_by_another_submit(world: World) -> None:
+    submit = world.submit()
+    with crashing(world.store, "write", when=lambda: live(world) is not None):
+        world.execute()
+    uid = world.whole()["metadata"]["uid"]
+    world.becomes()
+    world.sync()
+    world.clock.advance(1000)
+    passes(world, 30)
+    assert ended(world, submit) is State.SUCCEEDED
+    with pytest.raises(Conflict):
+        world.submit()
+    assert world.whole()["metadata"]["uid"] == uid
+    assert world.job().phase is Phase.RUNNING
+
+
+def test_a_refusal_of_the_store_after_the_create_loses_no_deployment(world: World) -> None:
+    submit = world.submit()
+    real, refusals = world.store.write, [1]
+
+    def write(*arguments: Any) -> Any:
+        if live(world) is not None and refusals:
+            refusals.pop()
+            raise Unavailable("operation was interrupted")
+        return real(*arguments)
+
+    world.store.write = write  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        world.execute()
+    world.becomes()
+    passes(world, 30)
+    assert ended(world, submit) is State.SUCCEEDED
+    assert world.job().deployment_uid == world.whole()["metadata"]["uid"]
+
+
+def test_a_third_run_does_not_fall_back_to_the_state_of_the_first(world: World) -> None:
+    world.runs()
+    world.stop()
+    world.execute()
+    world.is_suspended("s3://b/savepoint-OLD")
+    world.settle()
+    world.runs(start_from="last")
+    world.clock.advance(30 * DAY)
+    world.becomes(job={"state": "FAILED"})
+    world.settle()
+    world.job_manager.checkpoint = Unavailable("connection reset")
+    third = world.submit(start_from="last")
+    world.execute()
+    world.clock.advance(2)
+    world.job_manager.checkpoint = SPARSE
+    passes(world, 1800)
+    path = (live(world) or {"spec": {"job": {}}})["spec"]["job"].get("initialSavepointPath")
+    assert world.job().run == 2 or path != "s3://b/savepoint-OLD"
+    assert ended(world, third) is State.FAILED
+    assert live(world) is not None, "what may be newer stays where it is"
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_gives_the_state_that_it_began_from(world: World) -> None:
+    world.runs(start_from="s3://b/savepoint-NAMED")
+    world.becomes(job={"state": "FAILED"})
+    world.settle()
+    world.job_manager.checkpoint = Checkpoints(restored="s3://b/savepoint-NAMED")
+    again = world.submit(start_from="last")
+    passes(world, 30)
+    assert world.operation(again).is_open
+    assert world.whole()["spec"]["job"]["initialSavepointPath"] == "s3://b/savepoint-NAMED"
+
+
+def test_a_scale_that_was_written_and_not_recorded_is_taken_back_by_the_next(world: World) -> None:
+    world.runs(job_config={"parallelism": 2})
+    first = world.scale(8)
+    with crashing(world.store, "write", when=lambda: parallelism(world) == 8):
+        world.execute()
+    assert parallelism(world) == 8
+    second = world.scale(2)
+    for _ in range(3):
+        world.execute()
+        world.becomes()
+        world.settle()
+    assert parallelism(world) == 2
+    assert not world.operation(first).is_open
+    assert ended(world, second) is State.SUCCEEDED
+    assert world.job().parallelism == 2
+
+
+def test_a_scale_to_what_the_record_says_wins_over_an_edit_by_hand(world: World) -> None:
+    world.runs(job_config={"parallelism": 2})
+    by_hand(world, lambda whole: whole["spec"]["job"].update(parallelism=4))
+    world.becomes()
+    world.settle()
+    scale = world.scale(2)
+    world.execute()
+    world.becomes()
+    world.settle()
+    assert (parallelism(world), ended(world, scale)) == (2, State.SUCCEEDED)
+
+
+def test_a_scale_of_a_job_that_was_suspended_by_hand_ends_in_words(world: World) -> None:
+    world.runs(job_config={"parallelism": 2})
+    by_hand(world, lambda whole: whole["spec"]["job"].update(state="suspended"))
+    world.is_suspended("s3://b/by-hand")
+    world.settle()
+    with pytest.raises(Conflict, match="SUSPENDED"):
+        world.scale(3)
+
+
+def test_no_phase_is_missing_in_the_history_where_the_store_was_away_once(world: World) -> None:
+    world.submit()
+    world.execute()
+    world.sync()
+    world.becomes()
+    with silent(world.store, "add_transitions"), suppress(Unavailable):
+        world.sync()
+    world.settle()
+    world.clock.advance(300)
+    world.settle()
+    assert world.job().phase is Phase.RUNNING
+    assert world.phases() == ["SUBMITTING", "RUNNING"]
+
+
+def test_the_phase_goes_on_where_a_given_up_stop_was_the_last_that_was_heard(world: World) -> None:
+    world.runs()
+    restarting = {"jobManagerDeploymentStatus": "DEPLOYED_NOT_READY", "job": {"state": "RECONCILING"}}
+    world.becomes(**restarting)
+    world.settle()
+    world.job_manager.checkpoint = Unavailable("no JobManager")
+    stop = world.stop()
+    world.execute()
+    world.sync()
+    assert world.job().phase is Phase.CANCELLING
+    passes(world, 1800)
+    assert ended(world, stop) is State.FAILED
+    assert world.job().phase is Phase.RESTARTING
+
+
+def test_a_savepoint_is_on_record_however_late_the_stop_goes_on(world: World) -> None:
+    world.runs()
+    stop = world.stop()
+    world.execute()
+    world.is_suspended("s3://b/savepoint-NEW")
+    world.sync()
+    for _ in range(100):
+        world.clock.advance(10)
+        world.sync()
+    world.execute()
+    world.settle()
+    assert ended(world, stop) is State.SUCCEEDED
+    assert world.job().savepoint_path == "s3://b/savepoint-NEW"
+    assert "s3://b/savepoint-NEW" in saved(world)
+
+
+def test_after_a_stop_that_failed_the_job_is_wanted_as_before(world: World) -> None:
+    world.runs()
+    world.becomes(job={"state": "RESTARTING"})
+    world.settle()
+    world.job_manager.checkpoint = Unavailable("no JobManager")
+    stop = world.stop()
+    passes(world, 1800)
+    world.becomes()
+    world.settle()
+    assert ended(world, stop) is State.FAILED
+    assert (world.job().phase, world.job().desired) == (Phase.RUNNING, Desired.RUNNING)
+
+
+def test_a_stop_keeps_the_newest_checkpoint_and_not_that_of_its_beginning(world: World) -> None:
+    world.runs()
+    world.job_manager.checkpoint = "s3://b/chk-100"
+    stop = world.stop()
+    world.execute()
+    world.sync()
+    for number in range(50):
+        world.job_manager.checkpoint = f"s3://b/chk-{101 + number}"
+        world.becomes(observedGeneration=2, job={"state": "RUNNING"})
+        passes(world, 12)
+    world.is_suspended(None)
+    passes(world, 60)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert world.job().savepoint_path == "s3://b/chk-150"
+
+
+def test_an_object_that_left_the_selection_is_not_gone(world: World) -> None:
+    world.runs()
+    found = world.runtime.get("default", "orders")
+    assert found is not None
+    world.runtime._objects["default", "orders"]["metadata"]["labels"].pop("app.kubernetes.io/managed-by")
+    world.services.sync._observe_all([WatchEvent("DELETED", found)], gap=False)
+    for _ in range(10):
+        world.clock.advance(60)
+        world.settle()
+    assert world.job().phase is Phase.RUNNING
+    stop = world.stop()
+    world.execute()
+    world.is_suspended("s3://b/savepoint-1")
+    passes(world, 60)
+    assert ended(world, stop) is State.SUCCEEDED
+
+
+def test_a_stop_that_is_withdrawn_does_not_take_back_an_older_scale(world: World) -> None:
+    world.runs(job_config={"parallelism": 2})
+    scale = world.scale(8)
+    world.execute()
+    world.becomes(lifecycleState="DEPLOYED")
+    passes(world, 1800)
+    assert ended(world, scale) is State.FAILED or parallelism(world) == 8
+    world.becomes()
+    world.settle()
+    runs_at = parallelism(world)
+    stop = world.stop()
+    world.execute()
+    generation = world.whole()["metadata"]["generation"]
+    world.becomes(observedGeneration=generation - 1, error="x.UpgradeFailureException")
+    passes(world, 120)
+    assert ended(world, stop) is State.FAILED
+    assert world.whole()["spec"]["job"]["state"] == "running"
+    assert parallelism(world) == runs_at
+
+
+def test_a_withdrawal_that_was_not_recorded_and_a_second_scale(world: World) -> None:
+    world.runs(job_config={"parallelism": 2})
+    scale = world.scale(8)
+    world.execute()
+    world.becomes(observedGeneration=1, error="x.UpgradeFailureException")
+    with crashing(world.store, "write", when=lambda: parallelism(world) == 2):
+        passes(world, 120)
+    world.becomes()
+    passes(world, 60)
+    assert ended(world, scale) is State.FAILED
+    second = world.scale(8)
+    world.execute()
+    world.becomes()
+    world.settle()
+    assert (ended(world, second), parallelism(world)) == (State.SUCCEEDED, 8)
+
+
+def test_workers_that_were_away_for_a_night_fail_nothing(world: World) -> None:
+    world.runs("b")
+    submit, stop = world.submit("a"), world.stop("b")
+    for _ in range(100):
+        world.clock.advance(10)
+        world.sync()
+    world.services.redeliver.run()
+    for key in set(world.queue.woken):
+        world.services.execute.oldest_open_operation(key)
+    assert world.operation(submit).is_open
+    assert world.operation(stop).is_open
+
+
+def test_a_job_whose_wake_up_was_lost_is_woken_though_hundreds_wait(world: World) -> None:
+    for number in range(300):
+        name = f"j{number}"
+        world.submit(name)
+        world.execute(name)
+        world.scale(2, name)
+    world.clock.advance(1)
+    lost = world.submit("lost")
+    world.queue.woken.clear()
+    for _ in range(10):
+        world.clock.advance(10)
+        world.services.redeliver.run()
+    assert lost.key in world.queue.woken
+
+
+def test_two_installations_on_one_database_do_not_see_each_other(world: World) -> None:
+    east, west = world, another_process(world, cluster="west")
+    submit = east.submit()
+    east.execute()
+    east.becomes(lifecycleState="DEPLOYED", job={"state": "CREATED"})
+    east.sync()
+    for _ in range(20):
+        world.clock.advance(10)
+        west.services.redeliver.run()
+    assert west.queue.woken == []
+    assert east.operation(submit).is_open
+    with pytest.raises(Conflict):
+        west.stop()
+
+
+def test_a_job_that_cannot_be_observed_holds_no_other_back(world: World) -> None:
+    for name in ("a", "m", "z"):
+        world.runs(name)
+    with_trouble = world.runtime._objects["default", "m"]
+    with_trouble["spec"]["job"]["parallelism"] = "two"
+    with_trouble["status"] = {"jobStatus": 7, "observedGeneration": []}
+    for name in ("a", "z"):
+        world.becomes(name, job={"state": "FAILED"})
+    for _ in range(3):
+        world.clock.advance(130)
+        world.settle()
+    assert [world.job(name).phase for name in ("a", "z")] == [Phase.FAILED, Phase.FAILED]
+    assert (world.job("m").phase, world.job("m").observation) == (Phase.RUNNING, Observation.STALE)
+    assert "its FlinkDeployment cannot be read" in world.job("m").reason
+    with_trouble["spec"]["job"]["parallelism"] = 2
+    world.becomes("m")
+    passes(world, 600, 60, "m")
+    assert (world.job("m").observation, world.job("m").reason) == (Observation.FRESH, "")
+
+
+def test_the_newest_phases_are_those_that_readers_get(world: World) -> None:
+    world.runs()
+    for _ in range(700):
+        world.clock.advance(10)
+        world.becomes(job={"state": "RESTARTING"})
+        world.sync()
+        world.clock.advance(5)
+        world.becomes()
+        world.sync()
+    newest = max(each.at for each in world.services.records.transitions_of(KEY))
+    assert (world.clock.now() - newest).total_seconds() < 60
+
+
+def test_a_sync_that_froze_with_an_old_event_changes_nothing(world: World) -> None:
+    world.runs()
+    old = world.runtime.get("default", "orders")
+    assert old is not None
+    other = another_process(world)
+    world.clock.advance(40)
+    world.becomes(job={"state": "FAILED"})
+    other.sync()
+    assert world.job().phase is Phase.FAILED
+    world.services.sync._observe_all([WatchEvent("MODIFIED", old)], gap=False)
+    assert world.job().phase is Phase.FAILED
+
+
+def test_a_finished_jobs_pods_can_be_removed(world: World) -> None:
+    world.runs()
+    world.becomes(job={"state": "FINISHED"})
+    world.settle()
+    stop = world.stop()
+    passes(world, 60)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert live(world) is None
+    assert world.job().phase is Phase.FINISHED
+
+
+@pytest.mark.parametrize("suspended_by_hand", [True, False])
+def test_a_job_that_ran_and_failed_while_nobody_looked_is_not_taken_for_one_that_never_ran(
+    world: World, suspended_by_hand: bool
+) -> None:
+    world.submit()
+    world.execute()
+    world.job_manager.checkpoint = Unavailable("connection refused")
+    world.becomes(job={"state": "FAILED"}, lifecycleState="FAILED")
+    if suspended_by_hand:
+        by_hand(world, lambda whole: whole["spec"]["job"].update(state="suspended"))
+        world.is_suspended(None)
+    stop = world.stop()
+    passes(world, 1800)
+    assert live(world) is not None
+    assert ended(world, stop) is State.FAILED
+
+
+def test_a_job_that_failed_before_it_ran_is_stopped_without_force(world: World) -> None:
+    world.submit()
+    world.execute()
+    world.job_manager.checkpoint = Checkpoints(has_run=False)
+    world.becomes(job={"state": "FAILED"}, lifecycleState="FAILED")
+    stop = world.stop()
+    passes(world, 60)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert live(world) is None
+
+
+def test_a_stop_beside_a_writer_of_ten_statuses_a_second_lands_at_its_first_tries(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.runs()
+    stop = world.stop()
+    tries = 0
+
+    def five_seconds() -> None:
+        for n in range(50):
+            world.clock.advance(0.1)
+            world.becomes(taskManager={"replicas": n})
+            world.sync()
+
+    def slowly(look: Callable[..., Any]) -> Callable[..., Any]:
+        def slowed(*arguments: Any) -> Any:
+            seen = look(*arguments)
+            monkeypatch.undo()
+            five_seconds()
+            slow()
+            return seen
+
+        return slowed
+
+    def slow() -> None:
+        monkeypatch.setattr(world.runtime, "get_whole", slowly(world.runtime.get_whole))
+
+    while world.whole()["spec"]["job"]["state"] == "running":
+        tries += 1
+        assert tries <= 3
+        slow()
+        world.execute()
+        monkeypatch.undo()
+    world.is_suspended("s3://b/savepoint-1")
+    passes(world, 30)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert world.job().savepoint_path == "s3://b/savepoint-1"
+
+
+def dumped(world: World) -> dict[str, Any]:
+    """A dump of the database."""
+    kept = {name: value for name, value in vars(world.store).items() if name not in ("_lock", "clock")}
+    return copy.deepcopy(kept)
+
+
+def test_a_dump_that_is_restored_under_a_running_job_ends_well(world: World) -> None:
+    world.runs()
+    dump = dumped(world)
+    world.scale(3)
+    world.execute()
+    world.becomes()
+    world.settle()
+    vars(world.store).update(copy.deepcopy(dump))
+    passes(world, 150)
+    assert world.job().phase is Phase.RUNNING
+    assert (world.job().parallelism, parallelism(world)) == (3, 3)
+    scale = world.scale(2)
+    assert scale.sequence > 2, "what was accepted after the dump has its sequence on the deployment"
+    passes(world, 12)
+    world.becomes()
+    passes(world, 30)
+    assert (ended(world, scale), parallelism(world)) == (State.SUCCEEDED, 2)
+    world.job_manager.checkpoint = CHECKPOINT
+    stop = world.stop()
+    passes(world, 12)
+    world.is_suspended("s3://b/savepoint-1")
+    passes(world, 30)
+    assert (ended(world, stop), live(world)) == (State.SUCCEEDED, None)
+    assert "s3://b/savepoint-1" in saved(world)
+
+
+def test_a_dump_from_before_a_job_was_submitted_does_not_say_that_it_never_ran(world: World) -> None:
+    dump = dumped(world)
+    world.runs()
+    world.job_manager.checkpoint = SPARSE
+    vars(world.store).update(copy.deepcopy(dump))
+    world.services.sync._listed_at = None
+    passes(world, 30)
+    again = world.submit()
+    passes(world, 1800)
+    assert ended(world, again) is State.FAILED
+    assert live(world) is not None
+
+
+def test_an_api_server_that_is_restored_to_an_older_state_is_believed(world: World) -> None:
+    world.runs()
+    older, version = copy.deepcopy(world.runtime._objects), world.runtime._version
+    world.scale(3)
+    world.execute()
+    world.becomes()
+    passes(world, 30)
+    assert world.job().parallelism == 3
+    world.runtime._objects, world.runtime._version = older, version
+    world.runtime._events = [event for event in world.runtime._events if event[0] <= version]
+    world.runtime.forget_history()
+    passes(world, 150)
+    assert world.job().phase is Phase.RUNNING
+    assert (world.job().parallelism, parallelism(world)) == (1, 1)
+    scale = world.scale(2)
+    passes(world, 12)
+    world.becomes()
+    passes(world, 30)
+    assert (ended(world, scale), parallelism(world)) == (State.SUCCEEDED, 2)
