@@ -85,12 +85,11 @@ class Play:
             cluster="default",
             namespace="default",
             deployment_name=self.name,
-            start_from=start_from,
             created_at=NOW,
             updated_at=NOW,
         )
         request = parse_request({"script": url or file})
-        return render(job, request, self._platform(), Stamp(1, "operation-1", 1))
+        return render(job, request, self._platform(), Stamp(1, "operation-1", 1), start_from=start_from)
 
     def apply(self, manifest: Resource, script: str = COUNTING) -> None:
         """Creates the deployment, and its script's ConfigMap before it where it has one."""
