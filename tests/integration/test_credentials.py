@@ -193,7 +193,7 @@ def test_a_submit_waits_for_a_plugin_that_fails(
             services.execute.oldest_open_operation(key)
         (tmp_path / "works").touch()
         services.execute.oldest_open_operation(key)
-        operation = services.store.operation(key.tenant, accepted.operation.id)
+        operation = services.records.operation(key.tenant, accepted.operation.id)
         assert operation is not None
         assert operation.state is State.RUNNING
         assert services.runtime.get("default", key.job_id) is not None

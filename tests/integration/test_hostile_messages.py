@@ -67,6 +67,7 @@ def test_no_message_ends_a_worker(installation: Installation) -> None:
     assert "send_task('flink.submit', kwargs={" in logs
     assert "Traceback" not in logs
     assert SECRET not in logs
+    servers.wait_for("it to be in its record", installation.open_operations)  # it is in the log alone at first
     assert [each.job_id for each in installation.open_operations()] == ["after"]
     assert redis.llen(QUEUE) == 0
     redis.close()
