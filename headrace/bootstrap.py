@@ -16,7 +16,6 @@ from headrace.adapters.mongo import connect as connect_mongodb
 from headrace.adapters.profiles import read_profiles
 from headrace.adapters.sealing import read_sealer
 from headrace.domain.manifest import Platform
-from headrace.domain.operations import KindName
 from headrace.domain.runtimes.operator import OperatorPlan
 from headrace.ports import Clock, FlinkRuntime, JobManager, Scope, Sealer, Store, TaskQueue
 from headrace.services.accept import Accept, Place
@@ -145,9 +144,4 @@ def _rest_get(settings: Settings, runtime: OperatorRuntime) -> RestGet:
 
 
 def _place(settings: Settings) -> Place:
-    deadlines = {
-        KindName.SUBMIT: settings.submit_deadline_seconds,
-        KindName.STOP: settings.stop_deadline_seconds,
-        KindName.SCALE: settings.scale_deadline_seconds,
-    }
-    return Place(settings.cluster, settings.namespace, deadlines)
+    return Place(settings.cluster, settings.namespace, settings.operation_deadline_seconds)

@@ -235,7 +235,7 @@ class Log:
             raise Unavailable(f"the connection to the API at {self._url} ended ({error!r})") from error
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the stream."""
         self._answer.close()
 
 

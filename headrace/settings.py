@@ -81,9 +81,9 @@ class Settings(BaseSettings):
     )
 
     worker_threads: int = 8
-    submit_deadline_seconds: float = 900.0
-    stop_deadline_seconds: float = 900.0
-    scale_deadline_seconds: float = 900.0
+    operation_deadline_seconds: float = Field(
+        900.0, description="How much time an operation may spend before it ends FAILED, whatever its kind."
+    )
     failure_grace_seconds: float = Field(
         60.0, description="How long a JobManager that cannot start, or a failing upgrade, is given to mend itself."
     )

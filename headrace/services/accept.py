@@ -57,7 +57,7 @@ class Place:
 
     cluster: str
     namespace: str
-    deadlines_seconds: Mapping[KindName, float]
+    deadline_seconds: float
 
 
 class Accept:
@@ -209,7 +209,7 @@ class Accept:
             source=source,
             accepted_at=now,
             updated_at=now,
-            deadline_seconds=self._place.deadlines_seconds[kind],
+            deadline_seconds=self._place.deadline_seconds,
             cluster=self._place.cluster,
             namespace=self._place.namespace,
         )

@@ -30,7 +30,7 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class _Log:
-    """The end of a log, what of it is of now, and whether the process that wrote it has ended."""
+    """The end of a log, its recent part, and whether the process that wrote it has ended."""
 
     text: str = ""
     recent: str = ""
@@ -130,12 +130,12 @@ class Diagnose:
 
 
 def _goes_on(job: Job) -> bool:
-    """Whether it ran before and will again: what it says has a past that it survived."""
+    """Whether it ran before and will again: its log also holds failures that it survived."""
     return job.was_running and job.phase is not Phase.FAILED
 
 
 def kind_of(job: Job, live: Deployment, trouble: PodTrouble | None) -> str:
-    """What kind of bad a job is in; empty for a good one. Trouble's own words change, and what comes by turns is one
+    """Which trouble a job is in; empty for none. Trouble's own words change, and what comes by turns is one
     kind."""
     if not is_bad(job.phase, live, trouble):
         return ""

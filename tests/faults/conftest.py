@@ -14,7 +14,7 @@ from local.kubernetes_api.server import LocalKubernetesApi
 from tests.support.stack import RunningStack, running_stack
 
 TOKEN = "token-of-a-test"
-DEADLINES = {"HEADRACE_SUBMIT_DEADLINE_SECONDS": "36000", "HEADRACE_REDELIVER_PERIOD_SECONDS": "5"}
+DEADLINES = {"HEADRACE_OPERATION_DEADLINE_SECONDS": "36000", "HEADRACE_REDELIVER_PERIOD_SECONDS": "5"}
 
 
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}

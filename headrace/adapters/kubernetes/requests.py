@@ -95,7 +95,7 @@ class Pieces:
             raise
 
     def close(self) -> None:
-        """Ends it. Idempotent."""
+        """Closes the stream. Idempotent."""
         self._is_over.set()
         self._timer.cancel()
         with suppress(OSError, ValueError, RuntimeError):  # it has ended by itself

@@ -327,7 +327,7 @@ class OperatorRuntime:
         doing = "reading the FlinkDeployment CRD"
         answer = self._requests.send("GET", CRD, doing=doing)
         if answer.status == 403:
-            return ()  # a namespaced Role may not read CRDs: the operator's own validation has the word then
+            return ()  # a namespaced Role may not read CRDs: the operator's validation decides
         if answer.status == 404:
             raise Refused(NO_CRD)
         if answer.status != 200:
