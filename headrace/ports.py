@@ -93,7 +93,7 @@ class LogStream(Iterator[bytes], Protocol):
     """A log as it comes, in pieces of any length."""
 
     def close(self) -> None:
-        """Closes the stream, also while another thread waits for its next piece: that thread gets StopIteration. Idempotent."""
+        """Closes it, also while another thread waits for its next piece: that thread gets StopIteration. Idempotent."""
         ...
 
 

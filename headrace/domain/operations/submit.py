@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +17,24 @@ from headrace.domain.operations.operation import KindName, Operation
 
 LAST = "last"
 SAVEPOINT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^/\s]\S{0,2000}")
+
+
+OUTLIVES_RUNS = (
+    "tenant",
+    "job_id",
+    "cluster",
+    "namespace",
+    "deployment_name",
+    "created_at",
+    "last_sequence",
+    "transition_count",
+    "manifests",
+    "applied",
+    "intended",
+    "savepoint_path",
+    "is_gone",
+)
+"""What of a job's record is not of one run: whatever is not named here begins anew with each."""
 
 
 class SubmitArguments(Arguments):
@@ -69,43 +86,23 @@ class Submit(Kind):
 
 
 def of_new_run(job: Job, operation: Operation, *, run: int, start_from: str | None, at: datetime) -> Job:
-    """The job's record where this SUBMIT begins a run of it: nothing is left of the run before but its state."""
+    """The job's record where this SUBMIT begins a run of it: nothing is left of the run before but what outlives runs,
+    its newest state among it."""
     request = operation.arguments["request"]
-    return replace(
-        job,
+    return Job(
+        **{name: getattr(job, name) for name in OUTLIVES_RUNS},
         run=run,
         submitted_by=operation.id,
         submitted=without_programs(request),
-        scaled_to=None,
         labels=request.get("labels", {}),
         template_id=operation.arguments.get("template_id"),
         template_version=operation.arguments.get("template_version"),
         start_from=start_from,
         state_path=start_from,
-        ran_since_state=False,
         upgrade_path=start_from,
-        desired=Desired.RUNNING,
-        phase=Phase.REQUESTED,
         phase_since=at,
-        waiting=None,
         observation=Observation.FRESH,
         observed_at=at,
-        reason="",
-        next_step="",
-        deployment_uid=None,
-        resource_version=None,
-        generation=0,
-        flink_job_id=None,
-        start_time=None,
-        first_start_time=None,
-        parallelism=None,
-        was_running=False,
-        is_gapped=False,
-        trouble_since=None,
-        error="",
-        diagnosis=None,
-        kept_log="",
-        kept_exceptions="",
         updated_at=at,
     )
 
