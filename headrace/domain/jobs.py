@@ -105,7 +105,8 @@ class Job:
     texts, which the log keeps under the operation `submitted_by`; `scaled_to` the parallelism that a SCALE gave since.
     `manifests` has FlinkDeployments whole by their hash: `applied` the one last written with success, `intended` the
     one that an open operation is writing.
-    `first_start_time` is the start that this run's JobManager showed first: one that came back shows another.
+    `flink_state` is the state of Flink's job as it was seen last; `first_start_time` the start that this run's
+    JobManager showed first: one that came back shows another.
     `savepoint_path` is the newest state on record of any run, `state_path` that of this run; `ran_since_state` says
     that the job may have run, and so made newer state, since that was learnt. `upgrade_path` is the last
     upgradeSavepointPath that was seen: the operator leaves it in the status. `is_gapped` says that this run was not
@@ -144,6 +145,7 @@ class Job:
     resource_version: str | None = None
     generation: int = 0
     flink_job_id: str | None = None
+    flink_state: str = ""
     start_time: str | None = None
     first_start_time: str | None = None
     parallelism: int | None = None

@@ -85,8 +85,8 @@ def state_on_hand(job: Job, live: Deployment | None, said: Checkpoints | NotAske
         return known(path)
     if job.state_path and not job.ran_since_state:
         return known(job.state_path)
-    if not job.state_path and _never_ran(job, live, said):
-        return NeverHadAny()
+    if _never_ran(job, live, said):
+        return known(job.state_path) if job.state_path else NeverHadAny()
     if knows and _has_led_unbroken(job, live):
         return known(job.state_path) if job.state_path else NeverHadAny()
     return Unknown(_why(said, knows))
@@ -103,7 +103,9 @@ def _never_ran(job: Job, live: Deployment | None, said: Checkpoints | NotAsked) 
     have run between two sights."""
     if job.is_gapped or job.was_running:
         return False
-    if live is None or never_started(live, job.was_running):
+    if live is None:
+        return not job.ran_since_state
+    if never_started(live, job.was_running):
         return True
     return isinstance(said, Checkpoints) and not said.has_run and _has_led_unbroken(job, live)
 

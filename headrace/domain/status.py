@@ -19,6 +19,7 @@ from headrace.domain.deployments import (
     PodTrouble,
     Seen,
     Status,
+    has_ended,
     is_behind,
     is_suspended,
     keeps_failing,
@@ -37,6 +38,9 @@ START_FAILURE_SUFFIX = "DeploymentFailedException"
 
 STARTED = ("DEPLOYED_NOT_READY", "READY")
 """What it says of a JobManager whose pod runs."""
+
+LONGEST_TIME = 15
+"""Digits of milliseconds since 1970: what somebody else wrote there may be anything."""
 
 PARALLELISM, REPLICAS = ("spec", "job", "parallelism"), ("spec", "taskManager", "replicas")
 
@@ -396,6 +400,7 @@ def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
         resource_version=deployment.metadata.resource_version,
         generation=deployment.metadata.generation,
         flink_job_id=case.flink.job_id or job.flink_job_id,
+        flink_state=case.flink.state or "",
         start_time=case.flink.start_time or job.start_time,
         first_start_time=job.first_start_time or case.flink.start_time,
         parallelism=_parallelism(case),
@@ -411,11 +416,34 @@ def _state_learnt(case: _Case) -> dict[str, Any]:
     """A savepoint of an upgrade or a suspend that the status shows for the first time, and whether the job has run
     since the newest that is known."""
     job, path = case.job, case.flink.upgrade_savepoint_path
-    running = case.flink.state == "RUNNING"
+    ran = _may_have_run(case)
     if not path or path in (LAST_STATE, job.upgrade_path):
-        return {"ran_since_state": job.ran_since_state or running}
+        return {"ran_since_state": job.ran_since_state or ran}
     newest = {"state_path": path, "savepoint_path": path}
-    return {**newest, "upgrade_path": path, "ran_since_state": running}
+    return {**newest, "upgrade_path": path, "ran_since_state": ran}
+
+
+LONG_AGO = timedelta(minutes=1)
+"""A start that is first seen so much later was seen by nobody when it was made: the job may have run since, whatever it
+is doing now."""
+
+
+def _may_have_run(case: _Case) -> bool:
+    """Whether the job may have made newer state since the sight before this one: it runs, or it has run in between."""
+    job, flink = case.job, case.flink
+    if flink.state in ("RUNNING", "RESTARTING", "FAILING"):
+        return True
+    is_new = flink.start_time != job.start_time
+    if has_ended(case.deployment) and case.status.lifecycle_state not in ("SUSPENDED", "UPGRADING"):
+        return is_new or flink.state != job.flink_state
+    return is_new and _started_long_ago(case)
+
+
+def _started_long_ago(case: _Case) -> bool:
+    text = case.flink.start_time or ""
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_TIME):
+        return False
+    return case.seen.at.timestamp() * 1000 - int(text) > LONG_AGO.total_seconds() * 1000
 
 
 def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:

@@ -16,7 +16,7 @@ from headrace.domain.deployments import Deployment
 from headrace.domain.diff import Change
 from headrace.domain.state_on_hand import LAST_STATE, Checkpoints
 from headrace.errors import Unavailable
-from headrace.ports import Fence
+from headrace.ports import Clock, Fence
 from headrace.testing import InMemoryJobManager, InMemoryRuntime
 
 UPGRADE_FAILURE = "org.apache.flink.kubernetes.operator.exception.UpgradeFailureException"
@@ -55,9 +55,11 @@ class Truth:
 class Cluster(InMemoryRuntime):
     """A Kubernetes API with an operator: deletion waits for the operator's finalizer, and uids are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__()
+        self.clock = clock
         self.truths: dict[str, Truth] = {}
+        self.born: dict[str, int] = {}
         self._counted = 0
 
     def names(self) -> list[str]:
@@ -122,6 +124,12 @@ class Cluster(InMemoryRuntime):
         self._record("MODIFIED", changed)
         self._relied_on(name, live)
 
+    def _record(self, kind: str, whole: dict[str, Any]) -> Deployment:
+        recorded = super()._record(kind, whole)
+        if kind == "ADDED":
+            self.born[whole["metadata"]["uid"]] = self._version
+        return recorded
+
     def vanish(self, name: str) -> None:
         """It is gone, with no word to anybody but the watch."""
         whole = self._objects.pop(("default", name))
@@ -169,11 +177,11 @@ class Cluster(InMemoryRuntime):
         elif truth.stage is Stage.STARTING and chance % 13 == 0:  # its program fails before there is a graph
             truth.stage, truth.has_manager, truth.completed = Stage.FAILED, True, None
             truth.started += 1
-            self._says(name, "FAILED", "READY", "FAILED", startTime=str(1795448818262 + truth.started))
+            self._says(name, "FAILED", "READY", "FAILED", startTime=self._start_time(truth))
         elif truth.stage is Stage.STARTING:
             truth.stage, truth.has_manager, truth.completed = Stage.WAITING, True, None
             truth.started += 1
-            self._says(name, "DEPLOYED", "READY", "CREATED", startTime=str(1795448818262 + truth.started))
+            self._says(name, "DEPLOYED", "READY", "CREATED", startTime=self._start_time(truth))
         elif truth.stage in (Stage.WAITING, Stage.RESTARTING):
             truth.stage, truth.has_run = Stage.RUNNING, True
             self._says(name, "STABLE", "READY", "RUNNING")
@@ -249,6 +257,9 @@ class Cluster(InMemoryRuntime):
     def _path(self, whole: Mapping[str, Any]) -> str | None:
         path = ((whole.get("status") or {}).get("jobStatus") or {}).get("upgradeSavepointPath")
         return path if path != LAST_STATE else None
+
+    def _start_time(self, truth: Truth) -> str:
+        return str(int(self.clock.now().timestamp() * 1000) + truth.started)
 
     def _next(self) -> int:
         self._counted += 1

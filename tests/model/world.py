@@ -311,7 +311,7 @@ class WatchedCluster(Cluster):
     """The cluster, and a judge of every deletion."""
 
     def __init__(self, world: World) -> None:
-        super().__init__()
+        super().__init__(world.clock)
         self._world = world
 
     def delete(self, namespace: str, name: str, uid: str) -> bool:

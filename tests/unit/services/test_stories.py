@@ -641,3 +641,59 @@ def test_an_api_server_that_is_restored_to_an_older_state_is_believed(world: Wor
     world.becomes()
     passes(world, 30)
     assert (ended(world, scale), parallelism(world)) == (State.SUCCEEDED, 2)
+
+
+def second_run_from_a_savepoint(world: World) -> None:
+    world.runs()
+    world.stop()
+    passes(world, 12)
+    world.is_suspended("s3://b/savepoint-1")
+    passes(world, 30)
+    world.submit(start_from="last")
+    passes(world, 6)
+    assert world.whole()["spec"]["job"]["initialSavepointPath"] == "s3://b/savepoint-1"
+
+
+@pytest.mark.parametrize(
+    ("state", "minutes"), [("RESTARTING", 0), ("FAILED", 0), ("RECONCILING", 10), ("CREATED", 10), ("CANCELED", 0)]
+)
+def test_a_run_that_nobody_saw_has_not_the_state_that_it_began_from(world: World, state: str, minutes: int) -> None:
+    second_run_from_a_savepoint(world)
+    started = str(int((world.clock.now().timestamp() - 60 * minutes) * 1000))
+    world.job_manager.checkpoint = Unavailable("connection refused")
+    world.becomes(job={"state": state, "startTime": started}, lifecycleState="DEPLOYED")
+    stop = world.stop()
+    world.execute()
+    if live(world) is not None and world.whole()["spec"]["job"]["state"] == "suspended":
+        world.is_suspended(None)
+    passes(world, 1800)
+    assert live(world) is not None
+    assert ended(world, stop) is State.FAILED
+    assert world.operation(stop).savepoint_path != "s3://b/savepoint-1"
+
+
+def test_a_run_that_failed_before_it_ran_gives_the_state_that_it_began_from(world: World) -> None:
+    second_run_from_a_savepoint(world)
+    world.job_manager.checkpoint = Checkpoints(has_run=False)
+    for _ in range(3):
+        world.becomes(job={"state": "FAILED"}, lifecycleState="FAILED")
+        passes(world, 12)
+    stop = world.stop()
+    passes(world, 30)
+    assert ended(world, stop) is State.SUCCEEDED
+    world.submit(start_from="last")
+    passes(world, 6)
+    assert world.whole()["spec"]["job"]["initialSavepointPath"] == "s3://b/savepoint-1"
+
+
+def test_a_run_that_waits_for_its_taskmanagers_gives_the_state_that_it_began_from(world: World) -> None:
+    second_run_from_a_savepoint(world)
+    world.job_manager.checkpoint = SPARSE
+    world.becomes(job={"state": "CREATED"}, lifecycleState="DEPLOYED")
+    passes(world, 600)
+    stop = world.stop()
+    passes(world, 6)
+    world.is_suspended(None)
+    passes(world, 60)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert world.operation(stop).savepoint_path == "s3://b/savepoint-1"
