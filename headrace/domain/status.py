@@ -39,9 +39,6 @@ START_FAILURE_SUFFIX = "DeploymentFailedException"
 STARTED = ("DEPLOYED_NOT_READY", "READY")
 """What it says of a JobManager whose pod runs."""
 
-LONGEST_TIME = 15
-"""Digits of milliseconds since 1970: what somebody else wrote there may be anything."""
-
 PARALLELISM, REPLICAS = ("spec", "job", "parallelism"), ("spec", "taskManager", "replicas")
 
 NOT_WRITTEN = (Step.BEGIN, Step.CLEAR, Step.CREATE)
@@ -424,8 +421,8 @@ def _state_learnt(case: _Case) -> dict[str, Any]:
 
 
 LONG_AGO = timedelta(minutes=1)
-"""A start that is first seen so much later was seen by nobody when it was made: the job may have run since, whatever it
-is doing now."""
+"""A JobManager that is first seen so long after the sight before may not be this run's first: the job may have run
+under another one, whatever it is doing now."""
 
 
 def _may_have_run(case: _Case) -> bool:
@@ -436,14 +433,7 @@ def _may_have_run(case: _Case) -> bool:
     is_new = flink.start_time != job.start_time
     if has_ended(case.deployment) and case.status.lifecycle_state not in ("SUSPENDED", "UPGRADING"):
         return is_new or flink.state != job.flink_state
-    return is_new and _started_long_ago(case)
-
-
-def _started_long_ago(case: _Case) -> bool:
-    text = case.flink.start_time or ""
-    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_TIME):
-        return False
-    return case.seen.at.timestamp() * 1000 - int(text) > LONG_AGO.total_seconds() * 1000
+    return is_new and (job.observed_at is None or case.seen.at - job.observed_at > LONG_AGO)
 
 
 def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:

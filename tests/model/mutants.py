@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
+from headrace.domain import status
 from headrace.domain.document import JobDocument
 from headrace.domain.operations import Operation, State
 from headrace.domain.runtimes import operator
@@ -53,6 +54,11 @@ def unknown_state_taken_as_none() -> Patches:
         return NeverHadAny() if isinstance(state, Unknown) else state
 
     return [patch.object(operator, "state_on_hand", state_on_hand)]
+
+
+def unseen_run_taken_as_none() -> Patches:
+    """Only a job that was seen RUNNING can have made state."""
+    return [patch.object(status, "_may_have_run", lambda case: case.flink.state == "RUNNING")]
 
 
 def ended_never_written_out() -> Patches:
@@ -102,6 +108,7 @@ MUTANTS: Mapping[str, Callable[[], Patches]] = {
         old_sight_written,
         success_without_looking,
         unknown_state_taken_as_none,
+        unseen_run_taken_as_none,
         ended_never_written_out,
         lease_by_own_clock,
         scope_left_out,

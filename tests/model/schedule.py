@@ -29,6 +29,22 @@ HAPPENS = {
 }
 """How often what happens, beside what is asked for."""
 
+REGIMES = (
+    {},
+    {"sync": 0.15},  # nobody looks for long
+    {"execute": 0.3, "redeliver": 0.3},  # workers are few
+    {"flink": 3.0, "operator": 1.5},  # a bad day for Flink
+    {"hand": 3.0, "restart": 3.0},
+)
+"""By how much a schedule's own times differ from that."""
+
+SECOND_RUN = (
+    *(Step("ask", value=1), Step("execute"), *[Step("operator", value=1)] * 4, Step("sync"), Step("flink")),
+    *(Step("ask", value=2), Step("execute"), Step("operator", value=1), Step("sync"), Step("execute")),
+    *(Step("operator", value=1), Step("sync"), Step("ask", value=1), Step("execute")),
+)
+"""A job that ran, was stopped with its state, and was submitted again from it: where half of all schedules begin."""
+
 CAN_STRIKE = ("ask", "again", "execute", "sync", "redeliver", "waits")
 
 
@@ -44,14 +60,16 @@ class Broken:
 def drawn(seed: int) -> tuple[Step, ...]:
     """The schedule of this seed: at least so many steps, requests and faults as it says above."""
     rng = random.Random(seed)
-    acts = rng.choices(list(HAPPENS), list(HAPPENS.values()), k=LEAST_STEPS + rng.randrange(20))
+    regime = rng.choice(REGIMES)
+    weights = [often * regime.get(act, 1.0) for act, often in HAPPENS.items()]
+    acts = rng.choices(list(HAPPENS), weights, k=LEAST_STEPS + rng.randrange(20))
     for place in sorted(rng.sample(range(len(acts)), LEAST_OPERATIONS + 2)):
         acts.insert(place, "ask")
     steps = [_step(rng, act) for act in ["ask", "execute", *acts]]
     struck = [number for number, step in enumerate(steps) if step.act in CAN_STRIKE]
     for number in rng.sample(struck, min(len(struck), LEAST_FAULTS + rng.randrange(4))):
         steps[number] = replace(steps[number], fault=_fault(rng))
-    return tuple(steps)
+    return (*(SECOND_RUN if rng.random() < 0.5 else ()), *steps)
 
 
 def _step(rng: random.Random, act: str) -> Step:

@@ -33,6 +33,9 @@ SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 SKEWS = (0.0, 40.0, 0.0)
 """Seconds that the processes' clocks are ahead of the database's."""
 
+OPERATOR_SECONDS, FLINK_SECONDS = 15, 5
+"""What a step of theirs takes at least: nothing happens to a job in no time."""
+
 MOST_ROUNDS = 80
 """Rounds in which everything has to come to rest: deadlines are of 900 s, and a round is of 30 s at most."""
 
@@ -147,8 +150,10 @@ class World:
         name = JOBS[step.job]
         match step.act:
             case "operator":
+                self.clock.advance(OPERATOR_SECONDS)
                 cluster.operator_acts(name, step.value)
             case "flink":
+                self.clock.advance(FLINK_SECONDS)
                 cluster.flink_acts(name, step.value)
             case "time":
                 self.clock.advance((1, 5, 11, 31, 65, 200)[step.value % 6])
