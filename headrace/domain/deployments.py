@@ -59,6 +59,7 @@ class JobStatus(_Part, frozen=True, rename="camel"):
     """status.jobStatus."""
 
     job_id: str | None = None
+    job_name: str | None = None
     state: str | None = None
     start_time: str | None = None
     upgrade_savepoint_path: str | None = None
@@ -204,6 +205,17 @@ def has_ended(deployment: Deployment) -> bool:
     """Whether Flink's job has come to an end of its own: it takes no checkpoint any more."""
     job = deployment.status.job_status if deployment.status else None
     return job is not None and job.state in ("FAILED", "FINISHED", "CANCELED")
+
+
+FAILED_BEFORE_IT_RAN = "(application driver)"
+"""The name of the job that Flink puts up where a program failed and left no job of its own
+(ApplicationDispatcherBootstrap.FAILED_JOB_NAME)."""
+
+
+def failed_before_it_ran(deployment: Deployment) -> bool:
+    """Whether what ended is the program, before it gave Flink a job."""
+    job = deployment.status.job_status if deployment.status else None
+    return job is not None and job.state == "FAILED" and job.job_name == FAILED_BEFORE_IT_RAN
 
 
 def keeps_failing(deployment: Deployment) -> bool:

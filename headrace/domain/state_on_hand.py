@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.domain.deployments import Deployment, never_started
+from headrace.domain.deployments import Deployment, failed_before_it_ran, never_started
 from headrace.domain.jobs import Job
 
 LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
@@ -98,16 +98,17 @@ def _flink_state(live: Deployment | None) -> str | None:
 
 
 def _never_ran(job: Job, live: Deployment | None, said: Checkpoints | NotAsked) -> bool:
-    """Whether no JobManager of this run can have completed a checkpoint: none was ever READY, or the one that has led
-    it from its start says that it ended without having been RUNNING. That nobody saw it RUNNING says nothing: it may
-    have run between two sights."""
+    """Whether no JobManager of this run can have completed a checkpoint: none was ever READY, or under the first one
+    its program failed before there was a job, or the job before it was RUNNING. That nobody saw it RUNNING says
+    nothing: it may have run between two sights."""
     if job.is_gapped or job.was_running:
         return False
     if live is None:
         return not job.ran_since_state
     if never_started(live, job.was_running):
         return True
-    return isinstance(said, Checkpoints) and not said.has_run and _has_led_unbroken(job, live)
+    failed = failed_before_it_ran(live) or (isinstance(said, Checkpoints) and not said.has_run)
+    return failed and _has_led_unbroken(job, live)
 
 
 def _has_led_unbroken(job: Job, live: Deployment | None) -> bool:

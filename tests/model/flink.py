@@ -175,13 +175,15 @@ class Cluster(InMemoryRuntime):
             truth.stage = Stage.STARTING
             self._says(name, "DEPLOYED", "DEPLOYING", "RECONCILING", jobId="f" * 32)
         elif truth.stage is Stage.STARTING and chance % 13 == 0:  # its program fails before there is a graph
-            truth.stage, truth.has_manager, truth.completed = Stage.FAILED, True, None
+            truth.stage, truth.has_manager, truth.completed = Stage.FAILED, chance % 2 == 0, None
             truth.started += 1
-            self._says(name, "FAILED", "READY", "FAILED", startTime=self._start_time(truth))
+            start, driver = self._start_time(truth), "(application driver)"
+            self._says(name, "FAILED", "READY", "FAILED", startTime=start, jobName=driver)
         elif truth.stage is Stage.STARTING:
             truth.stage, truth.has_manager, truth.completed = Stage.WAITING, True, None
             truth.started += 1
-            self._says(name, "DEPLOYED", "READY", "CREATED", startTime=self._start_time(truth))
+            start = self._start_time(truth)
+            self._says(name, "DEPLOYED", "READY", "CREATED", startTime=start, jobName="job")
         elif truth.stage in (Stage.WAITING, Stage.RESTARTING):
             truth.stage, truth.has_run = Stage.RUNNING, True
             self._says(name, "STABLE", "READY", "RUNNING")

@@ -697,3 +697,16 @@ def test_a_run_that_waits_for_its_taskmanagers_gives_the_state_that_it_began_fro
     passes(world, 60)
     assert ended(world, stop) is State.SUCCEEDED
     assert world.operation(stop).savepoint_path == "s3://b/savepoint-1"
+
+
+def test_a_program_that_failed_before_there_was_a_job_is_stopped_though_its_jobmanager_is_silent(world: World) -> None:
+    second_run_from_a_savepoint(world)
+    world.job_manager.checkpoint = Unavailable("connection refused")
+    world.becomes(job={"state": "FAILED", "jobName": "(application driver)"}, lifecycleState="FAILED")
+    passes(world, 30)
+    stop = world.stop()
+    passes(world, 30)
+    assert ended(world, stop) is State.SUCCEEDED
+    world.submit(start_from="last")
+    passes(world, 6)
+    assert world.whole()["spec"]["job"]["initialSavepointPath"] == "s3://b/savepoint-1"
