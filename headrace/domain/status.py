@@ -420,7 +420,7 @@ def _state_learnt(case: _Case) -> dict[str, Any]:
     return {**newest, "upgrade_path": path, "ran_since_state": ran}
 
 
-LONG_AGO = timedelta(minutes=1)
+LONG_AGO = timedelta(seconds=30)
 """A JobManager that is first seen so long after the sight before may not be this run's first: the job may have run
 under another one, whatever it is doing now."""
 

@@ -185,7 +185,8 @@ def _judge_phase(store: InMemoryStore, cluster: Cluster, document: JobDocument, 
     if job.deployment_uid != live["metadata"]["uid"]:
         raise Violation(f"{job.job_id}: its record has another deployment than the live one")
     asked = store.operations_of(document.key)
-    is_rejected = job.phase is Phase.REJECTED and asked[-1].kind is KindName.SUBMIT
+    refused = [each for each in asked if each.kind is KindName.SUBMIT and each.state is State.FAILED]
+    is_rejected = job.phase is Phase.REJECTED and bool(refused)
     if job.phase not in SHOWN.get(truth.stage, {job.phase}) and not is_rejected:
         raise Violation(f"{job.job_id}: it is {truth.stage}, and its phase is {job.phase}")
     if job.observation is not Observation.FRESH:

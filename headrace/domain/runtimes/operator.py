@@ -57,6 +57,9 @@ SOON_SECONDS = 1.0
 UNKNOWN_STATE_SECONDS = 5.0
 """How long after a JobManager gave no answer it is asked again."""
 
+ENDING = (Step.AWAIT_SUSPENDED, Step.DELETE, Step.AWAIT_GONE)
+"""Steps of a STOP that has written."""
+
 NOT_CREATED = (Step.BEGIN, Step.CLEAR, Step.CREATE)
 
 Effects = Sequence[Effect]
@@ -282,8 +285,6 @@ def _gone(case: Case, goal: Gone) -> Effects:
         return [End(State.SUPERSEDED, "a newer operation has written the deployment")]
     if live.metadata.deletion_timestamp is not None:
         return [Move(Step.AWAIT_GONE)] if case.operation.step is not Step.AWAIT_GONE else []
-    if case.operation.step in (Step.DELETE, Step.AWAIT_GONE):
-        return [Delete(live.metadata.uid, Step.AWAIT_GONE)]
     if is_suspended(live):
         return _suspended(case, goal, live)
     if sequence_of(live) == case.operation.sequence and _spec_state(live) == "suspended":
@@ -433,12 +434,11 @@ def _withdrawn(case: Case) -> Effects:
 
 
 def _is_past_return(case: Case) -> bool:
+    """Whether a run has ended for it, as the deployment shows: what was meant to be deleted may have come up since."""
     live = _ours(case)
-    if isinstance(case.goal, Gone):
-        return case.operation.step in (Step.DELETE, Step.AWAIT_GONE) or (
-            live is not None and is_suspended(live) and case.operation.step is Step.AWAIT_SUSPENDED
-        )
-    return False
+    if not isinstance(case.goal, Gone) or case.operation.step not in ENDING:
+        return False
+    return live is None or live.metadata.deletion_timestamp is not None or is_suspended(live)
 
 
 def _deadline_words(case: Case) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.bootstrap import wired
 from headrace.domain.jobs import Desired, JobKey, Observation, Phase
-from headrace.domain.operations import Operation, State
+from headrace.domain.operations import Operation, State, Step
 from headrace.domain.state_on_hand import Checkpoints
 from headrace.errors import Conflict, Unavailable
 from headrace.ports import WatchEvent
@@ -710,3 +710,26 @@ def test_a_program_that_failed_before_there_was_a_job_is_stopped_though_its_jobm
     world.submit(start_from="last")
     passes(world, 6)
     assert world.whole()["spec"]["job"]["initialSavepointPath"] == "s3://b/savepoint-1"
+
+
+@pytest.mark.parametrize("is_suspended", [True, False])
+def test_what_was_to_be_deleted_and_has_come_up_since_is_looked_at_again(world: World, is_suspended: bool) -> None:
+    world.submit()
+    world.execute()
+    stop = world.stop()
+    with crashing(world.runtime, "delete"):
+        world.execute()
+    assert world.operation(stop).step is Step.DELETE
+    world.becomes()
+    if is_suspended:
+        by_hand(world, lambda whole: whole["spec"]["job"].update(state="suspended"))
+        world.is_suspended("s3://b/savepoint-1")
+    world.job_manager.checkpoint = CHECKPOINT
+    passes(world, 6)
+    if not is_suspended:
+        assert live(world) is not None
+        world.is_suspended("s3://b/savepoint-1")
+    passes(world, 60)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert world.operation(stop).savepoint_path == "s3://b/savepoint-1"
+    assert "s3://b/savepoint-1" in saved(world)
