@@ -227,6 +227,10 @@ class Scope:
     cluster: str
     namespace: str
 
+    def lease(self, what: str) -> str:
+        """The name of this installation's lease for something that must not overlap."""
+        return f"{what}/{self.tenant}/{self.cluster}/{self.namespace}"
+
     def has(self, job: Job) -> bool:
         """Whether the job is this installation's."""
         return (job.tenant, job.cluster, job.namespace) == (self.tenant, self.cluster, self.namespace)

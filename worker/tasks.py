@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from loguru import logger
 
-from headrace import task_names
+from headrace import metrics, task_names
 from headrace.domain.jobs import JobKey, Transition
 from headrace.domain.operations import KINDS, Kind, Operation, Source
-from headrace.errors import InvalidRequest, TransientError
+from headrace.errors import InvalidRequest, TransientError, unforeseen
+from headrace.logs import say_unforeseen
 from headrace.services.accept import LONGEST_KEY, Accepted
+from headrace.services.sync import Trouble
 from worker.app import app, services, settings
 from worker.base import ServiceTask
 
@@ -67,7 +69,11 @@ def execute(self: ServiceTask, *, tenant: str, job_id: str) -> None:
 @task(task_names.SYNC_STATUS, max_retries=LEFT_TO_BEAT)
 def sync_status(self: ServiceTask) -> None:
     """Follows the watch for one period."""
-    say_changes(services().sync.run(settings().sync_period_seconds))
+    sync = services().sync
+    try:
+        say_changes(sync.run(settings().sync_period_seconds))
+    finally:
+        say_troubles(sync.troubles)
 
 
 @task(task_names.REDELIVER, max_retries=LEFT_TO_BEAT)
@@ -111,6 +117,18 @@ def say_steps(steps: Sequence[Operation]) -> None:
     for operation in steps:
         with logger.contextualize(job_id=operation.job_id, operation_id=operation.id):
             logger.info("{} is {} at {} {}", operation.kind, operation.state, operation.step, operation.reason)
+
+
+def say_troubles(troubles: Mapping[JobKey, Trouble]) -> None:
+    """A line for each job that could not be observed: where in our code, where nobody foresaw it."""
+    for key, trouble in troubles.items():
+        metrics.UNOBSERVED.inc()
+        with logger.contextualize(job_id=key.job_id):
+            mistake = unforeseen(trouble.error)
+            if mistake is None:
+                logger.warning("it cannot be observed: {}", trouble.why)
+            else:
+                say_unforeseen(mistake, "observing it")
 
 
 def say_changes(changes: Sequence[Transition]) -> None:

@@ -356,20 +356,6 @@ def _size_of(text: str) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def scaled(request: Mapping[str, Any], parallelism: int) -> dict[str, Any]:
-    """A stored request at another parallelism, as JSON. Where replicas are set, those are: ceil(parallelism / slots).
-
-    It is not validated again: what an older release took may be stricter today, and holds all the same.
-    """
-    resources = request.get("resources") or {}
-    task_manager = resources.get("task_manager") or {}
-    if task_manager.get("replicas") is None:
-        return {**request, "parallelism": parallelism}
-    replicas = -(-parallelism // int(task_manager.get("slots") or 1))
-    scaled_up = {**resources, "task_manager": {**task_manager, "replicas": replicas}}
-    return {**request, "parallelism": parallelism, "resources": scaled_up}
-
-
 def validated(body: Mapping[str, Any], prefix: str, more: tuple[str, ...] = ()) -> JobRequest:
     """The request; problems are named with `prefix` before their fields, `more` are names that are known too."""
     try:

@@ -47,7 +47,7 @@ NOT_WRITTEN = (Step.BEGIN, Step.CLEAR, Step.CREATE)
 WRITTEN = (Step.AWAIT_RUNNING, Step.AWAIT_SUSPENDED)
 """Steps that follow a write of the spec."""
 
-WAITING = (Step.BEGIN, Step.CLEAR)
+MADE_NOTHING = (Step.BEGIN, Step.CLEAR)
 """Steps of an operation that has made nothing of its own."""
 
 NO_OPERATOR_AFTER = timedelta(seconds=30)
@@ -311,7 +311,7 @@ def _of_open(case: _Case) -> Phase | None:
     operation = case.operation
     if operation is None:
         return None
-    if operation.step in WAITING and sequence_of(case.deployment) != operation.sequence:
+    if operation.step in MADE_NOTHING and sequence_of(case.deployment) != operation.sequence:
         return None
     return KINDS[operation.kind].phase
 

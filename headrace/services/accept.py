@@ -44,10 +44,9 @@ ATTEMPTS = 50
 
 @dataclass(frozen=True)
 class Accepted:
-    """An accepted operation, its job with it, where that could be read, and whether this call stored the operation."""
+    """An accepted operation, and whether this call stored it."""
 
     operation: Operation
-    job: Job | None
     created: bool
 
 
@@ -220,8 +219,7 @@ class Accept:
             with suppress(TransientError):
                 self._records.place(operation.key)
         self._queue.wake(operation.key)
-        job = self._records.job(operation.key)
-        return Accepted(self._records.operation(operation.tenant, operation.id) or operation, job, created)
+        return Accepted(self._records.operation(operation.tenant, operation.id) or operation, created)
 
     def _new_job(self, key: JobKey) -> Job:
         return self._records.new(key).job

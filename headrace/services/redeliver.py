@@ -30,9 +30,7 @@ class Redeliver:
     def run(self) -> int:
         """Wakes what is due, the longest due first; returns how many jobs. One holder at a time."""
         store, scope = self._records.store, self._records.scope
-        lease = store.take_lease(
-            f"{LEASE}/{scope.tenant}/{scope.cluster}/{scope.namespace}", self._holder, LEASE_SECONDS
-        )
+        lease = store.take_lease(scope.lease(LEASE), self._holder, LEASE_SECONDS)
         if lease is None:
             return 0
         try:

@@ -44,8 +44,9 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=10), timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Trouble:
-    """A job that cannot be observed: why, and until when it is left alone."""
+    """A job that cannot be observed: what was raised, why in words, and until when it is left alone."""
 
+    error: Exception
     why: str
     until: datetime
     pause: timedelta
@@ -79,21 +80,21 @@ class Sync:
         self._looked = timedelta()
         self._postponed: set[JobKey] = set()
         self._troubles: dict[JobKey, Trouble] = {}
+        self._met: dict[JobKey, Trouble] = {}
         self._changes: list[Transition] = []
 
     @property
     def troubles(self) -> Mapping[JobKey, Trouble]:
-        """Jobs that could not be observed when they were looked at last."""
-        return self._troubles
+        """Jobs that were looked at in the last run and could not be observed."""
+        return self._met
 
     def run(self, hold_seconds: float) -> Sequence[Transition]:
         """Follows the watch for `hold_seconds`, listing first where that is due; returns the changes of phases that
         it stored, and none, at once, where another process holds the lease. Raises Unavailable, and Refused where
         the account may not look, after marking every job's observation."""
-        self._changes = []
+        self._changes, self._met = [], {}
         self._looked = timedelta()
-        place = f"{self._scope.tenant}/{self._scope.cluster}/{self._scope.namespace}"
-        lease = self._store.take_lease(f"{LEASE}/{place}", self._holder, LEASE_SECONDS)
+        lease = self._store.take_lease(self._scope.lease(LEASE), self._holder, LEASE_SECONDS)
         if lease is None:
             return []
         try:
@@ -280,7 +281,7 @@ class Sync:
         known = self._troubles.get(key)
         pause = min(2 * known.pause, LONGEST_PAUSE) if known is not None else FIRST_PAUSE
         words = str(error) if isinstance(error, HeadraceError) else f"{type(error).__name__} while it was observed"
-        self._troubles[key] = Trouble(words, self._clock.now() + pause, pause)
+        self._troubles[key] = self._met[key] = Trouble(error, words, self._clock.now() + pause, pause)
         self._say_trouble(key, words)
 
     def _say_trouble(self, key: JobKey, words: str) -> None:

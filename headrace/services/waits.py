@@ -73,8 +73,7 @@ class Waits:
         time."""
         begun = self._clock.now()
         store, scope = self._records.store, self._records.scope
-        name = f"{LEASE}/{scope.tenant}/{scope.cluster}/{scope.namespace}"
-        lease = store.take_lease(name, self._holder, LEASE_SECONDS)
+        lease = store.take_lease(scope.lease(LEASE), self._holder, LEASE_SECONDS)
         if lease is None:
             return 0
         try:

@@ -63,6 +63,43 @@ def test_records_are_not_rewritten_while_a_process_is_at_work(database: tuple[st
     store.close()
 
 
+def world_of(store: Any) -> World:
+    """The services over these records, and a cluster in memory."""
+    runtime, queue, clock = InMemoryRuntime(), InMemoryQueue(), FixedClock(NOW + timedelta(hours=1))
+    manager = InMemoryJobManager()
+    services = wired(
+        Settings(_env_file=None),
+        store=store,
+        queue=queue,
+        runtime=runtime,
+        job_manager=manager,
+        clock=clock,
+        sealer=None,
+    )
+    return World(services, store, runtime, queue, manager, clock)
+
+
+@pytest.mark.parametrize(("phase", "may_have_run"), [("CANCELLED", False), ("RUNNING", True), ("STARTING", True)])
+def test_only_a_stopped_job_has_its_newest_state_on_record_for_sure(
+    database: tuple[str, Any], phase: str, may_have_run: bool
+) -> None:
+    address, records = database
+    records.operations.update_many({}, {"$set": {"is_open": False, "state": "SUCCEEDED"}})
+    kept = {"phase": phase, "savepoint_path": "s3://b/savepoint-1", "was_running": phase != "STARTING"}
+    records.jobs.update_one({"job_id": "orders"}, {"$set": {**kept, "desired": "CANCELLED"}})
+    store = connect(address, "headrace", 5.0)
+    store.migrate()
+    document = store.document(KEY)
+    assert document is not None
+    assert document.job.ran_since_state is may_have_run
+    if phase == "CANCELLED":
+        world = world_of(store)
+        world.submit(start_from="last")
+        world.execute()
+        assert world.whole()["spec"]["job"]["initialSavepointPath"] == "s3://b/savepoint-1"
+    store.close()
+
+
 def test_a_running_job_with_a_scale_under_way_goes_on_after_the_rewrite(database: tuple[str, Any]) -> None:
     address, records = database
     store = connect(address, "headrace", 5.0)
@@ -77,29 +114,18 @@ def test_a_running_job_with_a_scale_under_way_goes_on_after_the_rewrite(database
     assert [each.step for each in document.open_operations] == [Step.BEGIN]
     assert [each.to_phase for each in store.transitions_of(KEY)] == [Phase.SUBMITTING, Phase.RUNNING, Phase.SCALING]
 
-    runtime, queue, clock = InMemoryRuntime(), InMemoryQueue(), FixedClock(NOW + timedelta(hours=1))
+    world = world_of(store)
     manifest = document.job.applied_manifest
     assert manifest is not None
-    created = runtime.create(manifest)
+    created = world.runtime.create(manifest)
     assert created is not None
     records.jobs.update_one({"job_id": "orders"}, {"$set": {"deployment_uid": created.metadata.uid}})
-    manager = InMemoryJobManager()
-    services = wired(
-        Settings(_env_file=None),
-        store=store,
-        queue=queue,
-        runtime=runtime,
-        job_manager=manager,
-        clock=clock,
-        sealer=None,
-    )
-    world = World(services, store, runtime, queue, manager, clock)  # type: ignore[arg-type]
     world.becomes()
     world.settle()
     world.execute()
     world.becomes()
     world.settle()
-    [submit, scale] = services.records.operations_of(KEY)
+    [submit, scale] = world.services.records.operations_of(KEY)
     assert (submit.state, scale.state) == (State.SUCCEEDED, State.SUCCEEDED)
     assert world.whole()["spec"]["job"]["parallelism"] == 2
     assert world.job().phase is Phase.RUNNING

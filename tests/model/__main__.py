@@ -45,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def prove(schedules: int = 100_000) -> int:
     """The full figures: so many schedules, then each mutant."""
-    codes = [main(["--schedules", str(schedules)])]
-    codes += [main(["--schedules", "2000", "--mutant", name]) for name in MUTANTS]
+    codes = [main(["--model", "--schedules", str(schedules)])]
+    codes += [main(["--model", "--schedules", "2000", "--mutant", name]) for name in MUTANTS]
     return max(codes)
 
 
@@ -59,7 +59,7 @@ def _asked(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--replay", metavar="FILE", help="plays the one schedule in this file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--written-to", metavar="FILE", default="broken-schedule.json")
-    return parser.parse_args(["--model", *(argv or [])])
+    return parser.parse_args(argv)
 
 
 def _played(seed: int, count: int, mutant: str | None, jobs: int) -> tuple[Broken | None, Struck, int]:
@@ -125,5 +125,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    asked_for = [each for each in sys.argv[1:] if each != "--model"]
-    sys.exit(prove() if asked_for == ["prove"] else main(asked_for))
+    sys.exit(prove() if sys.argv[1:] == ["prove"] else main(sys.argv[1:]))

@@ -16,7 +16,7 @@ from unittest.mock import patch
 from headrace.bootstrap import Services, wired
 from headrace.domain.deployments import MANAGED_BY_LABEL
 from headrace.domain.jobs import JobKey
-from headrace.domain.operations import KindName, Operation, Source, operation_id
+from headrace.domain.operations import KindName, Source, operation_id
 from headrace.errors import HeadraceError, Refused, TransientError
 from headrace.ports import Scope, WatchEvent
 from headrace.services import sync
@@ -110,7 +110,6 @@ class World:
         self.managers = {name: Managers(cluster) for name, cluster in self.clusters.items()}
         self.processes = [Process(self, number) for number in range(len(SKEWS))]
         self.struck = struck if struck is not None else Counter()
-        self.operations: list[Operation] = []
         self.touched: set[str] = set()
         self._at: list[tuple[Process, Strike]] = []
         self._busy: set[tuple[int, str]] = set()
@@ -236,10 +235,7 @@ class World:
     def _accept(self, process: Process, kind: KindName, name: str, arguments: dict[str, Any], key: str) -> None:
         self.accepted_at.setdefault(_id_of(key), process.cluster.now)
         source = Source(via="http")
-        accepted = process.services.accept.operation(
-            kind, name, arguments, tenant="default", key=key, source=source
-        ).operation
-        self.operations.append(accepted)
+        process.services.accept.operation(kind, name, arguments, tenant="default", key=key, source=source)
 
     def _hand(self, cluster: Cluster, name: str, value: int) -> None:
         """Somebody with kubectl."""

@@ -56,6 +56,11 @@ AT_WORK_WITHIN = timedelta(seconds=60)
 """How long ago a process may have left its mark for the records to be rewritten."""
 
 
+KEPT_ITS_STATE = ("CANCELLED", "REJECTED")
+"""Phases of a job of version 1 in which its newest state is the one on record: a STOP recorded it before it deleted
+anything, and a run that was rejected never was. In every other the job may have run since."""
+
+
 def migrate(database: Any) -> int:
     """Brings the database to SCHEMA_VERSION and returns that. Idempotent and resumable: what is rewritten already is
     left alone. Raises Refused where records have to be rewritten while a process is at work, else what pymongo raises.
@@ -149,7 +154,7 @@ def _document(job: Mapping[str, Any], operations: Sequence[Mapping[str, Any]], t
         "manifests": {digest: manifest} if manifest else {},
         "applied": digest,
         "state_path": job.get("savepoint_path") or job.get("start_from"),
-        "ran_since_state": bool(job.get("was_running")),
+        "ran_since_state": bool(job.get("deployment_uid")) and job["phase"] not in KEPT_ITS_STATE,
         "is_gapped": True,
         "is_gone": not job.get("deployment_uid"),
         "transition_count": transitions,

@@ -49,7 +49,14 @@ from headrace.domain.runtimes.plan import (
     Wait,
 )
 from headrace.domain.state_on_hand import LAST_STATE, Known, StateOnHand, Unknown, state_on_hand
-from headrace.domain.status import PARALLELISM, REPLICAS, UPGRADE_FAILURE_SUFFIX, error_of, holds_what_it_asserts
+from headrace.domain.status import (
+    NOT_WRITTEN,
+    PARALLELISM,
+    REPLICAS,
+    UPGRADE_FAILURE_SUFFIX,
+    error_of,
+    holds_what_it_asserts,
+)
 
 SOON_SECONDS = 1.0
 """How long after a delete its name is looked at again."""
@@ -59,8 +66,6 @@ UNKNOWN_STATE_SECONDS = 5.0
 
 ENDING = (Step.AWAIT_SUSPENDED, Step.DELETE, Step.AWAIT_GONE)
 """Steps of a STOP that has written."""
-
-NOT_CREATED = (Step.BEGIN, Step.CLEAR, Step.CREATE)
 
 Effects = Sequence[Effect]
 
@@ -92,7 +97,7 @@ class OperatorPlan:
 def _steps(case: Case) -> Effects:
     match case.goal:
         case NewRun():
-            return _new_run(case, case.goal) if case.operation.step in NOT_CREATED else _started(case)
+            return _new_run(case, case.goal) if case.operation.step in NOT_WRITTEN else _started(case)
         case Scaled():
             return _scaled(case, case.goal)
         case Gone():
@@ -294,7 +299,7 @@ def _gone(case: Case, goal: Gone) -> Effects:
 
 def _nothing_left(case: Case) -> Effects:
     """Nothing runs under the name: a 404, or a resource that is not ours."""
-    if case.operation.step in NOT_CREATED and case.job.deployment_uid is None:
+    if case.operation.step in NOT_WRITTEN and case.job.deployment_uid is None:
         return [End(State.SUCCEEDED, "nothing ran", Phase.CANCELLED, Explanation("stopped before it ran", ""))]
     return [End(State.SUCCEEDED, _stopped(case), Phase.CANCELLED, Explanation("stopped", ""))]
 
@@ -403,7 +408,7 @@ def _given_up(case: Case, reason: str) -> Effects:
     live, operation = _ours(case), case.operation
     if isinstance(case.goal, NewRun):
         return (
-            _rejected(case, Explanation(reason, "")) if operation.step in NOT_CREATED else [End(State.FAILED, reason)]
+            _rejected(case, Explanation(reason, "")) if operation.step in NOT_WRITTEN else [End(State.FAILED, reason)]
         )
     written = live is not None and sequence_of(live) == operation.sequence
     if live is None or not written:
@@ -434,7 +439,8 @@ def _withdrawn(case: Case) -> Effects:
 
 
 def _is_past_return(case: Case) -> bool:
-    """Whether a run has ended for it, as the deployment shows: what was meant to be deleted may have come up since."""
+    """Whether a STOP has ended the run, by what is live: its deadline ends nothing then. What was only meant to be
+    deleted may have come up since, and is not past anything."""
     live = _ours(case)
     if not isinstance(case.goal, Gone) or case.operation.step not in ENDING:
         return False
@@ -449,7 +455,7 @@ def _deadline_words(case: Case) -> str:
     if operation.reason.startswith("waiting: the last state of run"):
         why = operation.reason.removeprefix("waiting: ")
         return f"{why}; nothing was deleted; STOP with force ends the run without it"
-    at = f" at step {operation.step}" if operation.step in NOT_CREATED else ""
+    at = f" at step {operation.step}" if operation.step in NOT_WRITTEN else ""
     why = operation.reason or _words_of(case.job) or ("" if at else "no progress")
     return f"its deadline passed{at}{f': {why}' if why else ''}"
 

@@ -13,7 +13,7 @@ from headrace.bootstrap import wired
 from headrace.domain.jobs import Desired, JobKey, Observation, Phase
 from headrace.domain.operations import Operation, State, Step
 from headrace.domain.state_on_hand import Checkpoints
-from headrace.errors import Conflict, Unavailable
+from headrace.errors import Conflict, Unavailable, Unreadable
 from headrace.ports import WatchEvent
 from headrace.settings import Settings
 from headrace.testing import InMemoryQueue, ReversingSealer
@@ -462,9 +462,13 @@ def test_a_job_that_cannot_be_observed_holds_no_other_back(world: World) -> None
     with_trouble["status"] = {"jobStatus": 7, "observedGeneration": []}
     for name in ("a", "z"):
         world.becomes(name, job={"state": "FAILED"})
+    told = []
     for _ in range(3):
         world.clock.advance(130)
+        world.sync()
+        told.append({key.job_id: trouble.error for key, trouble in world.services.sync.troubles.items()})
         world.settle()
+    assert all(list(each) == ["m"] and isinstance(each["m"], Unreadable) for each in told)
     assert [world.job(name).phase for name in ("a", "z")] == [Phase.FAILED, Phase.FAILED]
     assert (world.job("m").phase, world.job("m").observation) == (Phase.RUNNING, Observation.STALE)
     assert "its FlinkDeployment cannot be read" in world.job("m").reason
