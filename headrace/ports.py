@@ -18,7 +18,7 @@ from headrace.domain.events import EventSeen
 from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen
-from headrace.domain.state_on_hand import Checkpoints
+from headrace.domain.state_on_hand import Checkpoints, HaMetadata
 from headrace.domain.templates import Template
 from headrace.domain.waiting import Progress
 
@@ -31,6 +31,7 @@ __all__ = [
     "ExceptionSeen",
     "Fence",
     "FlinkRuntime",
+    "HaMetadata",
     "HistoryGone",
     "Inserted",
     "JobFilter",
@@ -177,6 +178,11 @@ class FlinkRuntime(Protocol):
 
     def pod_events(self, namespace: str, pod: str) -> Sequence[EventSeen]:
         """The newest events of one pod, newest last, in one bounded read."""
+        ...
+
+    def ha_metadata(self, namespace: str, name: str, flink_job_id: str) -> HaMetadata | None:
+        """What Flink's HA metadata in Kubernetes keep of this job of this deployment; None where there are none, or
+        none that can be read. Raises Refused where the account may not look."""
         ...
 
     def flink_versions(self) -> Sequence[str]:

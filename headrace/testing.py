@@ -29,6 +29,7 @@ from headrace.domain.events import Event, InvolvedObject, event_seen, is_about
 from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
+from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.domain.templates import Template
 from headrace.domain.waiting import Progress
 from headrace.errors import LostRace, Refused, Unavailable, Unreadable
@@ -359,6 +360,7 @@ class InMemoryRuntime:
         self._flink_versions = tuple(flink_versions)
         self.secrets: dict[str, dict[str, Any]] = {}
         self.files: dict[str, dict[str, Any]] = {}
+        self._config_maps: dict[tuple[str, str], dict[str, str]] = {}
         self.outage = False
         self.created = 0
         self._printed = threading.Condition(self._lock)
@@ -503,6 +505,13 @@ class InMemoryRuntime:
             of_it = [e for where, e in self._happened if where == namespace and e.involved_object == _pod(pod)]
         return sorted(map(event_seen, of_it), key=lambda event: event.at)
 
+    def ha_metadata(self, namespace: str, name: str, flink_job_id: str) -> HaMetadata | None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            data = self._config_maps.get((namespace, ha_config_map(name, flink_job_id)))
+        return ha_metadata_in(flink_job_id, data) if data is not None else None
+
     def flink_versions(self) -> Sequence[str]:
         """See ports.FlinkRuntime."""
         self._reach()
@@ -519,6 +528,13 @@ class InMemoryRuntime:
         with self._printed:
             del self._pods[namespace, name]
             self._printed.notify_all()
+
+    def put_config_map(self, namespace: str, name: str, data: Mapping[str, str] | None) -> None:
+        """Makes or replaces a ConfigMap, as Flink does for its HA metadata; None removes it."""
+        with self._lock:
+            self._config_maps.pop((namespace, name), None)
+            if data is not None:
+                self._config_maps[namespace, name] = dict(data)
 
     def put_event(self, namespace: str, event: Mapping[str, Any]) -> None:
         """Stores an event, as Kubernetes has it."""

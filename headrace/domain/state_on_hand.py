@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace.domain.deployments import Deployment, failed_before_it_ran, never_started
@@ -53,6 +54,40 @@ class Checkpoints:
     has_run: bool = True
 
 
+@dataclass(frozen=True)
+class HaMetadata:
+    """What Flink's HA metadata keep of a job: the number of its newest completed checkpoint, None where it has none.
+
+    Flink adds a checkpoint there before it counts as completed, and keeps at least one: this is so whether a JobManager
+    lives or not. The number is not a path; a job that was restored from a savepoint begins with the savepoint's.
+    """
+
+    flink_job_id: str
+    newest: int | None
+
+
+CHECKPOINT_KEY = "checkpointID-"
+"""What a completed checkpoint's key in the HA ConfigMap begins with; its number follows (KubernetesCheckpointStoreUtil)."""
+
+
+def ha_config_map(deployment_name: str, flink_job_id: str) -> str:
+    """The name of the ConfigMap that has a job's HA metadata (KubernetesLeaderElectionHaServices)."""
+    return f"{deployment_name}-{flink_job_id}-config-map"
+
+
+def ha_metadata_in(flink_job_id: str, data: Mapping[str, str]) -> HaMetadata:
+    """What the data of that ConfigMap say. A key of another form is nobody's checkpoint."""
+    numbers = [key.removeprefix(CHECKPOINT_KEY) for key in data if key.startswith(CHECKPOINT_KEY)]
+    return HaMetadata(flink_job_id, max((int(each) for each in numbers if _is_number(each)), default=None))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
+
+
+LONGEST_NUMBER = 19
+"""Digits of a Java long, to which Flink fills a checkpoint's number up."""
+
 WITHOUT_GRAPH = ("CREATED", "INITIALIZING")
 """States of Flink's job in which its JobManager has no execution graph, and knows no checkpoint."""
 
@@ -62,6 +97,10 @@ class NotAsked:
     """No JobManager was asked, or none answered; `why` says which."""
 
     why: str
+
+
+Said = Checkpoints | HaMetadata | NotAsked
+"""What was said of a job's state: by its JobManager, else by Flink's HA metadata, or by nobody."""
 
 
 def kind_of(path: str) -> str:
@@ -74,17 +113,19 @@ def known(path: str) -> Known:
     return Known(path, kind_of(path))
 
 
-def state_on_hand(job: Job, live: Deployment | None, said: Checkpoints | NotAsked) -> StateOnHand:
+def state_on_hand(job: Job, live: Deployment | None, said: Said) -> StateOnHand:
     """The newest state of the job's present run. `job` has been shown `live` already; None where it is gone.
 
-    The JobManager's own word comes first. Without one, the path on record is the newest only while the job has not run
-    since it was learnt.
+    The JobManager's own word comes first, then what the HA metadata keep. Without either, the path on record is the
+    newest only while the job has not run since it was learnt.
     """
     knows = isinstance(said, Checkpoints) and said.has_graph and _flink_state(live) not in WITHOUT_GRAPH
     if isinstance(said, Checkpoints) and (path := said.latest or (said.restored if knows else None)):
         return known(path)
     if job.state_path and not job.ran_since_state:
         return known(job.state_path)
+    if isinstance(said, HaMetadata):
+        return _by_metadata(job, said)
     if _never_ran(job, live, said):
         return known(job.state_path) if job.state_path else NeverHadAny()
     if knows and _has_led_unbroken(job, live):
@@ -97,7 +138,21 @@ def _flink_state(live: Deployment | None) -> str | None:
     return status.state if status else None
 
 
-def _never_ran(job: Job, live: Deployment | None, said: Checkpoints | NotAsked) -> bool:
+def _by_metadata(job: Job, kept: HaMetadata) -> StateOnHand:
+    """Checkpoints of one Flink job stand beside each other, each in a folder that has its number
+    (CheckpointStorageAccess: `<dir>/<job id>/chk-<number>`): from the path of an earlier one follows the newest."""
+    path, newest = job.state_path, kept.newest
+    if newest is None:
+        if path is not None:
+            return known(path)
+        return Unknown("there may have been runs that nobody saw") if job.is_gapped else NeverHadAny()
+    folder, _, number = (path or "").rpartition("/chk-")
+    if folder.endswith(f"/{kept.flink_job_id}") and number.isdecimal() and int(number) <= newest:
+        return known(f"{folder}/chk-{newest}")
+    return Unknown(f"no JobManager answers, and the path of its newest checkpoint, number {newest}, is not on record")
+
+
+def _never_ran(job: Job, live: Deployment | None, said: Said) -> bool:
     """Whether no JobManager of this run can have completed a checkpoint: none was ever READY, or under the first one
     its program failed before there was a job, or the job before it was RUNNING. That nobody saw it RUNNING says
     nothing: it may have run between two sights."""
@@ -119,7 +174,7 @@ def _has_led_unbroken(job: Job, live: Deployment | None) -> bool:
     return status.start_time == job.first_start_time
 
 
-def _why(said: Checkpoints | NotAsked, knows: bool) -> str:
+def _why(said: Said, knows: bool) -> str:
     if isinstance(said, NotAsked):
         return said.why
     if not knows:

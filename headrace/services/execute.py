@@ -45,8 +45,8 @@ from headrace.domain.runtimes.plan import (
     Plan,
     Raise,
 )
-from headrace.domain.state_on_hand import Checkpoints, NotAsked, kind_of
-from headrace.errors import HeadraceError, LostRace, PermanentError, TransientError, Unavailable
+from headrace.domain.state_on_hand import Checkpoints, HaMetadata, NotAsked, Said, kind_of
+from headrace.errors import HeadraceError, LostRace, PermanentError, Refused, TransientError, Unavailable
 from headrace.ports import Clock, Fence, FlinkRuntime, JobManager
 from headrace.services.observe import Observe, ended
 from headrace.services.records import Records, merged, soon
@@ -157,20 +157,31 @@ class Execute:
         logged = self.records.store.operation(operation.tenant, operation.id)
         return merged(operation, logged) if logged is not None else operation
 
-    def _asked(self, case: Case) -> Checkpoints | NotAsked:
+    def _asked(self, case: Case) -> Said:
         if not isinstance(case.sight, Live):
             return NotAsked("its deployment is gone")
         return self._checkpoints(case.job, case.sight.deployment)
 
-    def _checkpoints(self, job: Job, live: Deployment) -> Checkpoints | NotAsked:
+    def _checkpoints(self, job: Job, live: Deployment) -> Said:
+        """What its JobManager says; where that says nothing, what the HA metadata keep."""
         status = live.status.job_status if live.status else None
         flink_job_id = (status.job_id if status else None) or job.flink_job_id
         if flink_job_id is None:
             return NotAsked("Flink's id of the job is not known")
+        said: Checkpoints | NotAsked
         try:
-            return self.job_manager.checkpoints(job.namespace, job.deployment_name, flink_job_id)
+            said = self.job_manager.checkpoints(job.namespace, job.deployment_name, flink_job_id)
         except Unavailable as error:
-            return NotAsked(str(error))
+            said = NotAsked(str(error))
+        if isinstance(said, Checkpoints) and (said.has_graph or said.latest is not None):
+            return said
+        return self._ha_metadata(job, flink_job_id) or said
+
+    def _ha_metadata(self, job: Job, flink_job_id: str) -> HaMetadata | None:
+        try:
+            return self.runtime.ha_metadata(job.namespace, job.deployment_name, flink_job_id)
+        except Refused:
+            return None  # an account that may not read ConfigMaps knows what a JobManager says, and no more
 
     def _say_waiting(self, document: JobDocument, operation: Operation, why: str) -> None:
         """A server that is not there keeps an operation waiting: whoever looks at it reads why."""

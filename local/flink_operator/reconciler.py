@@ -377,7 +377,7 @@ class Reconciler(threading.Thread):
         state instead; a savepoint that fails is tried again later, and the job goes on."""
         self._events.normal(live, "JobManagerDeployment", "Suspended", "Suspending existing deployment.")
         job = self._cluster.rest.job(self._status["jobStatus"].get("jobId", "")) if self._cluster else None
-        if mode != "savepoint" or self._cluster is None or job is None or job["state"] != "RUNNING":
+        if mode != "savepoint" or self._cluster is None or job is None or effective_state(job) != "RUNNING":
             if mode == "savepoint" and job is not None and job["state"] == "FINISHED":
                 return True, self._restored_path()
             self._end_cluster()

@@ -19,6 +19,7 @@ import yaml
 from headrace.adapters.kubernetes import connect
 from headrace.domain.deployments import OPERATION_ANNOTATION, SEQUENCE_ANNOTATION, Deployment, sequence_of
 from headrace.domain.pods import default_container
+from headrace.domain.state_on_hand import HaMetadata
 from headrace.errors import Refused, Unavailable
 from headrace.ports import Change, Fence, HistoryGone
 from local.kubernetes_api.faults import Fault, FaultKind
@@ -198,6 +199,25 @@ def test_files_are_written_again_with_another_content(place: Cluster, name: str)
         stored = place.http.get(f"/api/v1/namespaces/default/configmaps/{name}-files").json()
         assert stored["data"] == {"job.py": "two"}
         assert stored["metadata"]["ownerReferences"][0]["uid"] == made.metadata.uid
+
+
+@pytest.mark.parametrize(
+    ("data", "newest"),
+    [
+        (None, None),
+        ({"counter": "9", "jobGraph-x": "{}"}, None),
+        ({"counter": "13", "checkpointID-0000000000000000009": "rO0", "checkpointID-0000000000000000012": "rO0"}, 12),
+    ],
+    ids=["no data", "no checkpoint", "two checkpoints"],
+)
+def test_flinks_ha_metadata_tell_the_newest_checkpoint(
+    place: Cluster, name: str, data: dict[str, str] | None, newest: int | None
+) -> None:
+    flink_job_id = "a" * 32
+    assert place.runtime.ha_metadata("default", name, flink_job_id) is None
+    place.put_config_map(f"{name}-{flink_job_id}-config-map", data)
+    assert place.runtime.ha_metadata("default", name, flink_job_id) == HaMetadata(flink_job_id, newest)
+    assert place.runtime.ha_metadata("default", name, "b" * 32) is None
 
 
 def test_pages_are_one_list_of_ours_alone(place: Cluster, name: str) -> None:

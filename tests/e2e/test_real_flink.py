@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 
+from headrace.domain.state_on_hand import ha_config_map, ha_metadata_in
 from tests.support.recorded import recorded, states_of
 from tests.support.stack import DEPLOYMENTS, ROOT, RunningStack, processes_of, running_stack, start, wait_for
 
@@ -32,13 +33,27 @@ def stack(data: Path) -> Iterator[RunningStack]:
 def test_a_counting_job_survives_a_crash_a_scale_and_a_stop(stack: RunningStack) -> None:
     stack.submit("orders")
     stack.await_phase("orders", "RUNNING")
+    wait_for("a checkpoint", lambda: stack.checkpoints("orders").get("completed"))
     wait_for("output", lambda: stack.count("orders"))
+    _the_ha_metadata_have_its_checkpoint(stack)
     _the_jobmanager_is_killed(stack)
     _it_is_scaled(stack)
     path = _it_is_stopped(stack)
     assert (Path(re.sub("^file:/*", "/", path)) / "_metadata").is_file()
     outlived = [line for line in processes_of(stack.data / "flink") if "java" in line]
     assert outlived == [], "Flink's processes outlived their deployment"
+
+
+def _the_ha_metadata_have_its_checkpoint(stack: RunningStack) -> None:
+    """What the JobManager calls its newest checkpoint is that of the ConfigMap, whose name and keys are Flink's own."""
+    flink_job_id = str(stack.job("orders")["flink_job_id"])
+    path = f"/api/v1/namespaces/default/configmaps/{ha_config_map('orders', flink_job_id)}"
+
+    def is_so() -> bool:
+        newest = ha_metadata_in(flink_job_id, stack.kube(path).get("data") or {}).newest
+        return newest is not None and newest == stack.checkpoints("orders")["completed"]["id"]
+
+    wait_for("the HA metadata to have the newest checkpoint", is_so, 30)
 
 
 def _the_jobmanager_is_killed(stack: RunningStack) -> None:

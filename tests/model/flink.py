@@ -14,7 +14,7 @@ from typing import Any
 
 from headrace.domain.deployments import Deployment
 from headrace.domain.diff import Change
-from headrace.domain.state_on_hand import LAST_STATE, Checkpoints
+from headrace.domain.state_on_hand import LAST_STATE, Checkpoints, ha_config_map
 from headrace.errors import Unavailable
 from headrace.ports import Clock, Fence
 from headrace.testing import InMemoryJobManager, InMemoryRuntime
@@ -36,16 +36,21 @@ class Stage(StrEnum):
     SUSPENDED = "SUSPENDED"
 
 
+ENDED_BY_FLINK = (Stage.RUNNING, Stage.FINISHED, Stage.FAILED)
+"""Where a suspend finds, or makes, an end of the job that takes its HA metadata with it."""
+
+
 @dataclass
 class Truth:
     """What is so of one deployment. `latest` is the newest state that exists; `kept` the one that a suspend relies on;
-    `completed` and `restored` what its present JobManager knows of."""
+    `completed` and `restored` what its present JobManager knows of; `flink_job` is Flink's job."""
 
     stage: Stage = Stage.NEW
     latest: str | None = None
     kept: str | None = None
     completed: str | None = None
     restored: str | None = None
+    flink_job: str = ""
     has_manager: bool = False
     has_run: bool = False
     started: int = 0
@@ -168,12 +173,13 @@ class Cluster(InMemoryRuntime):
         path = whole["spec"]["job"].get("initialSavepointPath")
         truth.latest = truth.kept = truth.restored = path
         truth.stage, truth.reconciled = Stage.DEPLOYING, dict(whole["spec"])
+        truth.flink_job = self._new_job()
         self._says(name, "UPGRADING", "MISSING", None, reconciled="suspended", upgradeSavepointPath=path)
 
     def _starts(self, name: str, truth: Truth, chance: int) -> None:
         if truth.stage is Stage.DEPLOYING:
             truth.stage = Stage.STARTING
-            self._says(name, "DEPLOYED", "DEPLOYING", "RECONCILING", jobId="f" * 32)
+            self._says(name, "DEPLOYED", "DEPLOYING", "RECONCILING", jobId=truth.flink_job)
         elif truth.stage is Stage.STARTING and chance % 13 == 0:  # its program fails before there is a graph
             truth.stage, truth.has_manager, truth.completed = Stage.FAILED, chance % 2 == 0, None
             truth.started += 1
@@ -182,6 +188,7 @@ class Cluster(InMemoryRuntime):
         elif truth.stage is Stage.STARTING:
             truth.stage, truth.has_manager, truth.completed = Stage.WAITING, True, None
             truth.started += 1
+            self._leads(name, truth)
             start = self._start_time(truth)
             self._says(name, "DEPLOYED", "READY", "CREATED", startTime=start, jobName="job")
         elif truth.stage in (Stage.WAITING, Stage.RESTARTING):
@@ -207,6 +214,8 @@ class Cluster(InMemoryRuntime):
             truth.latest = truth.completed = path = f"s3://b/savepoint-{self._next()}"
         elif truth.stage is Stage.FINISHED:
             path = self._path(whole)
+        if truth.stage in ENDED_BY_FLINK:
+            self._forgets(name, truth)
         truth.has_manager = truth.stage in (Stage.RUNNING, Stage.FINISHED)
         truth.kept = path or truth.kept
         truth.stage, truth.reconciled = Stage.SUSPENDED, dict(whole["spec"])
@@ -220,6 +229,9 @@ class Cluster(InMemoryRuntime):
                 self._fails_to_save(name)
                 return
             truth.latest = path = f"s3://b/savepoint-{self._next()}"
+        if path is not None or truth.stage is Stage.FAILED:
+            self._forgets(name, truth)
+            truth.flink_job = self._new_job()
         truth.stage, truth.reconciled, truth.has_manager = Stage.DEPLOYING, dict(whole["spec"]), False
         truth.restored, truth.completed = truth.latest, None
         said = path or (LAST_STATE if truth.latest else None)
@@ -238,7 +250,9 @@ class Cluster(InMemoryRuntime):
             return
         what = chance % 10
         if truth.stage is Stage.RUNNING and what < 4:
-            truth.latest = truth.completed = f"s3://b/chk-{self._next()}"
+            number = self._next()
+            truth.latest = truth.completed = f"s3://b/{truth.flink_job}/chk-{number}"
+            self._keeps(name, truth, number)
         elif what < 6:
             truth.stage = Stage.RESTARTING
             self._says(name, "STABLE", "READY", "RESTARTING", observe=False)
@@ -251,14 +265,34 @@ class Cluster(InMemoryRuntime):
             self._says(name, "DEPLOYED", "READY", "CREATED", observe=False)
         elif what == 8:
             truth.stage = Stage.FAILED
+            self._forgets(name, truth)
             self._says(name, "FAILED", "READY", "FAILED", observe=False)
         elif truth.stage is Stage.RUNNING:
             truth.stage, truth.latest, truth.kept = Stage.FINISHED, None, None
+            self._forgets(name, truth)
             self._says(name, "STABLE", "READY", "FINISHED", observe=False)
 
     def _path(self, whole: Mapping[str, Any]) -> str | None:
         path = ((whole.get("status") or {}).get("jobStatus") or {}).get("upgradeSavepointPath")
         return path if path != LAST_STATE else None
+
+    # The HA metadata, by which a JobManager finds its job's newest checkpoint
+
+    def _leads(self, name: str, truth: Truth) -> None:
+        """A JobMaster makes the ConfigMap, and puts what it restores from a path there."""
+        if self.ha_metadata("default", name, truth.flink_job) is None:
+            number = (truth.restored or "-").rpartition("-")[2]
+            self._keeps(name, truth, int(number) if number.isdigit() else None)
+
+    def _keeps(self, name: str, truth: Truth, number: int | None) -> None:
+        data = {f"checkpointID-{number:019d}": "handle"} if number is not None else {}
+        self.put_config_map("default", ha_config_map(name, truth.flink_job), {"counter": "1", **data})
+
+    def _forgets(self, name: str, truth: Truth) -> None:
+        self.put_config_map("default", ha_config_map(name, truth.flink_job), None)
+
+    def _new_job(self) -> str:
+        return f"{self._next():032x}"
 
     def _start_time(self, truth: Truth) -> str:
         return str(int(self.clock.now().timestamp() * 1000) + truth.started)

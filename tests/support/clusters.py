@@ -104,6 +104,15 @@ class Cluster:
         assert self.http is not None
         self.http.delete(f"{CORE}/pods/{name}", params={"gracePeriodSeconds": "0"}).raise_for_status()
 
+    def put_config_map(self, name: str, data: Mapping[str, str] | None) -> None:
+        """Makes a ConfigMap with these data, or without any."""
+        if isinstance(self.runtime, InMemoryRuntime):
+            self.runtime.put_config_map("default", name, data or {})
+            return
+        assert self.http is not None
+        whole = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+        self.http.post(f"{CORE}/configmaps", json=whole | ({"data": data} if data else {})).raise_for_status()
+
     def put_event(self, kind: str, name: str, reason: str, ago: timedelta = timedelta(), count: int = 1) -> None:
         """Stores an event about an object of this kind and name."""
         at = f"{datetime.now(UTC) - ago:%Y-%m-%dT%H:%M:%SZ}"

@@ -110,12 +110,18 @@ class RunningStack:
         return found
 
     def await_operation(self, operation_id: str) -> dict[str, Any]:
-        def has_ended() -> Any:
-            operation = self.call("GET", f"/operations/{operation_id}?wait=5").json()["operation"]
-            return operation if operation["state"] not in ("ACCEPTED", "RUNNING") else None
+        """The operation once it has ended; a failure shows where it is and what is waited for."""
+        seen: dict[str, Any] = {}
 
-        found: dict[str, Any] = wait_for("the operation to end", has_ended)
-        return found
+        def has_ended() -> bool:
+            seen.update(self.call("GET", f"/operations/{operation_id}?wait=5").json()["operation"])
+            return seen["state"] not in ("ACCEPTED", "RUNNING")
+
+        try:
+            wait_for("the operation to end", has_ended)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}: {seen}; its job: {self.job(seen['job_id'])}") from exc
+        return seen
 
     def count(self, job_id: str) -> int:
         """The sum of each key's highest count in the job's finished output."""

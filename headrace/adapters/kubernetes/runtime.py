@@ -25,6 +25,7 @@ from headrace.domain.deployments import (
 )
 from headrace.domain.events import Event, event_seen, is_about
 from headrace.domain.pods import Pod, pod_seen
+from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.errors import Refused, Unavailable, Unreadable
 from headrace.ports import Change, EventSeen, Fence, HistoryGone, LogStream, Page, PodSeen, WatchEvent
 
@@ -61,6 +62,10 @@ class _Events(msgspec.Struct):
     items: list[Event]
 
 
+class _ConfigMap(msgspec.Struct):
+    data: dict[str, str] | None = None
+
+
 class _Event(msgspec.Struct):
     type: str
     object: msgspec.Raw
@@ -76,6 +81,7 @@ _raw_list = msgspec.json.Decoder(_RawList)
 _event = msgspec.json.Decoder(_Event)
 _pods = msgspec.json.Decoder(_Pods)
 _events = msgspec.json.Decoder(_Events)
+_config_map = msgspec.json.Decoder(_ConfigMap)
 _bookmark = msgspec.json.Decoder(_Bookmark)
 
 
@@ -318,6 +324,21 @@ class OperatorRuntime:
             raise refused(answer, doing)
         found = [event for event in _events.decode(answer.body).items if event.involved_object.kind == "Pod"]
         return sorted(map(event_seen, found), key=lambda event: event.at)
+
+    def ha_metadata(self, namespace: str, name: str, flink_job_id: str) -> HaMetadata | None:
+        """See ports.FlinkRuntime."""
+        config_map = ha_config_map(name, flink_job_id)
+        doing = f"reading ConfigMap {namespace}/{config_map}"
+        answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/configmaps/{config_map}", doing=doing)
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise refused(answer, doing)
+        try:
+            data = _config_map.decode(answer.body).data
+        except msgspec.MsgspecError:
+            return None
+        return ha_metadata_in(flink_job_id, data or {})
 
     def flink_versions(self) -> Sequence[str]:
         """See ports.FlinkRuntime."""

@@ -15,7 +15,7 @@ from headrace.domain.goals import Goal
 from headrace.domain.jobs import Job, Phase
 from headrace.domain.manifest import Platform
 from headrace.domain.operations import Operation, State, Step
-from headrace.domain.state_on_hand import Checkpoints, NotAsked
+from headrace.domain.state_on_hand import NotAsked, Said
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Case:
     at: datetime
     grace_seconds: float
     sight: Live | Absent
-    said: Checkpoints | NotAsked = NOT_ASKED
+    said: Said = NOT_ASKED
     refused: str | None = None
 
 

@@ -13,7 +13,7 @@ from headrace.bootstrap import wired
 from headrace.domain.jobs import Desired, JobKey, Observation, Phase
 from headrace.domain.operations import Operation, State, Step
 from headrace.domain.state_on_hand import Checkpoints
-from headrace.errors import Conflict, Unavailable, Unreadable
+from headrace.errors import Conflict, Refused, Unavailable, Unreadable
 from headrace.ports import WatchEvent
 from headrace.settings import Settings
 from headrace.testing import InMemoryQueue, ReversingSealer
@@ -714,6 +714,49 @@ def test_a_program_that_failed_before_there_was_a_job_is_stopped_though_its_jobm
     world.submit(start_from="last")
     passes(world, 6)
     assert world.whole()["spec"]["job"]["initialSavepointPath"] == "s3://b/savepoint-1"
+
+
+@pytest.mark.parametrize(
+    ("before", "newest", "kept"),
+    [
+        (None, None, []),
+        (f"s3://b/{'f' * 32}/chk-10", 10, [f"s3://b/{'f' * 32}/chk-10"]),
+        (f"s3://b/{'f' * 32}/chk-10", 12, [f"s3://b/{'f' * 32}/chk-10", f"s3://b/{'f' * 32}/chk-12"]),
+    ],
+    ids=["no checkpoint", "the one on record", "a newer one"],
+)
+def test_a_job_that_crashed_as_it_was_suspended_is_stopped_by_what_its_ha_metadata_keep(
+    world: World, before: str | None, newest: int | None, kept: list[str]
+) -> None:
+    world.runs()
+    world.job_manager.checkpoint = before
+    stop = world.stop()
+    world.execute()
+    data = {f"checkpointID-{newest:019d}": "handle"} if newest is not None else {}
+    world.runtime.put_config_map("default", f"orders-{'f' * 32}-config-map", data)
+    world.job_manager.checkpoint = Unavailable("connection refused")
+    world.is_suspended(None)
+    passes(world, 60)
+    assert ended(world, stop) is State.SUCCEEDED
+    assert live(world) is None
+    assert saved(world) == kept
+    assert world.job().savepoint_path == (kept[-1] if kept else None)
+
+
+def test_an_account_that_may_not_read_ha_metadata_deletes_nothing_for_that(world: World) -> None:
+    world.runs()
+    stop = world.stop()
+    world.execute()
+    world.job_manager.checkpoint = Unavailable("connection refused")
+    world.is_suspended(None)
+
+    def refuse(*_: Any) -> None:
+        raise Refused("configmaps is forbidden")
+
+    world.runtime.ha_metadata = refuse  # type: ignore[method-assign, assignment]
+    passes(world, 1000)
+    assert ended(world, stop) is State.FAILED
+    assert live(world) is not None
 
 
 @pytest.mark.parametrize("is_suspended", [True, False])
