@@ -46,7 +46,6 @@ __all__ = [
     "Store",
     "TaskQueue",
     "WatchEvent",
-    "Watched",
 ]
 
 
@@ -267,15 +266,6 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What was last stored of a job's deployment."""
-
-    uid: str | None
-    resource_version: str | None
-    is_settled: bool
-
-
-@dataclass(frozen=True)
 class JobFilter:
     """Which jobs to list: None means any."""
 
@@ -351,8 +341,13 @@ class Store(Protocol):
         """The documents of a tenant's jobs by job_id, those behind `after`, without kept logs and manifests."""
         ...
 
-    def watched(self, scope: Scope) -> Mapping[JobKey, Watched]:
-        """What a relist compares with, of every job of the scope whose deployment was not seen gone."""
+    def versions(self, scope: Scope) -> Mapping[str, str | None]:
+        """What a relist compares with: the resourceVersion last stored of every deployment of the scope that was not
+        seen gone, by its uid."""
+        ...
+
+    def jobs_of(self, scope: Scope, uids: Collection[str]) -> Mapping[str, JobKey]:
+        """Whose those deployments are that were not seen gone, by their uid."""
         ...
 
     def jobs_in(self, scope: Scope, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:

@@ -49,7 +49,6 @@ from headrace.ports import (
     Page,
     PodSeen,
     Scope,
-    Watched,
     WatchEvent,
 )
 
@@ -223,11 +222,18 @@ class InMemoryStore:
             ]
         return found[:limit]
 
-    def watched(self, scope: Scope) -> Mapping[JobKey, Watched]:
+    def versions(self, scope: Scope) -> Mapping[str, str | None]:
         """See ports.Store."""
+        return {uid: job.resource_version for uid, job in self._with_deployments(scope)}
+
+    def jobs_of(self, scope: Scope, uids: Collection[str]) -> Mapping[str, JobKey]:
+        """See ports.Store."""
+        return {uid: job.key for uid, job in self._with_deployments(scope) if uid in uids}
+
+    def _with_deployments(self, scope: Scope) -> list[tuple[str, Job]]:
         with self._lock:
             jobs = [d.job for d in self._documents.values() if scope.has(d.job) and not d.job.is_gone]
-        return {j.key: Watched(j.deployment_uid, j.resource_version, j.phase in SETTLED) for j in jobs}
+        return [(job.deployment_uid, job) for job in jobs if job.deployment_uid is not None]
 
     def jobs_in(self, scope: Scope, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:
         """See ports.Store."""

@@ -67,7 +67,8 @@ class HaMetadata:
 
 
 CHECKPOINT_KEY = "checkpointID-"
-"""What a completed checkpoint's key in the HA ConfigMap begins with; its number follows (KubernetesCheckpointStoreUtil)."""
+"""What the key of a completed checkpoint in the HA ConfigMap begins with (KubernetesCheckpointStoreUtil); its number
+follows."""
 
 
 def ha_config_map(deployment_name: str, flink_job_id: str) -> str:

@@ -56,19 +56,22 @@ class Diagnose:
         pause = LOOKED_INTO_AGAIN_AFTER if known.cause else NOTHING_FOUND_AGAIN_AFTER
         return not is_loop or self.clock.now() - known.at >= pause
 
-    def facts(self, job: Job, live: Deployment, trouble: PodTrouble | None) -> dict[str, Any]:
-        """What becomes of the job's record: its diagnosis, and the ends of its log and of its exceptions."""
-        pods: Sequence[PodSeen] = _read(lambda: self.runtime.pods(job.namespace, job.deployment_name), ())
-        log: _Log = _read(lambda: self._log(job, pods), _Log())
+    def facts(
+        self, job: Job, live: Deployment, trouble: PodTrouble | None, pods: Sequence[PodSeen] | None
+    ) -> dict[str, Any]:
+        """What becomes of the job's record: its diagnosis, and the ends of its log and of its exceptions. `pods` are
+        the job's, where they have just been read."""
+        read: Sequence[PodSeen] = pods if pods is not None else self._pods(job)
+        log: _Log = _read(lambda: self._log(job, read), _Log())
         exceptions: Sequence[ExceptionSeen] = _read(lambda: self._exceptions(job), ())
         raised = [each.stacktrace for each in exceptions if self._counts(job, each.at)]
         failure = failure_in(log.recent)
         raised = [failure, *raised] if failure else raised
         evidence = Evidence(
             deployment=job.deployment_name,
-            trouble=trouble or (None if raised else self._killed(pods)),
+            trouble=trouble or (None if raised else self._killed(read)),
             exceptions=raised,
-            error=telling_error(live.status, job.phase, manager_is_up(pods)),
+            error=telling_error(live.status, job.phase, manager_is_up(read)),
             log=log.text if log.has_ended or not _goes_on(job) else "",
         )
         found = explain(evidence) or Explanation("", "")
@@ -78,6 +81,10 @@ class Diagnose:
             "kept_log": log.text or job.kept_log,
             "kept_exceptions": "\n\n".join(each.stacktrace for each in exceptions)[:LONGEST_LOG] or job.kept_exceptions,
         }
+
+    def _pods(self, job: Job) -> Sequence[PodSeen]:
+        nothing: Sequence[PodSeen] = ()
+        return _read(lambda: self.runtime.pods(job.namespace, job.deployment_name), nothing)
 
     def _counts(self, job: Job, at: datetime) -> bool:
         """Whether what happened then may be why the job is bad now. What ended a job for good may be long ago."""

@@ -56,10 +56,12 @@ class Sighted:
 
 @dataclass(frozen=True)
 class Seeing:
-    """A document with the phase that a sight shows, and the sight as it counts for this job."""
+    """A document with the phase that a sight shows, and the sight as it counts for this job. `pods` are those that were
+    looked at for it; None where there was no need to."""
 
     document: JobDocument
     seen: Seen
+    pods: Sequence[PodSeen] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,11 @@ class Observe:
         ours = what if isinstance(what, Deployment) and is_of(what, document.key.tenant, document.key.job_id) else None
         shown = taken_over(document, ours) if ours is not None else document
         pods = self._pods(shown.job, ours)
-        seen = Seen(ours if ours is not None else Gone(), at, first_trouble(pods), manager_is_up(pods))
+        seen = Seen(ours if ours is not None else Gone(), at, first_trouble(pods or ()), manager_is_up(pods or ()))
         operation = _of_turn(shown)
         if operation is not None and ours is not None:
             shown = shown.with_operation(with_generation(operation, ours))
-        return Seeing(_phase_after(shown, seen, self.grace_seconds, gap), seen)
+        return Seeing(_phase_after(shown, seen, self.grace_seconds, gap), seen, pods)
 
     def sight(self, document: JobDocument, what: Deployment | Gone, at: datetime, *, gap: bool = False) -> Sighted:
         """The same, and what it comes to for the operation whose turn it is, where that waits for a sight."""
@@ -157,15 +159,15 @@ class Observe:
         told = _phase_after(document.with_job(replace(document.job, **facts)), seen, self.grace_seconds)
         return told.with_reason_in_history(seen.at)
 
-    def _pods(self, job: Job, live: Deployment | None) -> Sequence[PodSeen]:
+    def _pods(self, job: Job, live: Deployment | None) -> Sequence[PodSeen] | None:
         """Pods are looked at only while a job is not up: the operator misses some of what keeps them from starting."""
         status = live.status if live is not None else None
         if live is None or status is None or is_running(live):
-            return ()
+            return None
         if status.lifecycle_state in ("SUSPENDED", "FAILED", "DELETING"):
-            return ()
+            return None
         if status.job_manager_deployment_status == "MISSING":
-            return ()
+            return None
         try:
             return self.runtime.pods(job.namespace, job.deployment_name)
         except Refused:

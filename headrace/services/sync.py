@@ -20,7 +20,7 @@ from headrace.domain.document import JobDocument
 from headrace.domain.jobs import JobKey, Observation, Transition
 from headrace.domain.operations import DUE
 from headrace.errors import HeadraceError, LostRace, Refused, Unavailable, Unreadable
-from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Scope, Store, TaskQueue, Watched, WatchEvent
+from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Scope, Store, TaskQueue, WatchEvent
 from headrace.services.diagnose import Diagnose
 from headrace.services.observe import Observe, Seeing
 from headrace.services.records import Records
@@ -122,20 +122,18 @@ class Sync:
 
     def _list(self, lease: Lease, gap: bool) -> str:
         """The backstop: every deployment against what is stored; what is stored and not listed is asked for by name."""
-        watched = self._store.watched(self._scope)
-        resource_version, listed = "", set()
+        stored = dict(self._store.versions(self._scope))
+        resource_version, observed = "", set()
         for page in self._runtime.list_pages(self._scope.namespace):
             resource_version = page.resource_version
-            keyed = [(key, each) for each in page.deployments if (key := self._key_of(each)) is not None]
-            read = {(key, each.metadata.uid) for key, each in keyed}
-            named = [(self._key_of(each.deployment), each.deployment.metadata.uid) for each in page.unreadable]
-            listed |= read | {(key, uid) for key, uid in named if key is not None}
-            changed = [each for key, each in keyed if not _is_stored(watched.get(key), each)]
-            self._observe_all([*page.unreadable, *(WatchEvent("MODIFIED", each) for each in changed)], gap=gap)
+            changed = [WatchEvent("MODIFIED", each) for each in page.deployments if not _is_stored(stored, each)]
+            events = [*page.unreadable, *changed]
+            observed |= {(each.deployment.metadata.uid, self._key_of(each.deployment)) for each in events}
+            self._observe_all(events, gap=gap)
             self._renew(lease)
-        missing = [key for key, known in watched.items() if known.uid and (key, known.uid) not in listed]
-        for key in missing:
-            self._look_again(key, gap=True)
+        for uid, key in self._store.jobs_of(self._scope, stored).items() if stored else ():
+            if (uid, key) not in observed:
+                self._look_again(key, gap=True)
         self._store.mark(self._scope, Observation.FRESH, self._clock.now())
         for key, trouble in self._troubles.items():
             self._say_trouble(key, trouble.why)
@@ -229,7 +227,7 @@ class Sync:
             self._postponed.add(document.key)
             return None
         begun = self._clock.now()
-        facts = self._diagnose.facts(document.job, seen.what, seen.trouble)
+        facts = self._diagnose.facts(document.job, seen.what, seen.trouble, seeing.pods)
         self._looked += self._clock.now() - begun
         return self._observe.told(document, seen, facts)
 
@@ -367,9 +365,10 @@ class _Pump:
             self._arrived.put(_End())
 
 
-def _is_stored(known: Watched | None, live: Deployment) -> bool:
-    """Whether this very version was seen; what no record knows is not."""
-    return known is not None and (known.uid, known.resource_version) == (
-        live.metadata.uid,
-        live.metadata.resource_version,
-    )
+def _is_stored(stored: dict[str, str | None], live: Deployment) -> bool:
+    """Whether this very version was seen, which is then crossed off; what no record knows was not."""
+    uid = live.metadata.uid
+    if stored.get(uid) != live.metadata.resource_version:
+        return False
+    del stored[uid]
+    return True

@@ -26,7 +26,7 @@ from headrace.domain.operations import KindName, Operation, Source, State, Step,
 from headrace.domain.parameters import Parameter, ParameterType
 from headrace.domain.templates import Template
 from headrace.errors import LostRace, Unavailable
-from headrace.ports import JobFilter, Lease, Scope, Store, Watched
+from headrace.ports import JobFilter, Lease, Scope, Store
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
 from tests.support import servers
@@ -155,7 +155,8 @@ def test_absent_records_are_none_and_nothing(store: Store) -> None:
     assert store.job(KEY) is None
     assert store.document(KEY) is None
     assert store.documents([KEY]) == []
-    assert store.watched(SCOPE) == {}
+    assert store.versions(SCOPE) == {}
+    assert store.jobs_of(SCOPE, ["u"]) == {}
     assert store.due(SCOPE, NOW, 10, for_workers=True) == []
     assert store.template("default", "no") is None
     assert store.cursor(SCOPE) is None
@@ -336,15 +337,14 @@ def test_jobs_are_listed_by_id_in_pages_and_by_filter(store: Store) -> None:
     assert [each.job.job_id for each in labelled] == ["job-1"]
 
 
-def test_watched_are_the_jobs_of_a_scope_whose_deployment_was_not_seen_gone(store: Store) -> None:
+def test_versions_are_of_a_scopes_deployments_that_were_not_seen_gone(store: Store) -> None:
     stored_in(store, document("one", deployment_uid="u", resource_version="7", is_gone=False, phase=Phase.RUNNING))
     stored_in(store, document("two", deployment_uid="v", is_gone=False, phase=Phase.FAILED))
     stored_in(store, document("three", deployment_uid="w", is_gone=True, phase=Phase.CANCELLED))
     stored_in(store, document("four", deployment_uid="x", is_gone=False, namespace="elsewhere"))
-    assert store.watched(SCOPE) == {
-        JobKey("default", "one"): Watched("u", "7", False),
-        JobKey("default", "two"): Watched("v", None, True),
-    }
+    stored_in(store, document("five", is_gone=False))
+    assert store.versions(SCOPE) == {"u": "7", "v": None}
+    assert store.jobs_of(SCOPE, ["v", "w", "x", "none"]) == {"v": JobKey("default", "two")}
 
 
 def test_a_mark_changes_how_fresh_the_going_jobs_of_a_scope_are_and_nothing_else(store: Store) -> None:

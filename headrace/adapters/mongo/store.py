@@ -32,7 +32,7 @@ from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Trans
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template
 from headrace.errors import ConfigurationError, HeadraceError, LostRace, Refused, Unavailable
-from headrace.ports import Cursor, Inserted, JobFilter, Lease, Scope, Watched
+from headrace.ports import Cursor, Inserted, JobFilter, Lease, Scope
 
 DUPLICATE_KEY = 11000
 
@@ -248,17 +248,20 @@ class MongoStore:
         wanted = dict(where.labels or {}).items()
         return [each for each in readable(found) if wanted <= dict(each.job.labels).items()][:limit]
 
-    def watched(self, scope: Scope) -> Mapping[JobKey, Watched]:
-        """See ports.Store."""
-        fields = {"tenant": 1, "job_id": 1, "deployment_uid": 1, "resource_version": 1, "is_settled": 1}
+    def versions(self, scope: Scope) -> Mapping[str, str | None]:
+        """See ports.Store. The fewest fields that will do: this is read of the whole fleet."""
+        where = {**_scope(scope), "is_gone": False, "deployment_uid": {"$type": "string"}}
         with self._translated("reading jobs"):
-            found = list(self._db.jobs.find({**_scope(scope), "is_gone": False}, fields))
-        return {
-            JobKey(each["tenant"], each["job_id"]): Watched(
-                each.get("deployment_uid"), each.get("resource_version"), bool(each.get("is_settled"))
-            )
-            for each in found
-        }
+            found = self._db.jobs.find(where, {"_id": 0, "deployment_uid": 1, "resource_version": 1})
+            return {each["deployment_uid"]: each.get("resource_version") for each in found}
+
+    def jobs_of(self, scope: Scope, uids: Collection[str]) -> Mapping[str, JobKey]:
+        """See ports.Store."""
+        where = {**_scope(scope), "is_gone": False, "deployment_uid": {"$in": list(uids)}}
+        fields = {"_id": 0, "deployment_uid": 1, "tenant": 1, "job_id": 1}
+        with self._translated("reading jobs"):
+            found = self._db.jobs.find(where, fields)
+            return {each["deployment_uid"]: JobKey(each["tenant"], each["job_id"]) for each in found}
 
     def jobs_in(self, scope: Scope, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:
         """See ports.Store."""

@@ -56,6 +56,21 @@ def test_it_is_read_once_however_often_it_is_seen(world: World, monkeypatch: Any
     assert asked == ["orders"]
 
 
+def test_the_pods_of_a_sight_are_asked_for_once(world: World, monkeypatch: Any) -> None:
+    world.runs()
+    asked, pods = [], world.runtime.pods
+
+    def counted(namespace: str, name: str) -> Any:
+        asked.append(name)
+        return pods(namespace, name)
+
+    monkeypatch.setattr(world.runtime, "pods", counted)
+    world.becomes(job={"state": "RESTARTING"})
+    world.sync()
+    assert world.job().phase is Phase.RESTARTING
+    assert asked == ["orders"]
+
+
 def test_a_restart_loop_is_read_once_a_minute(world: World, monkeypatch: Any) -> None:
     world.runs()
     raises(world)
