@@ -346,8 +346,8 @@ class Store(Protocol):
         seen gone, by its uid."""
         ...
 
-    def jobs_of(self, scope: Scope, uids: Collection[str]) -> Mapping[str, JobKey]:
-        """Whose those deployments are that were not seen gone, by their uid."""
+    def jobs_of(self, scope: Scope, uids: Collection[str]) -> Sequence[JobKey]:
+        """Whose these deployments are, of those that were not seen gone."""
         ...
 
     def jobs_in(self, scope: Scope, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:

@@ -226,9 +226,9 @@ class InMemoryStore:
         """See ports.Store."""
         return {uid: job.resource_version for uid, job in self._with_deployments(scope)}
 
-    def jobs_of(self, scope: Scope, uids: Collection[str]) -> Mapping[str, JobKey]:
+    def jobs_of(self, scope: Scope, uids: Collection[str]) -> Sequence[JobKey]:
         """See ports.Store."""
-        return {uid: job.key for uid, job in self._with_deployments(scope) if uid in uids}
+        return [job.key for uid, job in self._with_deployments(scope) if uid in uids]
 
     def _with_deployments(self, scope: Scope) -> list[tuple[str, Job]]:
         with self._lock:

@@ -45,7 +45,7 @@ from headrace.domain.runtimes.plan import (
     Plan,
     Raise,
 )
-from headrace.domain.state_on_hand import Checkpoints, HaMetadata, NotAsked, Said, kind_of
+from headrace.domain.state_on_hand import Checkpoints, HaMetadata, Known, NotAsked, Said, state_on_hand
 from headrace.errors import HeadraceError, LostRace, PermanentError, Refused, TransientError, Unavailable
 from headrace.ports import Clock, Fence, FlinkRuntime, JobManager
 from headrace.services.observe import Observe, ended
@@ -95,11 +95,11 @@ class Execute:
         if live is None or not is_of(live, job.tenant, job.job_id) or not self.observe.is_unwanted(document, live):
             return
         if not never_started(live, was_running=False):
-            said = self._checkpoints(job, live)
-            path = (said.latest or said.restored) if isinstance(said, Checkpoints) else None
-            if path is None:
+            of_it = replace(job, state_path=None, ran_since_state=True, is_gapped=True)  # the record is another run's
+            state = state_on_hand(of_it, live, self._checkpoints(job, live))
+            if not isinstance(state, Known):
                 return
-            self.records.store.add_savepoint(path, job.key, job.run, kind_of(path), self.clock.now())
+            self.records.store.add_savepoint(state.path, job.key, job.run, state.kind, self.clock.now())
         self.runtime.delete(job.namespace, job.deployment_name, live.metadata.uid)
 
     def _due(self, document: JobDocument) -> Operation | None:

@@ -123,17 +123,15 @@ class Sync:
     def _list(self, lease: Lease, gap: bool) -> str:
         """The backstop: every deployment against what is stored; what is stored and not listed is asked for by name."""
         stored = dict(self._store.versions(self._scope))
-        resource_version, observed = "", set()
+        resource_version = ""
         for page in self._runtime.list_pages(self._scope.namespace):
             resource_version = page.resource_version
             changed = [WatchEvent("MODIFIED", each) for each in page.deployments if not _is_stored(stored, each)]
-            events = [*page.unreadable, *changed]
-            observed |= {(each.deployment.metadata.uid, self._key_of(each.deployment)) for each in events}
-            self._observe_all(events, gap=gap)
+            for uid in self._observe_all([*page.unreadable, *changed], gap=gap):
+                stored.pop(uid, None)
             self._renew(lease)
-        for uid, key in self._store.jobs_of(self._scope, stored).items() if stored else ():
-            if (uid, key) not in observed:
-                self._look_again(key, gap=True)
+        for key in self._store.jobs_of(self._scope, stored) if stored else ():
+            self._look_again(key, gap=True)
         self._store.mark(self._scope, Observation.FRESH, self._clock.now())
         for key, trouble in self._troubles.items():
             self._say_trouble(key, trouble.why)
@@ -157,8 +155,9 @@ class Sync:
         if latest == cursor:
             self._store.set_cursor(self._scope, latest, lease)  # nothing changed, and that is known to be so now
 
-    def _observe_all(self, events: Sequence[WatchEvent], gap: bool) -> None:
-        """One read of the jobs concerned, then each event in turn; one write of those that changed."""
+    def _observe_all(self, events: Sequence[WatchEvent], gap: bool) -> set[str]:
+        """One read of the jobs concerned, then each event in turn; one write of those that changed. Gives the uids of
+        the deployments that were their jobs' on record."""
         keyed = [(key, event) for event in events if (key := self._key_of(event.deployment)) is not None]
         keys = sorted({key for key, _ in keyed})
         read = {document.key: document for document in self._store.documents(keys)} if keys else {}
@@ -177,6 +176,8 @@ class Sync:
         for key in sorted(again):
             if not self._is_left_alone(key):
                 self._look_again(key, gap=gap)
+        uids = {key: document.job.deployment_uid for key, document in read.items()}
+        return {uid for key, event in keyed if (uid := event.deployment.metadata.uid) == uids.get(key)}
 
     def _after(self, document: JobDocument, event: WatchEvent, gap: bool) -> JobDocument | None:
         """The document after an event; None where only a fresh look can say what is."""

@@ -156,7 +156,7 @@ def test_absent_records_are_none_and_nothing(store: Store) -> None:
     assert store.document(KEY) is None
     assert store.documents([KEY]) == []
     assert store.versions(SCOPE) == {}
-    assert store.jobs_of(SCOPE, ["u"]) == {}
+    assert store.jobs_of(SCOPE, {"u"}) == []
     assert store.due(SCOPE, NOW, 10, for_workers=True) == []
     assert store.template("default", "no") is None
     assert store.cursor(SCOPE) is None
@@ -344,7 +344,8 @@ def test_versions_are_of_a_scopes_deployments_that_were_not_seen_gone(store: Sto
     stored_in(store, document("four", deployment_uid="x", is_gone=False, namespace="elsewhere"))
     stored_in(store, document("five", is_gone=False))
     assert store.versions(SCOPE) == {"u": "7", "v": None}
-    assert store.jobs_of(SCOPE, ["v", "w", "x", "none"]) == {"v": JobKey("default", "two")}
+    assert store.jobs_of(SCOPE, {"v", "w", "x", "none"}) == [JobKey("default", "two")]
+    assert store.jobs_of(SCOPE, {"v", *(f"none-{number}" for number in range(500))}) == [JobKey("default", "two")]
 
 
 def test_a_mark_changes_how_fresh_the_going_jobs_of_a_scope_are_and_nothing_else(store: Store) -> None:

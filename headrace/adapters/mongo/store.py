@@ -35,6 +35,8 @@ from headrace.errors import ConfigurationError, HeadraceError, LostRace, Refused
 from headrace.ports import Cursor, Inserted, JobFilter, Lease, Scope
 
 DUPLICATE_KEY = 11000
+NAMED_AT_ONCE = 200
+"""Of how many deployments the jobs are found by naming each."""
 
 DURABLE = WriteConcern(w="majority", j=True)
 
@@ -255,13 +257,14 @@ class MongoStore:
             found = self._db.jobs.find(where, {"_id": 0, "deployment_uid": 1, "resource_version": 1})
             return {each["deployment_uid"]: each.get("resource_version") for each in found}
 
-    def jobs_of(self, scope: Scope, uids: Collection[str]) -> Mapping[str, JobKey]:
-        """See ports.Store."""
-        where = {**_scope(scope), "is_gone": False, "deployment_uid": {"$in": list(uids)}}
+    def jobs_of(self, scope: Scope, uids: Collection[str]) -> Sequence[JobKey]:
+        """See ports.Store. Of many, the whole scope is read: the embedded server compares each with each."""
+        named: dict[str, Any] = {"$in": list(uids)} if len(uids) <= NAMED_AT_ONCE else {"$type": "string"}
+        where = {**_scope(scope), "is_gone": False, "deployment_uid": named}
         fields = {"_id": 0, "deployment_uid": 1, "tenant": 1, "job_id": 1}
         with self._translated("reading jobs"):
-            found = self._db.jobs.find(where, fields)
-            return {each["deployment_uid"]: JobKey(each["tenant"], each["job_id"]) for each in found}
+            found = list(self._db.jobs.find(where, fields))
+        return [JobKey(each["tenant"], each["job_id"]) for each in found if each["deployment_uid"] in uids]
 
     def jobs_in(self, scope: Scope, phases: Collection[Phase], limit: int) -> Sequence[JobKey]:
         """See ports.Store."""
