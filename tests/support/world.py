@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +66,26 @@ class World:
             woken, self.queue.woken = set(self.queue.woken), []
             for key in woken:
                 self.services.execute.oldest_open_operation(key)
+
+    def edit(self, change: Callable[[dict[str, Any]], object], job_id: str = "orders") -> None:
+        """Somebody edits the deployment with kubectl."""
+        whole = self.runtime._objects["default", job_id]
+        before = copy.deepcopy(whole["spec"])
+        change(whole)
+        whole["metadata"]["generation"] += whole["spec"] != before
+
+    def saved(self) -> list[str]:
+        """The paths of savepoints and checkpoints that are on record."""
+        return list(self.store.savepoints)
+
+    def dump(self) -> dict[str, Any]:
+        """A dump of the database."""
+        kept = {name: value for name, value in vars(self.store).items() if name not in ("_lock", "clock")}
+        return copy.deepcopy(kept)
+
+    def restore(self, dump: dict[str, Any]) -> None:
+        """The database as it was when this was dumped."""
+        vars(self.store).update(copy.deepcopy(dump))
 
     def job(self, job_id: str = "orders") -> Job:
         found = self.services.records.job(JobKey("default", job_id))

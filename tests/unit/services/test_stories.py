@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,36 +79,25 @@ def live(world: World) -> dict[str, Any] | None:
     return world.runtime.get_whole("default", "orders")
 
 
-def saved(world: World) -> list[str]:
-    return list(world.store.savepoints)
-
-
 def parallelism(world: World) -> int:
     found = world.whole()["spec"]["job"]["parallelism"]
     assert isinstance(found, int)
     return found
 
 
-def by_hand(world: World, change: Callable[[dict[str, Any]], None]) -> None:
-    """Somebody edits the deployment with kubectl."""
-    whole = world.runtime._objects["default", "orders"]
-    change(whole)
-    whole["metadata"]["generation"] += 1
-
-
 def another_process(world: World, **settings: Any) -> World:
     """Another process of the same installation, on the same servers."""
-    queue, manager = InMemoryQueue(), world.job_manager
+    queue = InMemoryQueue()
     services = wired(
         Settings(flink_allowed_hosts="files.example.com", _env_file=None, **settings),
         store=world.store,
         queue=queue,
         runtime=world.runtime,
-        job_manager=manager,
+        job_manager=world.job_manager,
         clock=world.clock,
         sealer=ReversingSealer(),
     )
-    return World(services, world.store, world.runtime, queue, manager, world.clock)
+    return replace(world, services=services, queue=queue)
 
 
 def ended(world: World, operation: Operation) -> State:
@@ -123,7 +113,7 @@ def test_a_stop_while_taskmanagers_are_awaited_deletes_nothing_whose_state_is_no
     world.job_manager.checkpoint = SPARSE
     stop = world.stop()
     passes(world, 60)
-    assert live(world) is not None or CHECKPOINT in saved(world)
+    assert live(world) is not None or CHECKPOINT in world.saved()
     passes(world, 1800)
     assert live(world) is not None
     assert ended(world, stop) is State.FAILED
@@ -264,7 +254,7 @@ def test_a_scale_that_was_written_and_not_recorded_is_taken_back_by_the_next(wor
 
 def test_a_scale_to_what_the_record_says_wins_over_an_edit_by_hand(world: World) -> None:
     world.runs(job_config={"parallelism": 2})
-    by_hand(world, lambda whole: whole["spec"]["job"].update(parallelism=4))
+    world.edit(lambda whole: whole["spec"]["job"].update(parallelism=4))
     world.becomes()
     world.settle()
     scale = world.scale(2)
@@ -276,7 +266,7 @@ def test_a_scale_to_what_the_record_says_wins_over_an_edit_by_hand(world: World)
 
 def test_a_scale_of_a_job_that_was_suspended_by_hand_ends_in_words(world: World) -> None:
     world.runs(job_config={"parallelism": 2})
-    by_hand(world, lambda whole: whole["spec"]["job"].update(state="suspended"))
+    world.edit(lambda whole: whole["spec"]["job"].update(state="suspended"))
     world.is_suspended("s3://b/by-hand")
     world.settle()
     with pytest.raises(Conflict, match="SUSPENDED"):
@@ -325,7 +315,7 @@ def test_a_savepoint_is_on_record_however_late_the_stop_goes_on(world: World) ->
     world.settle()
     assert ended(world, stop) is State.SUCCEEDED
     assert world.job().savepoint_path == "s3://b/savepoint-NEW"
-    assert "s3://b/savepoint-NEW" in saved(world)
+    assert "s3://b/savepoint-NEW" in world.saved()
 
 
 def test_after_a_stop_that_failed_the_job_is_wanted_as_before(world: World) -> None:
@@ -361,7 +351,7 @@ def test_an_object_that_left_the_selection_is_not_gone(world: World) -> None:
     world.runs()
     found = world.runtime.get("default", "orders")
     assert found is not None
-    world.runtime._objects["default", "orders"]["metadata"]["labels"].pop("app.kubernetes.io/managed-by")
+    world.edit(lambda whole: whole["metadata"]["labels"].pop("app.kubernetes.io/managed-by"))
     world.services.sync._observe_all([WatchEvent("DELETED", found)], gap=False)
     for _ in range(10):
         world.clock.advance(60)
@@ -524,7 +514,7 @@ def test_a_job_that_ran_and_failed_while_nobody_looked_is_not_taken_for_one_that
     world.job_manager.checkpoint = Unavailable("connection refused")
     world.becomes(job={"state": "FAILED"}, lifecycleState="FAILED")
     if suspended_by_hand:
-        by_hand(world, lambda whole: whole["spec"]["job"].update(state="suspended"))
+        world.edit(lambda whole: whole["spec"]["job"].update(state="suspended"))
         world.is_suspended(None)
     stop = world.stop()
     passes(world, 1800)
@@ -581,20 +571,14 @@ def test_a_stop_beside_a_writer_of_ten_statuses_a_second_lands_at_its_first_trie
     assert world.job().savepoint_path == "s3://b/savepoint-1"
 
 
-def dumped(world: World) -> dict[str, Any]:
-    """A dump of the database."""
-    kept = {name: value for name, value in vars(world.store).items() if name not in ("_lock", "clock")}
-    return copy.deepcopy(kept)
-
-
 def test_a_dump_that_is_restored_under_a_running_job_ends_well(world: World) -> None:
     world.runs()
-    dump = dumped(world)
+    dump = world.dump()
     world.scale(3)
     world.execute()
     world.becomes()
     world.settle()
-    vars(world.store).update(copy.deepcopy(dump))
+    world.restore(dump)
     passes(world, 150)
     assert world.job().phase is Phase.RUNNING
     assert (world.job().parallelism, parallelism(world)) == (3, 3)
@@ -610,14 +594,14 @@ def test_a_dump_that_is_restored_under_a_running_job_ends_well(world: World) -> 
     world.is_suspended("s3://b/savepoint-1")
     passes(world, 30)
     assert (ended(world, stop), live(world)) == (State.SUCCEEDED, None)
-    assert "s3://b/savepoint-1" in saved(world)
+    assert "s3://b/savepoint-1" in world.saved()
 
 
 def test_a_dump_from_before_a_job_was_submitted_does_not_say_that_it_never_ran(world: World) -> None:
-    dump = dumped(world)
+    dump = world.dump()
     world.runs()
     world.job_manager.checkpoint = SPARSE
-    vars(world.store).update(copy.deepcopy(dump))
+    world.restore(dump)
     world.services.sync._listed_at = None
     passes(world, 30)
     again = world.submit()
@@ -739,7 +723,7 @@ def test_a_job_that_crashed_as_it_was_suspended_is_stopped_by_what_its_ha_metada
     passes(world, 60)
     assert ended(world, stop) is State.SUCCEEDED
     assert live(world) is None
-    assert saved(world) == kept
+    assert world.saved() == kept
     assert world.job().savepoint_path == (kept[-1] if kept else None)
 
 
@@ -769,7 +753,7 @@ def test_what_was_to_be_deleted_and_has_come_up_since_is_looked_at_again(world: 
     assert world.operation(stop).step is Step.DELETE
     world.becomes()
     if is_suspended:
-        by_hand(world, lambda whole: whole["spec"]["job"].update(state="suspended"))
+        world.edit(lambda whole: whole["spec"]["job"].update(state="suspended"))
         world.is_suspended("s3://b/savepoint-1")
     world.job_manager.checkpoint = CHECKPOINT
     passes(world, 6)
@@ -779,4 +763,4 @@ def test_what_was_to_be_deleted_and_has_come_up_since_is_looked_at_again(world: 
     passes(world, 60)
     assert ended(world, stop) is State.SUCCEEDED
     assert world.operation(stop).savepoint_path == "s3://b/savepoint-1"
-    assert "s3://b/savepoint-1" in saved(world)
+    assert "s3://b/savepoint-1" in world.saved()
