@@ -13,6 +13,7 @@ HeadraceError                      something a person may have to read
 │   └── StaleWriter                a newer sequence, or another uid, stands on the deployment
 ├── TransientError                 trying again may help
 │   ├── Unavailable                a server did not answer within its bound
+│   ├── HistoryGone                a watch cannot resume from where it was; list again
 │   ├── Unreadable                 what a server holds does not have the form that it should have
 │   └── LostRace                   somebody else changed the record first; read again
 └── ConfigurationError             a setting is missing or wrong; the process cannot start
@@ -94,6 +95,10 @@ class StaleWriter(PermanentError):
 
 class Unavailable(TransientError):
     """A server did not answer within its bound. The message names the server and its setting."""
+
+
+class HistoryGone(TransientError):
+    """The resourceVersion that a watch should resume from is no longer kept (410): list again."""
 
 
 class Unreadable(TransientError):

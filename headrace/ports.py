@@ -23,6 +23,7 @@ from headrace.domain.templates import Template
 from headrace.domain.waiting import Progress
 
 __all__ = [
+    "WHOLE_LOG",
     "Change",
     "Checkpoints",
     "Clock",
@@ -32,14 +33,15 @@ __all__ = [
     "Fence",
     "FlinkRuntime",
     "HaMetadata",
-    "HistoryGone",
     "Inserted",
     "JobFilter",
     "JobManager",
     "Lease",
+    "LogPart",
     "LogStream",
     "Page",
     "PodSeen",
+    "Pods",
     "Progress",
     "Scope",
     "Sealer",
@@ -85,10 +87,6 @@ class WatchEvent:
     why: str = ""
 
 
-class HistoryGone(Exception):
-    """The resourceVersion that a watch should resume from is no longer kept (410): list again."""
-
-
 class LogStream(Iterator[bytes], Protocol):
     """A log as it comes, in pieces of any length."""
 
@@ -97,8 +95,50 @@ class LogStream(Iterator[bytes], Protocol):
         ...
 
 
-class FlinkRuntime(Protocol):
-    """Where deployments go. Writes are fenced; nothing is ever created by a patch."""
+@dataclass(frozen=True)
+class LogPart:
+    """Which part of a log, from its end. None is no bound.
+
+    `follow_seconds` above 0 goes on with what is printed from now on, for that long or until the container ends; a log
+    that is silent from its beginning may be over sooner. `previous` is the container before a restart; `timestamps`
+    puts a time of RFC 3339 and a space before each line.
+    """
+
+    tail_lines: int | None = None
+    since_seconds: int | None = None
+    previous: bool = False
+    timestamps: bool = False
+    follow_seconds: float = 0
+    limit_bytes: int | None = None
+
+
+WHOLE_LOG = LogPart()
+
+
+class Pods(Protocol):
+    """What runs for a deployment, and what it and Kubernetes say of it. Reads alone."""
+
+    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
+        """The pods of this deployment, those that were started last first."""
+        ...
+
+    def logs(self, namespace: str, pod: str, container: str, wanted: LogPart = WHOLE_LOG) -> LogStream | None:
+        """What a container of a pod printed, as it printed it; None where the pod is gone. Raises Refused where that
+        container has not started, or was not restarted; a stream may raise Unavailable."""
+        ...
+
+    def events(self, namespace: str, name: str) -> Sequence[EventSeen]:
+        """The newest events of this deployment, its JobManager's Deployment and their pods, newest last. The API
+        server keeps them for about an hour."""
+        ...
+
+    def pod_events(self, namespace: str, pod: str) -> Sequence[EventSeen]:
+        """The newest events of one pod, newest last, in one bounded read."""
+        ...
+
+
+class FlinkRuntime(Pods, Protocol):
+    """Where deployments go, and what they made is looked at. Writes are fenced; nothing is ever created by a patch."""
 
     def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
         """Creates the FlinkDeployment under strict field validation; None where one of that name exists already.
@@ -142,41 +182,6 @@ class FlinkRuntime(Protocol):
 
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
         """Events after `resource_version`, for at most `timeout_seconds`. Raises HistoryGone on 410."""
-        ...
-
-    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
-        """The pods of this deployment, those that were started last first."""
-        ...
-
-    def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        tail_lines: int | None = None,
-        since_seconds: int | None = None,
-        previous: bool = False,
-        timestamps: bool = False,
-        follow_seconds: float = 0,
-        limit_bytes: int | None = None,
-    ) -> LogStream | None:
-        """What a container of a pod printed, as it printed it; None where the pod is gone.
-
-        `follow_seconds` above 0 goes on with what it prints from now on, for that long or until it ends; a log that is
-        silent from its beginning may be over sooner. `previous` is the container before a restart; `timestamps` puts a
-        time of RFC 3339 and a space before each line. Raises Refused where that container has not started, or was not
-        restarted; a stream may raise Unavailable.
-        """
-        ...
-
-    def events(self, namespace: str, name: str) -> Sequence[EventSeen]:
-        """The newest events of this deployment, its JobManager's Deployment and their pods, newest last. The API
-        server keeps them for about an hour."""
-        ...
-
-    def pod_events(self, namespace: str, pod: str) -> Sequence[EventSeen]:
-        """The newest events of one pod, newest last, in one bounded read."""
         ...
 
     def ha_metadata(self, namespace: str, name: str, flink_job_id: str) -> HaMetadata | None:

@@ -32,8 +32,9 @@ from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.domain.templates import Template
 from headrace.domain.waiting import Progress
-from headrace.errors import LostRace, Refused, Unavailable, Unreadable
+from headrace.errors import HistoryGone, LostRace, Refused, Unavailable, Unreadable
 from headrace.ports import (
+    WHOLE_LOG,
     Change,
     Checkpoints,
     Clock,
@@ -41,10 +42,10 @@ from headrace.ports import (
     EventSeen,
     ExceptionSeen,
     Fence,
-    HistoryGone,
     Inserted,
     JobFilter,
     Lease,
+    LogPart,
     LogStream,
     Page,
     PodSeen,
@@ -471,29 +472,17 @@ class InMemoryRuntime:
         found = [pod_seen(p) for p in ours if (p.metadata.labels or {}).get("app") == name]
         return sorted(found, key=lambda pod: (pod.started_at is None, pod.started_at or 0, pod.name), reverse=True)
 
-    def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        tail_lines: int | None = None,
-        since_seconds: int | None = None,
-        previous: bool = False,
-        timestamps: bool = False,
-        follow_seconds: float = 0,
-        limit_bytes: int | None = None,
-    ) -> LogStream | None:
+    def logs(self, namespace: str, pod: str, container: str, wanted: LogPart = WHOLE_LOG) -> LogStream | None:
         """See ports.FlinkRuntime."""
         with self._lock:
             self._reach()
             if (namespace, pod) not in self._pods:
                 return None
-            lines = self._logs.get((pod, container, previous))
+            lines = self._logs.get((pod, container, wanted.previous))
             if lines is None:
                 raise Refused(f"the Kubernetes API refused reading the log of {container} in {pod}: it has not started")
-            first = _first_wanted([at for at, _ in lines], tail_lines, since_seconds)
-            stream = _PrintedLog(self, (namespace, pod), lines, first, timestamps, follow_seconds, limit_bytes)
+            first = _first_wanted([at for at, _ in lines], wanted)
+            stream = _PrintedLog(self, (namespace, pod), lines, first, wanted)
             self.open_logs.add(stream)
             return stream
 
@@ -579,10 +568,10 @@ class InMemoryRuntime:
         return deployment_of(whole)
 
 
-def _first_wanted(times: Sequence[datetime], tail_lines: int | None, since_seconds: int | None) -> int:
-    oldest = datetime.now(UTC) - timedelta(seconds=since_seconds or 0)
-    recent = (index for index, at in enumerate(times) if since_seconds is None or at >= oldest)
-    return max(next(recent, len(times)), 0 if tail_lines is None else len(times) - tail_lines)
+def _first_wanted(times: Sequence[datetime], wanted: LogPart) -> int:
+    oldest = datetime.now(UTC) - timedelta(seconds=wanted.since_seconds or 0)
+    recent = (index for index, at in enumerate(times) if wanted.since_seconds is None or at >= oldest)
+    return max(next(recent, len(times)), 0 if wanted.tail_lines is None else len(times) - wanted.tail_lines)
 
 
 class _PrintedLog:
@@ -594,14 +583,12 @@ class _PrintedLog:
         pod: tuple[str, str],
         lines: Sequence[tuple[datetime, bytes]],
         first: int,
-        timestamps: bool,
-        follow_seconds: float,
-        limit_bytes: int | None,
+        wanted: LogPart,
     ) -> None:
         self._runtime, self._pod, self._lines, self._next = runtime, pod, lines, first
-        self._timestamps = timestamps
-        self._until = time.monotonic() + follow_seconds
-        self._left = limit_bytes
+        self._timestamps = wanted.timestamps
+        self._until = time.monotonic() + wanted.follow_seconds
+        self._left = wanted.limit_bytes
         self._is_closed = False
 
     def __iter__(self) -> Iterator[bytes]:

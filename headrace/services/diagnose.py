@@ -16,7 +16,7 @@ from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, Diagnosis, Job, Phase
 from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, PodSeen, default_container, manager_is_up
 from headrace.domain.status import is_bad, telling_error
 from headrace.errors import HeadraceError
-from headrace.ports import Clock, ExceptionSeen, FlinkRuntime, JobManager
+from headrace.ports import Clock, ExceptionSeen, JobManager, LogPart, Pods
 
 LOG_LINES = 400
 RECENT = timedelta(minutes=10)
@@ -41,7 +41,7 @@ class _Log:
 class Diagnose:
     """Explains a job that is FAILED, RESTARTING or cannot start."""
 
-    runtime: FlinkRuntime
+    pods: Pods
     job_manager: JobManager
     clock: Clock
 
@@ -84,7 +84,7 @@ class Diagnose:
 
     def _pods(self, job: Job) -> Sequence[PodSeen]:
         nothing: Sequence[PodSeen] = ()
-        return _read(lambda: self.runtime.pods(job.namespace, job.deployment_name), nothing)
+        return _read(lambda: self.pods.pods(job.namespace, job.deployment_name), nothing)
 
     def _counts(self, job: Job, at: datetime) -> bool:
         """Whether what happened then may be why the job is bad now. What ended a job for good may be long ago."""
@@ -112,15 +112,8 @@ class Diagnose:
     def _tail(self, job: Job, pod: str, container: str, *, previous: bool = False, since: int | None = None) -> str:
         """Its last lines, of so many seconds. A job that ran may have a container in its past that died of something
         else."""
-        stream = self.runtime.logs(
-            job.namespace,
-            pod,
-            container,
-            tail_lines=LOG_LINES,
-            since_seconds=since,
-            previous=previous,
-            limit_bytes=4 * LONGEST_LOG,
-        )
+        wanted = LogPart(LOG_LINES, since_seconds=since, previous=previous, limit_bytes=4 * LONGEST_LOG)
+        stream = self.pods.logs(job.namespace, pod, container, wanted)
         if stream is None:
             return ""
         try:

@@ -12,7 +12,7 @@ from headrace.domain.jobs import SETTLED, Job, JobKey, Phase
 from headrace.domain.log_requests import LogRequest
 from headrace.domain.pods import JOB_MANAGER, ContainerSeen, PodSeen, default_container
 from headrace.errors import InvalidRequest, NotFound, Unavailable
-from headrace.ports import EventSeen, ExceptionSeen, FlinkRuntime, JobManager, LogStream
+from headrace.ports import EventSeen, ExceptionSeen, JobManager, LogPart, LogStream, Pods
 from headrace.services.records import Records
 
 LIMIT_BYTES = 1024 * 1024
@@ -51,16 +51,16 @@ class ExceptionsAnswer:
 class Inspect:
     """Reads logs, events and exceptions from where they are, and from the job's record where that is gone."""
 
-    def __init__(self, records: Records, runtime: FlinkRuntime, job_manager: JobManager, follow_seconds: float) -> None:
+    def __init__(self, records: Records, pods: Pods, job_manager: JobManager, follow_seconds: float) -> None:
         self._records = records
-        self._runtime = runtime
+        self._pods = pods
         self._job_manager = job_manager
         self._follow_seconds = follow_seconds
 
     def logs(self, key: JobKey, asked: LogRequest) -> LogAnswer:
         """The log that was asked for. Raises NotFound, in words, where it is gone and nothing was kept."""
         job = self._job(key)
-        pods = self._pods(job, asked)
+        pods = self._pods_of(job, asked)
         if not pods:
             return self._kept_log(job, asked)
         if asked.follow and len(pods) > 1:
@@ -75,7 +75,7 @@ class Inspect:
     def events(self, key: JobKey) -> EventsAnswer:
         """What happened to the job's deployment and pods, as far as the API server still has it: about an hour."""
         job = self._job(key)
-        found = self._runtime.events(job.namespace, job.deployment_name)
+        found = self._pods.events(job.namespace, job.deployment_name)
         note = "" if found else "; ".join(filter(None, ("no events of the last hour", _state(job), _kept(job))))
         return EventsAnswer(found, note)
 
@@ -87,7 +87,7 @@ class Inspect:
         try:
             found = self._job_manager.exceptions(job.namespace, job.deployment_name, job.flink_job_id)
         except Unavailable:
-            pods = self._runtime.pods(job.namespace, job.deployment_name)
+            pods = self._pods.pods(job.namespace, job.deployment_name)
             if any(pod.component == JOB_MANAGER and pod.is_running for pod in pods):
                 raise
             return ExceptionsAnswer(kept=job.kept_exceptions, note=self._no_job_manager(job))
@@ -99,9 +99,9 @@ class Inspect:
             raise NotFound(f"job {key.job_id}: there is none of this name")
         return job
 
-    def _pods(self, job: Job, asked: LogRequest) -> Sequence[PodSeen]:
+    def _pods_of(self, job: Job, asked: LogRequest) -> Sequence[PodSeen]:
         """The pods of the component that was asked for, or the one that was named, if it is the job's."""
-        pods = self._runtime.pods(job.namespace, job.deployment_name)
+        pods = self._pods.pods(job.namespace, job.deployment_name)
         if not asked.pod:
             return [pod for pod in pods if pod.component == asked.component]
         named = [pod for pod in pods if pod.name == asked.pod]
@@ -113,16 +113,18 @@ class Inspect:
     def _read(self, job: Job, pod: PodSeen, container: str, asked: LogRequest) -> LogStream | None:
         if asked.previous and not _found(pod, container).restarts:
             raise NotFound(f"container {container} of pod {pod.name} was never restarted: there is no log before this")
-        found = self._runtime.logs(
+        found = self._pods.logs(
             job.namespace,
             pod.name,
             container,
-            tail_lines=asked.tail,
-            since_seconds=asked.since_seconds,
-            previous=asked.previous,
-            timestamps=asked.timestamps,
-            follow_seconds=self._follow_seconds if asked.follow else 0,
-            limit_bytes=None if asked.follow else LIMIT_BYTES,
+            LogPart(
+                tail_lines=asked.tail,
+                since_seconds=asked.since_seconds,
+                previous=asked.previous,
+                timestamps=asked.timestamps,
+                follow_seconds=self._follow_seconds if asked.follow else 0,
+                limit_bytes=None if asked.follow else LIMIT_BYTES,
+            ),
         )
         return found if found is None or asked.follow else _Text(b"".join(found))
 

@@ -42,7 +42,7 @@ from headrace.domain.runtimes.plan import (
 from headrace.domain.state_on_hand import kind_of
 from headrace.domain.status import WRITTEN, observe, refusal_of
 from headrace.errors import Refused
-from headrace.ports import FlinkRuntime, Store
+from headrace.ports import Pods, Store
 from headrace.services.records import soon
 
 
@@ -69,7 +69,7 @@ class Observe:
     """Shows a document what was seen."""
 
     store: Store
-    runtime: FlinkRuntime
+    pods: Pods
     plan: Plan
     platform: Platform
     grace_seconds: float
@@ -169,7 +169,7 @@ class Observe:
         if status.job_manager_deployment_status == "MISSING":
             return None
         try:
-            return self.runtime.pods(job.namespace, job.deployment_name)
+            return self.pods.pods(job.namespace, job.deployment_name)
         except Refused:
             return ()  # an account that may not look at pods still sees what the operator says
 

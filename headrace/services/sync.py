@@ -19,8 +19,8 @@ from headrace.domain.deployments import JOB_ID_ANNOTATION, RUN_ANNOTATION, TENAN
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import JobKey, Observation, Transition
 from headrace.domain.operations import DUE
-from headrace.errors import HeadraceError, LostRace, Refused, Unavailable, Unreadable
-from headrace.ports import Clock, FlinkRuntime, HistoryGone, Lease, Scope, Store, TaskQueue, WatchEvent
+from headrace.errors import HeadraceError, HistoryGone, LostRace, Refused, Unavailable, Unreadable
+from headrace.ports import Clock, FlinkRuntime, Lease, Scope, Store, TaskQueue, WatchEvent
 from headrace.services.diagnose import Diagnose
 from headrace.services.observe import Observe, Seeing
 from headrace.services.records import Records

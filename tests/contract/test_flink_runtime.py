@@ -20,8 +20,8 @@ from headrace.adapters.kubernetes import connect
 from headrace.domain.deployments import OPERATION_ANNOTATION, SEQUENCE_ANNOTATION, Deployment, sequence_of
 from headrace.domain.pods import default_container
 from headrace.domain.state_on_hand import HaMetadata
-from headrace.errors import Refused, Unavailable
-from headrace.ports import Change, Fence, HistoryGone
+from headrace.errors import HistoryGone, Refused, Unavailable
+from headrace.ports import Change, Fence, LogPart
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.process import free_port
 from tests.support import servers
@@ -348,7 +348,7 @@ def test_a_log_is_what_was_printed_cut_as_asked_for(place: Cluster, name: str) -
     place.run_pod(name, name, printed=["one", "two", "three"])
 
     def lines(**asked: Any) -> list[str]:
-        found = place.runtime.logs("default", name, MAIN, **asked)
+        found = place.runtime.logs("default", name, MAIN, LogPart(**asked))
         assert found is not None
         return [line.split(" ", 2)[2] for line in b"".join(found).decode().splitlines()]
 
@@ -357,10 +357,10 @@ def test_a_log_is_what_was_printed_cut_as_asked_for(place: Cluster, name: str) -
     assert lines(tail_lines=0) == []
     assert lines(since_seconds=60) == ["one", "two", "three"]
     assert lines(since_seconds=60, tail_lines=1) == ["three"]
-    cut = place.runtime.logs("default", name, MAIN, limit_bytes=10)
+    cut = place.runtime.logs("default", name, MAIN, LogPart(limit_bytes=10))
     assert cut is not None
     assert len(b"".join(cut)) == 10
-    stamped = place.runtime.logs("default", name, MAIN, tail_lines=1, timestamps=True)
+    stamped = place.runtime.logs("default", name, MAIN, LogPart(tail_lines=1, timestamps=True))
     assert stamped is not None
     at, _, line = b"".join(stamped).decode().partition(" ")
     assert abs(datetime.now(UTC) - datetime.fromisoformat(at[:19] + "+00:00")) < timedelta(minutes=1)
@@ -370,7 +370,7 @@ def test_a_log_is_what_was_printed_cut_as_asked_for(place: Cluster, name: str) -
 @where_there_are_logs
 def test_a_log_is_followed_until_its_pod_is_gone(place: Cluster, name: str) -> None:
     place.run_pod(name, name, printed=["one"])
-    found = place.runtime.logs("default", name, MAIN, follow_seconds=60)
+    found = place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=60))
     assert found is not None
     assert next(found).endswith(b"one\n")
     place.prints(name, "two")
@@ -383,7 +383,7 @@ def test_a_log_is_followed_until_its_pod_is_gone(place: Cluster, name: str) -> N
 def test_following_ends_at_its_bound_though_nothing_comes(place: Cluster, name: str) -> None:
     place.run_pod(name, name, printed=["one"])
     begun = time.monotonic()
-    found = place.runtime.logs("default", name, MAIN, follow_seconds=1)
+    found = place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=1))
     assert found is not None
     assert len(list(found)) == 1
     assert 0.9 < time.monotonic() - begun < 5
@@ -392,7 +392,7 @@ def test_following_ends_at_its_bound_though_nothing_comes(place: Cluster, name: 
 @where_there_are_logs
 def test_closing_ends_a_read_that_waits_in_another_thread(place: Cluster, name: str) -> None:
     place.run_pod(name, name, printed=["one"])
-    found = place.runtime.logs("default", name, MAIN, follow_seconds=60)
+    found = place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=60))
     assert found is not None
     next(found)
     with ThreadPoolExecutor(1) as pool:
@@ -405,11 +405,11 @@ def test_closing_ends_a_read_that_waits_in_another_thread(place: Cluster, name: 
 @where_there_are_logs
 def test_a_log_that_is_not_there_is_refused_and_a_pod_that_is_gone_is_none(place: Cluster, name: str) -> None:
     assert place.runtime.logs("default", name, MAIN) is None
-    assert place.runtime.logs("default", name, MAIN, follow_seconds=5) is None
+    assert place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=5)) is None
     place.run_pod(name, name, printed=["one"])
     for asked in ({"previous": True}, {"previous": True, "follow_seconds": 5.0}):
         with pytest.raises(Refused, match=MAIN):
-            place.runtime.logs("default", name, MAIN, **asked)  # type: ignore[arg-type]
+            place.runtime.logs("default", name, MAIN, LogPart(**asked))  # type: ignore[arg-type]
     with pytest.raises(Refused, match="other"):
         place.runtime.logs("default", name, "other")
 
@@ -419,7 +419,7 @@ def test_a_pod_without_a_node_has_no_log_and_says_so(place: Cluster, name: str) 
     place.run_pod(name, name)
     for follow_seconds in (0, 5):
         with pytest.raises(Refused, match=f"log of {MAIN} in {name}: the pod is not scheduled to a node yet"):
-            place.runtime.logs("default", name, MAIN, follow_seconds=follow_seconds)
+            place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=follow_seconds))
     assert place.runtime.logs("default", f"{name}-2", MAIN) is None
 
 
@@ -438,7 +438,7 @@ def test_a_node_that_does_not_answer_is_unavailable(place: Cluster, name: str) -
     place.http.post(f"{CORE}/pods", json=pod).raise_for_status()
     for follow_seconds in (0, 5):
         with pytest.raises(Unavailable, match="HEADRACE_KUBECONFIG"):
-            place.runtime.logs("default", name, MAIN, follow_seconds=follow_seconds)
+            place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=follow_seconds))
 
 
 @on_servers
@@ -537,7 +537,7 @@ def test_a_log_that_is_silent_from_its_beginning_ends_and_is_no_error(place: Clu
     assert place.local is not None
     place.run_pod(name, name, printed=["one"])
     place.local.inject(Fault(FaultKind.HANG, verb="get", resource="pods", hang_seconds=5))
-    found = connect(place.kubeconfig, 1.0).logs("default", name, MAIN, follow_seconds=60)
+    found = connect(place.kubeconfig, 1.0).logs("default", name, MAIN, LogPart(follow_seconds=60))
     assert found is not None
     assert list(found) == []
 
@@ -565,7 +565,7 @@ def test_nobody_there_is_unavailable_and_says_where(tmp_path: Path) -> None:
         lambda: runtime.pod_events("default", "x"),
         lambda: runtime.events("default", "x"),
         lambda: runtime.logs("default", "x", MAIN),
-        lambda: runtime.logs("default", "x", MAIN, follow_seconds=5),
+        lambda: runtime.logs("default", "x", MAIN, LogPart(follow_seconds=5)),
     ):
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
             call()

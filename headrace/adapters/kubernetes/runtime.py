@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from headrace.adapters.kubernetes.requests import JSON_PATCH, Answer, Requests, Unserved, refused
+from headrace.adapters.kubernetes.api_server import JSON_PATCH, Answer, ApiServer, Unserved, refused
 from headrace.domain.deployments import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -26,8 +26,8 @@ from headrace.domain.deployments import (
 from headrace.domain.events import Event, event_seen, is_about
 from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
-from headrace.errors import Refused, Unavailable, Unreadable
-from headrace.ports import Change, EventSeen, Fence, HistoryGone, LogStream, Page, PodSeen, WatchEvent
+from headrace.errors import HistoryGone, Refused, Unavailable, Unreadable
+from headrace.ports import WHOLE_LOG, Change, EventSeen, Fence, LogPart, LogStream, Page, PodSeen, WatchEvent
 
 GROUP = "/apis/flink.apache.org/v1beta1"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/flinkdeployments.flink.apache.org"
@@ -88,16 +88,16 @@ _bookmark = msgspec.json.Decoder(_Bookmark)
 def connect(kubeconfig: Path | None, timeout_seconds: float) -> OperatorRuntime:
     """A runtime over one pool of connections; nothing is opened before its first call. Raises ConfigurationError
     where that could not come right."""
-    requests = Requests(kubeconfig, timeout_seconds)
-    requests.check()
-    return OperatorRuntime(requests, timeout_seconds)
+    api = ApiServer(kubeconfig, timeout_seconds)
+    api.check()
+    return OperatorRuntime(api, timeout_seconds)
 
 
 class OperatorRuntime:
     """See ports.FlinkRuntime."""
 
-    def __init__(self, requests: Requests, timeout_seconds: float) -> None:
-        self._requests = requests
+    def __init__(self, api: ApiServer, timeout_seconds: float) -> None:
+        self._api = api
         self._timeout_seconds = timeout_seconds
         self._versions: tuple[float, Sequence[str]] = (0.0, ())
 
@@ -106,7 +106,7 @@ class OperatorRuntime:
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
         doing = f"creating FlinkDeployment {namespace}/{name}"
         try:
-            answer = self._requests.send("POST", _deployments(namespace), doing=doing, query=WRITE, body=manifest)
+            answer = self._api.send("POST", _deployments(namespace), doing=doing, query=WRITE, body=manifest)
         except Unserved as error:
             self._refuse_without_crd(error)
             raise
@@ -121,7 +121,7 @@ class OperatorRuntime:
     def _refuse_without_crd(self, error: Unserved) -> None:
         """What is not served may be on its way: only where the CRD itself is not there is another try in vain."""
         with suppress(Unavailable):
-            answer = self._requests.send("GET", CRD, doing="reading the FlinkDeployment CRD")
+            answer = self._api.send("GET", CRD, doing="reading the FlinkDeployment CRD")
             if answer.status == 404:
                 raise Refused(NO_CRD) from error
 
@@ -138,7 +138,7 @@ class OperatorRuntime:
         """See ports.FlinkRuntime."""
         doing = f"patching FlinkDeployment {namespace}/{name}"
         operations = [*_tests(fence), *(_operation(change) for change in changes)]
-        answer = self._requests.send(
+        answer = self._api.send(
             "PATCH",
             f"{_deployments(namespace)}/{name}",
             doing=doing,
@@ -181,7 +181,7 @@ class OperatorRuntime:
     def _get(self, namespace: str, name: str) -> bytes | None:
         doing = f"reading FlinkDeployment {namespace}/{name}"
         try:
-            answer = self._requests.send("GET", f"{_deployments(namespace)}/{name}", doing=doing)
+            answer = self._api.send("GET", f"{_deployments(namespace)}/{name}", doing=doing)
         except Unserved as error:
             self._refuse_without_crd(error)
             raise
@@ -195,7 +195,7 @@ class OperatorRuntime:
         """See ports.FlinkRuntime."""
         doing = f"deleting FlinkDeployment {namespace}/{name}"
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
-        answer = self._requests.send("DELETE", f"{_deployments(namespace)}/{name}", doing=doing, body=body)
+        answer = self._api.send("DELETE", f"{_deployments(namespace)}/{name}", doing=doing, body=body)
         if answer.status in (404, 409):
             return False
         if answer.status not in (200, 202):
@@ -218,9 +218,9 @@ class OperatorRuntime:
         namespace = deployment.metadata.namespace
         body = {"apiVersion": "v1", "kind": kind, "metadata": _owned(deployment, name, labels), **content}
         path, doing = f"/api/v1/namespaces/{namespace}/{kind.lower()}s", f"writing {kind} {namespace}/{name}"
-        answer = self._requests.send("POST", path, doing=doing, query=WRITE, body=body)
+        answer = self._api.send("POST", path, doing=doing, query=WRITE, body=body)
         if answer.status == 409:
-            answer = self._requests.send("PUT", f"{path}/{name}", doing=doing, query=WRITE, body=body)
+            answer = self._api.send("PUT", f"{path}/{name}", doing=doing, query=WRITE, body=body)
         if answer.status not in (200, 201):
             raise refused(answer, doing)
 
@@ -229,7 +229,7 @@ class OperatorRuntime:
         doing = f"listing FlinkDeployments in {namespace}"
         query: dict[str, str | int] = {"limit": limit, "labelSelector": OURS}
         while True:
-            answer = self._requests.send("GET", _deployments(namespace), doing=doing, query=query)
+            answer = self._api.send("GET", _deployments(namespace), doing=doing, query=query)
             if answer.status == 410:
                 raise HistoryGone(answer.problem.message)
             if answer.status != 200:
@@ -243,7 +243,7 @@ class OperatorRuntime:
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
         """See ports.FlinkRuntime."""
         doing = f"watching FlinkDeployments in {namespace}"
-        lines = self._requests.stream(
+        lines = self._api.stream(
             _deployments(namespace),
             doing=doing,
             query={
@@ -266,36 +266,28 @@ class OperatorRuntime:
         """See ports.FlinkRuntime."""
         doing = f"reading the pods of {namespace}/{name}"
         query: dict[str, str | int] = {"labelSelector": f"app={name}", "limit": 200}
-        answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/pods", doing=doing, query=query)
+        answer = self._api.send("GET", f"/api/v1/namespaces/{namespace}/pods", doing=doing, query=query)
         if answer.status != 200:
             raise refused(answer, doing)
         found = [pod_seen(pod) for pod in _pods.decode(answer.body).items]
         return sorted(found, key=lambda pod: (pod.started_at is None, pod.started_at or 0, pod.name), reverse=True)
 
-    def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        tail_lines: int | None = None,
-        since_seconds: int | None = None,
-        previous: bool = False,
-        timestamps: bool = False,
-        follow_seconds: float = 0,
-        limit_bytes: int | None = None,
-    ) -> LogStream | None:
+    def logs(self, namespace: str, pod: str, container: str, wanted: LogPart = WHOLE_LOG) -> LogStream | None:
         """See ports.FlinkRuntime."""
         path, doing = f"/api/v1/namespaces/{namespace}/pods/{pod}/log", f"reading the log of {container} in {pod}"
-        numbers = {"tailLines": tail_lines, "sinceSeconds": since_seconds, "limitBytes": limit_bytes}
-        flags = {"previous": previous, "timestamps": timestamps, "follow": follow_seconds > 0}
+        numbers = {
+            "tailLines": wanted.tail_lines,
+            "sinceSeconds": wanted.since_seconds,
+            "limitBytes": wanted.limit_bytes,
+        }
+        flags = {"previous": wanted.previous, "timestamps": wanted.timestamps, "follow": wanted.follow_seconds > 0}
         query: dict[str, str | int] = {"container": container}
         query |= {name: number for name, number in numbers.items() if number is not None}
         query |= {name: "true" for name, flag in flags.items() if flag}
-        if follow_seconds > 0:
-            found = self._requests.pieces(path, doing=doing, query=query, bound_seconds=follow_seconds)
+        if wanted.follow_seconds > 0:
+            found = self._api.pieces(path, doing=doing, query=query, bound_seconds=wanted.follow_seconds)
             return _no_log(found, doing) if isinstance(found, Answer) else found or _Whole(b"")
-        answer = self._requests.send("GET", path, doing=doing, query=query)
+        answer = self._api.send("GET", path, doing=doing, query=query)
         return _Whole(answer.body) if answer.status == 200 else _no_log(answer, doing)
 
     def events(self, namespace: str, name: str) -> Sequence[EventSeen]:
@@ -305,7 +297,7 @@ class OperatorRuntime:
         query: dict[str, str | int] = {"limit": EVENTS_PAGE}
         found: list[EventSeen] = []
         for _ in range(EVENTS_PAGES):
-            answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/events", doing=doing, query=query)
+            answer = self._api.send("GET", f"/api/v1/namespaces/{namespace}/events", doing=doing, query=query)
             if answer.status != 200:
                 raise refused(answer, doing)
             page = _events.decode(answer.body)
@@ -319,7 +311,7 @@ class OperatorRuntime:
         """See ports.FlinkRuntime."""
         doing = f"listing the events of pod {namespace}/{pod}"
         query: dict[str, str | int] = {"fieldSelector": f"involvedObject.name={pod}", "limit": EVENTS_PAGE}
-        answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/events", doing=doing, query=query)
+        answer = self._api.send("GET", f"/api/v1/namespaces/{namespace}/events", doing=doing, query=query)
         if answer.status != 200:
             raise refused(answer, doing)
         found = [event for event in _events.decode(answer.body).items if event.involved_object.kind == "Pod"]
@@ -329,7 +321,7 @@ class OperatorRuntime:
         """See ports.FlinkRuntime."""
         config_map = ha_config_map(name, flink_job_id)
         doing = f"reading ConfigMap {namespace}/{config_map}"
-        answer = self._requests.send("GET", f"/api/v1/namespaces/{namespace}/configmaps/{config_map}", doing=doing)
+        answer = self._api.send("GET", f"/api/v1/namespaces/{namespace}/configmaps/{config_map}", doing=doing)
         if answer.status == 404:
             return None
         if answer.status != 200:
@@ -346,7 +338,7 @@ class OperatorRuntime:
         if versions and time.monotonic() - read_at < VERSIONS_KEPT_SECONDS:
             return versions
         doing = "reading the FlinkDeployment CRD"
-        answer = self._requests.send("GET", CRD, doing=doing)
+        answer = self._api.send("GET", CRD, doing=doing)
         if answer.status == 403:
             return ()  # a namespaced Role may not read CRDs: the operator's validation decides
         if answer.status == 404:
@@ -361,7 +353,7 @@ class OperatorRuntime:
         """A GET of a JobManager's REST API through the API server's proxy, for who is outside of the cluster: whatever
         status came. Needs `get` on services/proxy. Raises Unavailable."""
         service = f"/api/v1/namespaces/{namespace}/services/{name}-rest:rest/proxy"
-        return self._requests.send_unread("GET", service + path, doing=f"asking the JobManager of {namespace}/{name}")
+        return self._api.send_unread("GET", service + path, doing=f"asking the JobManager of {namespace}/{name}")
 
 
 class _Whole:

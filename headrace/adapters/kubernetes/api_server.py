@@ -105,7 +105,7 @@ class Pieces:
             self._reading.release()
 
 
-class Requests:
+class ApiServer:
     """Requests over one pool of connections, made at the first use and after any fork."""
 
     def __init__(self, kubeconfig: Path | None, timeout_seconds: float) -> None:
