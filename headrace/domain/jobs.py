@@ -108,9 +108,11 @@ class Job:
     `flink_state` is the state of Flink's job as it was seen last; `first_start_time` the start that this run's
     JobManager showed first: one that came back shows another.
     `savepoint_path` is the newest state on record of any run, `state_path` that of this run; `ran_since_state` says
-    that the job may have run, and so made newer state, since that was learnt. `upgrade_path` is the last
-    upgradeSavepointPath that was seen: the operator leaves it in the status. `is_gapped` says that this run was not
-    watched from its beginning: its record was rebuilt, or a deployment taken over; it never says "never ran".
+    that the job may have run, and so made newer state, since that was learnt; `state_start_time` is the start of
+    the JobManager that had left it behind, None where none had: any other one is of a time after it. `upgrade_path`
+    is the last upgradeSavepointPath that was seen: the operator leaves it in the status. `is_gapped` says that this
+    run was not watched from its beginning: its record was rebuilt, or a deployment taken over; it never says "never
+    ran".
     `is_gone` says that the last sight of the deployment's name was a 404, or that no run ever began.
     `reason` says why it is in its phase and `next_step` what to do, where somebody may wonder. `phase_since` is when
     it was first seen in it, `waiting` what it waits for meanwhile.
@@ -147,6 +149,7 @@ class Job:
     flink_job_id: str | None = None
     flink_state: str = ""
     start_time: str | None = None
+    state_start_time: str | None = None
     first_start_time: str | None = None
     parallelism: int | None = None
     was_running: bool = False

@@ -123,6 +123,8 @@ def state_on_hand(job: Job, live: Deployment | None, said: Said) -> StateOnHand:
     knows = isinstance(said, Checkpoints) and said.has_graph and _flink_state(live) not in WITHOUT_GRAPH
     if isinstance(said, Checkpoints) and (path := said.latest or (said.restored if knows else None)):
         return known(path)
+    if isinstance(said, HaMetadata) and (newest := _newest_beside(job.state_path, said)) is not None:
+        return known(newest)
     if job.state_path and not job.ran_since_state:
         return known(job.state_path)
     if isinstance(said, HaMetadata):
@@ -139,18 +141,23 @@ def _flink_state(live: Deployment | None) -> str | None:
     return status.state if status else None
 
 
-def _by_metadata(job: Job, kept: HaMetadata) -> StateOnHand:
+def _newest_beside(path: str | None, kept: HaMetadata) -> str | None:
     """Checkpoints of one Flink job stand beside each other, each in a folder that has its number
     (CheckpointStorageAccess: `<dir>/<job id>/chk-<number>`): from the path of an earlier one follows the newest."""
-    path, newest = job.state_path, kept.newest
-    if newest is None:
-        if path is not None:
-            return known(path)
-        return Unknown("there may have been runs that nobody saw") if job.is_gapped else NeverHadAny()
     folder, _, number = (path or "").rpartition("/chk-")
-    if folder.endswith(f"/{kept.flink_job_id}") and number.isdecimal() and int(number) <= newest:
-        return known(f"{folder}/chk-{newest}")
-    return Unknown(f"no JobManager answers, and the path of its newest checkpoint, number {newest}, is not on record")
+    is_of_it = folder.endswith(f"/{kept.flink_job_id}") and _is_number(number)
+    return (
+        f"{folder}/chk-{kept.newest}" if is_of_it and kept.newest is not None and int(number) <= kept.newest else None
+    )
+
+
+def _by_metadata(job: Job, kept: HaMetadata) -> StateOnHand:
+    if kept.newest is None:
+        if job.state_path is not None:
+            return known(job.state_path)
+        return Unknown("there may have been runs that nobody saw") if job.is_gapped else NeverHadAny()
+    words = f"the path of its newest checkpoint, number {kept.newest}, is not on record"
+    return Unknown(f"no JobManager answers, and {words}")
 
 
 def _never_ran(job: Job, live: Deployment | None, said: Said) -> bool:

@@ -416,13 +416,13 @@ def _state_learnt(case: _Case) -> dict[str, Any]:
     ran = _may_have_run(case)
     if not path or path in (LAST_STATE, job.upgrade_path):
         return {"ran_since_state": job.ran_since_state or ran}
-    newest = {"state_path": path, "savepoint_path": path}
+    newest = {"state_path": path, "savepoint_path": path, "state_start_time": job.start_time}
     return {**newest, "upgrade_path": path, "ran_since_state": ran}
 
 
 LONG_AGO = timedelta(seconds=30)
-"""A JobManager that is first seen so long after the sight before may not be this run's first: the job may have run
-under another one, whatever it is doing now."""
+"""A JobManager that is first seen so long after the sight before may not be the first since the state was learnt: the
+job may have run under another one, whatever it is doing now."""
 
 
 def _may_have_run(case: _Case) -> bool:
@@ -433,7 +433,8 @@ def _may_have_run(case: _Case) -> bool:
     is_new = flink.start_time != job.start_time
     if has_ended(case.deployment) and case.status.lifecycle_state not in ("SUSPENDED", "UPGRADING"):
         return is_new or flink.state != job.flink_state
-    return is_new and (job.observed_at is None or case.seen.at - job.observed_at > LONG_AGO)
+    had_led = job.start_time not in (None, job.state_start_time)  # under that one the job may have come to run
+    return is_new and (had_led or job.observed_at is None or case.seen.at - job.observed_at > LONG_AGO)
 
 
 def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:

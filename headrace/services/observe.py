@@ -16,6 +16,7 @@ from headrace.domain.deployments import (
     Seen,
     is_of,
     is_running,
+    is_suspended,
     never_started,
     operation_of,
     run_of,
@@ -226,8 +227,11 @@ def taken_over(document: JobDocument, live: Deployment) -> JobDocument:
 def kept(document: JobDocument, path: str, seen: Seen) -> JobDocument:
     """The document with this state's path on record, in the job and in the operation that keeps it."""
     operation = document.oldest
-    running = isinstance(seen.what, Deployment) and is_running(seen.what)
-    job = replace(document.job, savepoint_path=path, state_path=path, ran_since_state=running)
+    live = seen.what if isinstance(seen.what, Deployment) else None
+    running = live is not None and is_running(live)
+    left_by = document.job.start_time if live is None or is_suspended(live) else None
+    job = replace(document.job, savepoint_path=path, state_path=path, state_start_time=left_by)
+    job = replace(job, ran_since_state=running)
     document = replace(document, job=job)
     return document if operation is None else document.with_operation(replace(operation, savepoint_path=path))
 

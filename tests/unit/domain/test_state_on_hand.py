@@ -52,9 +52,10 @@ def test_where_runs_may_have_gone_unseen_empty_metadata_of_the_present_one_say_n
     assert isinstance(state_on_hand(ran(is_gapped=True), None, HaMetadata(FLINK, None)), Unknown)
 
 
+@pytest.mark.parametrize("seen_to_run", [True, False])
 @pytest.mark.parametrize("newest", [7, 8, 12])
-def test_the_newest_checkpoint_stands_beside_the_one_on_record(newest: int) -> None:
-    job = ran(state_path=f"s3://b/{FLINK}/chk-7")
+def test_the_newest_checkpoint_stands_beside_the_one_on_record(newest: int, seen_to_run: bool) -> None:
+    job = ran(state_path=f"s3://b/{FLINK}/chk-7", ran_since_state=seen_to_run)
     assert state_on_hand(job, None, HaMetadata(FLINK, newest)) == Known(f"s3://b/{FLINK}/chk-{newest}", "checkpoint")
 
 

@@ -660,6 +660,22 @@ def test_a_run_that_nobody_saw_has_not_the_state_that_it_began_from(world: World
     assert world.operation(stop).savepoint_path != "s3://b/savepoint-1"
 
 
+def test_a_jobmanager_that_another_one_has_replaced_may_have_run_the_job(world: World) -> None:
+    second_run_from_a_savepoint(world)
+    world.job_manager.checkpoint = SPARSE
+    for started in ("1795448818999", "1795448819999"):
+        world.becomes(job={"state": "CREATED", "startTime": started}, lifecycleState="DEPLOYED")
+        passes(world, 12)
+    stop = world.stop()
+    world.execute()
+    if world.whole()["spec"]["job"]["state"] == "suspended":
+        world.is_suspended(None)
+    passes(world, 1800)
+    assert live(world) is not None
+    assert ended(world, stop) is State.FAILED
+    assert world.operation(stop).savepoint_path != "s3://b/savepoint-1"
+
+
 def test_a_run_that_failed_before_it_ran_gives_the_state_that_it_began_from(world: World) -> None:
     second_run_from_a_savepoint(world)
     world.job_manager.checkpoint = Checkpoints(has_run=False)
