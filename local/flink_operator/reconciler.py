@@ -18,7 +18,7 @@ from typing import Any
 
 from loguru import logger
 
-from local.flink_operator import changes, pods, statuses
+from local.flink_operator import changes, pods, specs, statuses
 from local.flink_operator.cluster import Application, Cluster, end_what_is_left, latest_checkpoint
 from local.flink_operator.environment import NotThere, fill, variables
 from local.flink_operator.events import Events
@@ -36,12 +36,6 @@ EXCEPTIONS_SECONDS = 10.0
 SHOWN_LINES = 5
 UNREACHABLE_AFTER_SECONDS = 10.0
 USRLIB = "/opt/flink/usrlib"
-LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
-IGNORED_KEYS = ("upgradeMode", "allowNonRestoredState", "initialSavepointPath", "savepointTriggerNonce")
-
-
-class Invalid(Exception):
-    """The spec is one that the operator's validation refuses."""
 
 
 class Reconciler(threading.Thread):
@@ -110,8 +104,8 @@ class Reconciler(threading.Thread):
     def _reconcile(self, live: dict[str, Any]) -> None:
         before = statuses.reconciled_spec(self._status) if self._status else None
         try:
-            _validate(live["spec"])
-        except Invalid as error:
+            specs.validate(live["spec"])
+        except specs.Invalid as error:
             self._refuse(live, str(error), first=before is None)
             if before is not None:
                 self._observe(live)
@@ -154,18 +148,14 @@ class Reconciler(threading.Thread):
         if job_id is None:
             self._try(lambda: self._kube.forget_high_availability(self.deployment_name))
         self._events.normal(live, "JobManagerDeployment", "Submit", "Starting deployment")
-        self._write(live, statuses.with_job(self._status, self._job_state(), jobId=job_id or secrets.token_hex(16)))
+        self._write(live, statuses.with_facts(self._status, jobId=job_id or secrets.token_hex(16)))
         self._restore_from = restore
         status = statuses.with_reconciled(self._status, spec, "DEPLOYED", "running", first=first)
         status = {**status, "lifecycleState": "DEPLOYED", "jobManagerDeploymentStatus": "DEPLOYING"}
         status = statuses.with_job(status, "RECONCILING")
         status["observedGeneration"] = live["metadata"]["generation"]
-        status = statuses.with_task_managers(status, self.deployment_name, task_managers(spec))
+        status = statuses.with_task_managers(status, self.deployment_name, specs.task_managers(spec))
         self._write(live, statuses.with_error(status, None))
-
-    def _job_state(self) -> str | None:
-        state: str | None = self._status.get("jobStatus", {}).get("state")
-        return state
 
     def _start_cluster(self, live: dict[str, Any]) -> None:
         """The JobManager's pod: ConfigMaps first, then init containers, then the processes."""
@@ -290,19 +280,15 @@ class Reconciler(threading.Thread):
             arguments=[program(main.mapped(argument)) for argument in job.get("args") or []],
             configuration=configuration,
             env=env,
-            parallelism=parallelism(spec),
-            task_managers=task_managers(spec),
-            restore=latest_checkpoint(checkpoints, job_id) or self._restore_from or self._restored_path(),
+            parallelism=specs.parallelism(spec),
+            task_managers=specs.task_managers(spec),
+            restore=latest_checkpoint(checkpoints, job_id) or self._restore_from or statuses.restored(self._status),
             kubernetes={
                 "kubernetes.cluster-id": self.deployment_name,
                 "kubernetes.namespace": self._kube.namespace,
                 "kubernetes.config.file": str(self._kube.kubeconfig),
             },
         )
-
-    def _restored_path(self) -> str | None:
-        path = self._status["jobStatus"].get("upgradeSavepointPath")
-        return path if path and path != LAST_STATE else None
 
     # Changing
 
@@ -313,7 +299,7 @@ class Reconciler(threading.Thread):
             self._suspend(live)
         elif was == "suspended" and wanted == "running":
             self._resume(live)
-        elif wanted == "running" and _differs(live["spec"], before):
+        elif wanted == "running" and changes.is_upgrade(before, live["spec"]):
             self._upgrade(live)
         else:
             status = statuses.with_reconciled(self._status, live["spec"], "DEPLOYED", wanted, first=False)
@@ -324,7 +310,7 @@ class Reconciler(threading.Thread):
         job = {"state": "running", **live["spec"]["job"]}
         after, generation = {**live["spec"], "job": job}, live["metadata"]["generation"]
         is_told = self._told_generation == generation
-        if not is_told and (job["state"] != before["job"].get("state", "running") or _differs(after, before)):
+        if not is_told and (job["state"] != before["job"].get("state", "running") or changes.is_upgrade(before, after)):
             self._told_generation = generation
             self._events.normal(live, "JobManagerDeployment", "SpecChanged", changes.spec_changed(before, after))
 
@@ -358,7 +344,7 @@ class Reconciler(threading.Thread):
         self._deploy_again(live, path)
 
     def _resume(self, live: dict[str, Any]) -> None:
-        path = self._restored_path()
+        path = statuses.restored(self._status)
         self._end_cluster()
         status = statuses.with_reconciled(self._status, live["spec"], "UPGRADING", "suspended", first=False)
         status = {**status, "lifecycleState": "UPGRADING", "jobManagerDeploymentStatus": "MISSING"}
@@ -369,7 +355,7 @@ class Reconciler(threading.Thread):
         if path is not None:
             self._deploy(live, path, first=False)
             return
-        self._write(live, statuses.with_job(self._status, self._job_state(), upgradeSavepointPath=LAST_STATE))
+        self._write(live, statuses.with_facts(self._status, upgradeSavepointPath=statuses.LAST_STATE))
         self._deploy(live, None, first=False, job_id=self._status["jobStatus"].get("jobId"))
 
     def _stop_job(self, live: dict[str, Any], mode: str) -> tuple[bool, str | None]:
@@ -379,11 +365,11 @@ class Reconciler(threading.Thread):
         job = self._cluster.rest.job(self._status["jobStatus"].get("jobId", "")) if self._cluster else None
         if mode != "savepoint" or self._cluster is None or job is None or effective_state(job) != "RUNNING":
             if mode == "savepoint" and job is not None and job["state"] == "FINISHED":
-                return True, self._restored_path()
+                return True, statuses.restored(self._status)
             self._end_cluster()
             return True, None
         self._write(live, statuses.with_error(self._status, None))
-        folder = (live["spec"].get("flinkConfiguration") or {}).get("execution.checkpointing.savepoint-dir", "")
+        folder = (live["spec"].get("flinkConfiguration") or {}).get(specs.SAVEPOINT_DIRECTORY, "")
         try:
             path = self._cluster.rest.stop_with_savepoint(job["jid"], folder)
         except SavepointFailed as failure:
@@ -431,7 +417,7 @@ class Reconciler(threading.Thread):
         if wanted != "running" or self._status["lifecycleState"] in ("FAILED", "SUSPENDED"):
             return
         if self._cluster is None:
-            if self._job_state() not in ("FINISHED", "FAILED", "CANCELED"):
+            if statuses.job_state(self._status) not in ("FINISHED", "FAILED", "CANCELED"):
                 self._start_cluster(live)
             return
         if self._cluster.job_manager.exit_code is not None:
@@ -493,7 +479,7 @@ class Reconciler(threading.Thread):
             status = statuses.stable(status)
         elif state == "FAILED":
             status = {**status, "lifecycleState": "FAILED"}
-        before = self._job_state()
+        before = statuses.job_state(self._status)
         # What keeps a change from being made is told until it is tried again.
         self._write(live, status if self._is_behind(live) else statuses.with_error(status, None))
         self._tell_state(live, before, state)
@@ -539,7 +525,7 @@ class Reconciler(threading.Thread):
         self._try(lambda: pods.show_end(self._kube, live, _as_shown(code)))
         self._try(lambda: pods.hide_task_managers(self._kube, self.deployment_name))
         self._events.warning(live, "Job", "Error", statuses.error_words(failure))
-        self._tell_state(live, self._job_state(), "FAILED")
+        self._tell_state(live, statuses.job_state(self._status), "FAILED")
         now = str(int(time.time() * 1000))
         facts = {"jobName": "(application driver)", "startTime": now, "updateTime": now}
         self._write(live, statuses.with_error(statuses.with_job(status, "FAILED", **facts), failure))
@@ -579,42 +565,3 @@ def _first_lines(stacktrace: str) -> str:
     lines = stacktrace.rstrip().splitlines()
     left_out = [f"... ({len(lines) - SHOWN_LINES} more lines)"] if len(lines) > SHOWN_LINES else []
     return "\n".join([*lines[:SHOWN_LINES], *left_out])
-
-
-def parallelism(spec: dict[str, Any]) -> int:
-    """replicas times slots where replicas are set, else job.parallelism, as in the operator."""
-    replicas = (spec.get("taskManager") or {}).get("replicas")
-    return int(replicas) * _slots(spec) if replicas else int(spec["job"].get("parallelism") or 1)
-
-
-def task_managers(spec: dict[str, Any]) -> int:
-    """As many as the parallelism needs."""
-    return -(-parallelism(spec) // _slots(spec))
-
-
-def _slots(spec: dict[str, Any]) -> int:
-    return int((spec.get("flinkConfiguration") or {}).get("taskmanager.numberOfTaskSlots", "1"))
-
-
-def _validate(spec: dict[str, Any]) -> None:
-    configuration = spec.get("flinkConfiguration") or {}
-    replicas = (spec.get("taskManager") or {}).get("replicas")
-    if replicas is not None and replicas < 1:
-        raise Invalid("TaskManager replicas must be larger than 0")
-    if replicas is None and (spec["job"].get("parallelism") or 0) < 1:
-        raise Invalid("Job parallelism must be larger than 0")
-    savepoints = "execution.checkpointing.savepoint-dir"
-    if spec["job"].get("upgradeMode") == "savepoint" and not configuration.get(savepoints):
-        raise Invalid(f"Job could not be upgraded with savepoint while config key[{savepoints}] is not set")
-
-
-def _differs(wanted: dict[str, Any], before: dict[str, Any]) -> bool:
-    return _weighed(wanted) != _weighed(before)
-
-
-def _weighed(spec: dict[str, Any]) -> dict[str, Any]:
-    """What an upgrade is for: not every change is one."""
-    ignored = ("kubernetes.operator.", "job.autoscaler.", "parallelism.default")
-    configuration = {k: v for k, v in (spec.get("flinkConfiguration") or {}).items() if not k.startswith(ignored)}
-    job = {key: value for key, value in spec["job"].items() if key not in (*IGNORED_KEYS, "state")}
-    return {**spec, "job": job, "flinkConfiguration": configuration}

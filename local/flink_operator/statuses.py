@@ -13,6 +13,8 @@ Status = dict[str, Any]
 
 EXCEPTIONS = "org.apache.flink.kubernetes.operator.exception"
 SERIALIZED = "org.apache.flink.util.SerializedThrowable"
+LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
+"""In the place of a savepoint's path: the job goes on from its own last state."""
 
 
 def new_status() -> Status:
@@ -42,6 +44,11 @@ def with_job(status: Status, state: str | None, **facts: Any) -> Status:
     if state is not None:
         changed["conditions"] = [_condition(state, status.get("conditions") or [])]
     return changed
+
+
+def with_facts(status: Status, **facts: Any) -> Status:
+    """The status with other facts of jobStatus, the job in the state that it is in."""
+    return with_job(status, job_state(status), **facts)
 
 
 def _condition(state: str, before: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -120,3 +127,15 @@ def reconciled_spec(status: Status) -> dict[str, Any] | None:
     """The last reconciled spec, or None at first."""
     text = status.get("reconciliationStatus", {}).get("lastReconciledSpec")
     return json.loads(text)["spec"] if text else None
+
+
+def job_state(status: Status) -> str | None:
+    """The job's state as last shown, or None before its first."""
+    state: str | None = status.get("jobStatus", {}).get("state")
+    return state
+
+
+def restored(status: Status) -> str | None:
+    """The savepoint that the job goes on from, or None: there is none, or it goes on from its last state."""
+    path = status["jobStatus"].get("upgradeSavepointPath")
+    return path if path and path != LAST_STATE else None
