@@ -51,6 +51,11 @@ def with_facts(status: Status, **facts: Any) -> Status:
     return with_job(status, job_state(status), **facts)
 
 
+def reconciling(status: Status, manager: str) -> Status:
+    """The status with the JobManager's deployment in this state, and the job not seen."""
+    return with_job({**status, "jobManagerDeploymentStatus": manager}, "RECONCILING")
+
+
 def _condition(state: str, before: Sequence[dict[str, Any]]) -> dict[str, Any]:
     running = "True" if state == "RUNNING" else "False"
     reason = state.capitalize()
@@ -65,10 +70,12 @@ def _condition(state: str, before: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def with_reconciled(status: Status, spec: dict[str, Any], state: str, job_state: str, *, first: bool) -> Status:
-    """The status with `spec` as the last reconciled one, its job in `job_state`, and the reconciliation in `state`."""
-    changed = copy.deepcopy(status)
-    reconciled = {**spec, "job": {**spec["job"], "state": job_state}}
+def with_reconciled(status: Status, live: dict[str, Any], state: str, job: str, *, first: bool = False) -> Status:
+    """The status with the spec of `live` as the last reconciled one, its job in state `job`, the reconciliation in
+    `state`."""
+    changed, spec = copy.deepcopy(status), live["spec"]
+    changed["observedGeneration"] = live["metadata"]["generation"]
+    reconciled = {**spec, "job": {**spec["job"], "state": job}}
     meta = {"apiVersion": "flink.apache.org/v1beta1", "firstDeployment": first}
     changed["reconciliationStatus"] |= {
         "lastReconciledSpec": json.dumps({"spec": reconciled, "resource_metadata": meta}),
