@@ -6,9 +6,7 @@ of a real operator (tests/data/recordings).
 
 from __future__ import annotations
 
-import secrets
 import shutil
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -17,24 +15,21 @@ from typing import Any
 from loguru import logger
 
 from local.flink_operator import changes, pods, specs, statuses
-from local.flink_operator.cluster import Application, Cluster, end_what_is_left, latest_checkpoint
+from local.flink_operator.cluster import Cluster, end_what_is_left
+from local.flink_operator.deploying import deploy_again, deploy_first
 from local.flink_operator.deployment import LocalDeployment
-from local.flink_operator.environment import NotThere, fill, variables
 from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube, KubeError, Resource
-from local.flink_operator.mapping import Container, PodView, pod_view, program
 from local.flink_operator.rest import SavepointFailed, effective_state
+from local.flink_operator.starting import start_cluster
 from local.flink_operator.statuses import EXCEPTIONS, SERIALIZED
 
 FINALIZER = "flinkdeployments.flink.apache.org/finalizer"
 LOOK_SECONDS = 0.5
 RETRY_SAVEPOINT_SECONDS = 15.0
-RETRY_INIT_SECONDS = 10.0
-INIT_TIMEOUT_SECONDS = 120.0
 EXCEPTIONS_SECONDS = 10.0
 SHOWN_LINES = 5
 UNREACHABLE_AFTER_SECONDS = 10.0
-USRLIB = "/opt/flink/usrlib"
 
 
 class Reconciler(threading.Thread):
@@ -99,7 +94,7 @@ class Reconciler(threading.Thread):
                 self._observe()
             return
         if before is None:
-            self._deploy_first()
+            deploy_first(self._deployment)
         elif self._deployment.is_behind() and self._deployment.may_try():
             self._change(before)
         else:
@@ -113,148 +108,6 @@ class Reconciler(threading.Thread):
         if status.get("error") != refused:
             self._deployment.warn("Operator", "ValidationError", message)
         self._deployment.write(statuses.with_error(status, refused))
-
-    # Deploying
-
-    def _deploy_first(self) -> None:
-        spec = self._deployment.spec
-        restore = spec["job"].get("initialSavepointPath")
-        status = statuses.with_reconciled(
-            statuses.new_status(), self._deployment.live, "UPGRADING", "suspended", first=True
-        )
-        status = statuses.with_job(status, None, upgradeSavepointPath=restore)
-        self._deployment.write(statuses.with_task_managers(status, self._deployment.name, 0))
-        if spec["job"].get("state") == "suspended":
-            return
-        self._deploy(restore, first=True)
-
-    def _deploy(self, restore: str | None, *, first: bool, job_id: str | None = None) -> None:
-        """A new cluster for the spec; the job gets a new id unless its last state is what it goes on from."""
-        spec = self._deployment.spec
-        if job_id is None:
-            self._deployment.attempt(lambda: self._deployment.kube.forget_high_availability(self._deployment.name))
-        self._deployment.tell("JobManagerDeployment", "Submit", "Starting deployment")
-        self._deployment.write(statuses.with_facts(self._deployment.status, jobId=job_id or secrets.token_hex(16)))
-        self._deployment.restore_from = restore
-        status = statuses.with_reconciled(
-            self._deployment.status, self._deployment.live, "DEPLOYED", "running", first=first
-        )
-        status = {**status, "lifecycleState": "DEPLOYED", "jobManagerDeploymentStatus": "DEPLOYING"}
-        status = statuses.with_job(status, "RECONCILING")
-        status = statuses.with_task_managers(status, self._deployment.name, specs.task_managers(spec))
-        self._deployment.write(statuses.with_error(status, None))
-
-    def _start_cluster(self) -> None:
-        """The JobManager's pod: ConfigMaps first, then init containers, then the processes."""
-        if not self._deployment.may_try():
-            return
-        self._tell_if_lost()
-        spec = statuses.reconciled_spec(self._deployment.status) or self._deployment.spec
-        view = pod_view(spec, self._deployment.folder)
-        if not all([fill(volume, self._deployment.kube.data_of) for volume in view.filled]):  # noqa: C419 - each is filled
-            return
-        if not self._init_containers_done(view):
-            return
-        try:
-            env = variables(view.main, self._deployment.kube.data_of)
-        except NotThere as error:
-            self._cannot_configure(view.main.name, str(error))
-            return
-        cluster = Cluster(self._deployment.name, self._deployment.folder, self._application(spec, view, env))
-        for name in ("jobmanager", *(f"taskmanager-1-{n}" for n in range(1, cluster.application.task_managers + 1))):
-            self._deployment.launch(self._deployment.folder / "logs" / f"{name}.log")
-        cluster.start()
-        self._deployment.cluster = cluster
-        self._deployment.show_pods()
-        logger.info("{}: started, restoring from {}", self._deployment.name, cluster.application.restore)
-
-    def _cannot_configure(self, container: str, said: str) -> None:
-        """A Secret that is not there keeps the container from starting; the kubelet looks again now and then."""
-        self._deployment.try_again_in(RETRY_INIT_SECONDS)
-        reason, message = "CreateContainerConfigError", f"[{container}] {said}"
-        self._deployment.attempt(
-            lambda: pods.show_waiting(
-                self._deployment.kube, self._deployment.live, self._deployment.inits, reason, said
-            )
-        )
-        self._deployment.warn("JobManagerDeployment", reason, message)
-        failed = statuses.error(f"{EXCEPTIONS}.DeploymentFailedException", message, reason=reason)
-        self._deployment.write(statuses.with_error(statuses.reconciling(self._deployment.status, "ERROR"), failed))
-
-    def _tell_if_lost(self) -> None:
-        """A JobManager that an operator before this one has left, and that is not there any more."""
-        if self._deployment.status["jobManagerDeploymentStatus"] in ("READY", "DEPLOYED_NOT_READY"):
-            self._deployment.warn("JobManagerDeployment", "Missing", "Missing JobManager deployment")
-            self._deployment.warn("Job", "RecoverDeployment", "Recovering lost deployment")
-            self._deployment.show_manager("DEPLOYING")
-
-    def _init_containers_done(self, view: PodView) -> bool:
-        self._deployment.inits = pods.Inits([container.name for container in view.init])
-        for container in view.init:
-            ended = self._run_init_container(container)
-            self._deployment.inits = pods.Inits(self._deployment.inits.names, [*self._deployment.inits.started, ended])
-            if ended.exit_code != 0:
-                self._init_failed(ended)
-                return False
-        return True
-
-    def _run_init_container(self, container: Container) -> pods.Started:
-        said = Path(container.paths["/dev/termination-log"])
-        said.write_text("")
-        log = self._deployment.folder / "logs" / f"{container.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        start = pods.launch(log).log_start
-        with log.open("ab") as output:
-            done = subprocess.run(
-                container.command,
-                env=variables(container, self._deployment.kube.data_of),
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                timeout=INIT_TIMEOUT_SECONDS,
-                check=False,
-            )
-        return pods.Started(container.name, log, start, exit_code=done.returncode, said=said.read_text())
-
-    def _init_failed(self, ended: pods.Started) -> None:
-        self._deployment.try_again_in(RETRY_INIT_SECONDS)
-        self._deployment.attempt(lambda: self._show_init_failure(ended.container))
-        kind, message = f"{EXCEPTIONS}.DeploymentFailedException", f"[{ended.container}] CrashLoop - {ended.said}"
-        self._deployment.warn("JobManagerDeployment", "CrashLoopBackOff", message)
-        failed = statuses.error(kind, message, reason="CrashLoopBackOff")
-        self._deployment.write(statuses.with_error(statuses.reconciling(self._deployment.status, "ERROR"), failed))
-
-    def _show_init_failure(self, container: str) -> None:
-        pod = pods.show_init_failure(self._deployment.kube, self._deployment.live, self._deployment.inits)
-        metadata = pod["metadata"]
-        where = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
-        words = f"Back-off restarting failed container {container} in pod {where}"
-        self._deployment.events.warning(pod, "kubelet", "BackOff", words)
-
-    def _application(self, spec: dict[str, Any], view: PodView, env: dict[str, str]) -> Application:
-        job, main = spec["job"], view.main
-        configuration = {k: main.mapped(str(v)) for k, v in (spec.get("flinkConfiguration") or {}).items()}
-        job_id = self._deployment.status["jobStatus"]["jobId"]
-        checkpoints = configuration.get("execution.checkpointing.dir", "")
-        return Application(
-            job_id=job_id,
-            jar=Path(main.mapped(job["jarURI"]).removeprefix("local://")),
-            jars=sorted(Path(main.paths.get(USRLIB, "/nowhere")).glob("*.jar")),
-            entry_class=job.get("entryClass"),
-            arguments=[program(main.mapped(argument)) for argument in job.get("args") or []],
-            configuration=configuration,
-            env=env,
-            parallelism=specs.parallelism(spec),
-            task_managers=specs.task_managers(spec),
-            restore=latest_checkpoint(checkpoints, job_id)
-            or self._deployment.restore_from
-            or statuses.restored(self._deployment.status),
-            kubernetes={
-                "kubernetes.cluster-id": self._deployment.name,
-                "kubernetes.namespace": self._deployment.kube.namespace,
-                "kubernetes.config.file": str(self._deployment.kube.kubeconfig),
-            },
-        )
 
     # Changing
 
@@ -312,7 +165,7 @@ class Reconciler(threading.Thread):
             status = self._deployment.status
         self._deployment.end_cluster()
         self._deployment.write({**status, "jobManagerDeploymentStatus": "MISSING"})
-        self._deploy_again(path)
+        deploy_again(self._deployment, path)
 
     def _resume(self) -> None:
         path = statuses.restored(self._deployment.status)
@@ -322,14 +175,7 @@ class Reconciler(threading.Thread):
         )
         status = {**status, "lifecycleState": "UPGRADING", "jobManagerDeploymentStatus": "MISSING"}
         self._deployment.write(status)
-        self._deploy_again(path)
-
-    def _deploy_again(self, path: str | None) -> None:
-        if path is not None:
-            self._deploy(path, first=False)
-            return
-        self._deployment.write(statuses.with_facts(self._deployment.status, upgradeSavepointPath=statuses.LAST_STATE))
-        self._deploy(None, first=False, job_id=self._deployment.status["jobStatus"].get("jobId"))
+        deploy_again(self._deployment, path)
 
     def _stop_job(self, mode: str) -> tuple[bool, str | None]:
         """Ends the job as the mode asks: whether it ended, and its savepoint. A job that does not run keeps its last
@@ -395,7 +241,7 @@ class Reconciler(threading.Thread):
             return
         if self._deployment.cluster is None:
             if statuses.job_state(self._deployment.status) not in ("FINISHED", "FAILED", "CANCELED"):
-                self._start_cluster()
+                start_cluster(self._deployment)
             return
         if self._deployment.cluster.job_manager.exit_code is not None:
             self._job_manager_ended(self._deployment.cluster)
