@@ -14,19 +14,19 @@ from typing import Any
 
 from loguru import logger
 
-from local.flink_operator import changes, pods, specs, statuses
+from local.flink_operator import pods, specs, statuses
+from local.flink_operator.changing import Changing
 from local.flink_operator.cluster import Cluster, end_what_is_left
-from local.flink_operator.deploying import deploy_again, deploy_first
+from local.flink_operator.deploying import deploy_first
 from local.flink_operator.deployment import LocalDeployment
 from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube, KubeError, Resource
-from local.flink_operator.rest import SavepointFailed, effective_state
+from local.flink_operator.rest import effective_state
 from local.flink_operator.starting import start_cluster
 from local.flink_operator.statuses import EXCEPTIONS, SERIALIZED
 
 FINALIZER = "flinkdeployments.flink.apache.org/finalizer"
 LOOK_SECONDS = 0.5
-RETRY_SAVEPOINT_SECONDS = 15.0
 EXCEPTIONS_SECONDS = 10.0
 SHOWN_LINES = 5
 UNREACHABLE_AFTER_SECONDS = 10.0
@@ -39,9 +39,9 @@ class Reconciler(threading.Thread):
         self.deployment_name = live["metadata"]["name"]
         super().__init__(name=f"deployment-{self.deployment_name}", daemon=True)
         self._deployment = LocalDeployment(kube, events, live, data)
+        self._changing = Changing(self._deployment)
         self._is_stopping = is_stopping
         self._silent_since: float | None = None
-        self._told_generation = 0
         self._exceptions_at = 0.0
         self._last_exception = 0
 
@@ -96,7 +96,7 @@ class Reconciler(threading.Thread):
         if before is None:
             deploy_first(self._deployment)
         elif self._deployment.is_behind() and self._deployment.may_try():
-            self._change(before)
+            self._changing.change(before)
         else:
             self._observe()
 
@@ -108,130 +108,6 @@ class Reconciler(threading.Thread):
         if status.get("error") != refused:
             self._deployment.warn("Operator", "ValidationError", message)
         self._deployment.write(statuses.with_error(status, refused))
-
-    # Changing
-
-    def _change(self, before: dict[str, Any]) -> None:
-        wanted, was = self._deployment.spec["job"].get("state", "running"), before["job"].get("state", "running")
-        self._tell_change(before)
-        if was == "running" and wanted == "suspended":
-            self._suspend()
-        elif was == "suspended" and wanted == "running":
-            self._resume()
-        elif wanted == "running" and changes.is_upgrade(before, self._deployment.spec):
-            self._upgrade()
-        else:
-            status = statuses.with_reconciled(
-                self._deployment.status, self._deployment.live, "DEPLOYED", wanted, first=False
-            )
-            self._deployment.write(status)
-
-    def _tell_change(self, before: dict[str, Any]) -> None:
-        """Once for each generation, however often it has to be tried; of what is no upgrade nothing is told."""
-        job = {"state": "running", **self._deployment.spec["job"]}
-        after, generation = {**self._deployment.spec, "job": job}, self._deployment.generation
-        is_told = self._told_generation == generation
-        if not is_told and (job["state"] != before["job"].get("state", "running") or changes.is_upgrade(before, after)):
-            self._told_generation = generation
-            self._deployment.tell("JobManagerDeployment", "SpecChanged", changes.spec_changed(before, after))
-
-    def _suspend(self) -> None:
-        taken, path = self._stop_job(self._deployment.spec["job"].get("upgradeMode", "stateless"))
-        if not taken:
-            return
-        manager = "READY" if self._deployment.cluster is not None else "MISSING"
-        status = statuses.with_reconciled(
-            self._deployment.status, self._deployment.live, "DEPLOYED", "suspended", first=False
-        )
-        status = {**status, "lifecycleState": "SUSPENDED", "jobManagerDeploymentStatus": manager}
-        if status["reconciliationStatus"].get("lastStableSpec"):
-            reconciliation = status["reconciliationStatus"]
-            status["reconciliationStatus"] = {**reconciliation, "lastStableSpec": reconciliation["lastReconciledSpec"]}
-        status = statuses.with_job(status, "FINISHED", upgradeSavepointPath=path)
-        self._deployment.write(statuses.with_error(statuses.with_task_managers(status, self._deployment.name, 0), None))
-
-    def _upgrade(self) -> None:
-        taken, path = self._stop_job(self._deployment.spec["job"].get("upgradeMode", "stateless"))
-        if not taken:
-            return
-        status = statuses.with_reconciled(
-            self._deployment.status, self._deployment.live, "UPGRADING", "suspended", first=False
-        )
-        status = {**status, "lifecycleState": "UPGRADING"}
-        status = statuses.with_job(status, "FINISHED", upgradeSavepointPath=path)
-        status = statuses.with_error(statuses.with_task_managers(status, self._deployment.name, 0), None)
-        if self._deployment.cluster is not None:
-            self._deployment.write({**status, "jobManagerDeploymentStatus": "READY"})
-            status = self._deployment.status
-        self._deployment.end_cluster()
-        self._deployment.write({**status, "jobManagerDeploymentStatus": "MISSING"})
-        deploy_again(self._deployment, path)
-
-    def _resume(self) -> None:
-        path = statuses.restored(self._deployment.status)
-        self._deployment.end_cluster()
-        status = statuses.with_reconciled(
-            self._deployment.status, self._deployment.live, "UPGRADING", "suspended", first=False
-        )
-        status = {**status, "lifecycleState": "UPGRADING", "jobManagerDeploymentStatus": "MISSING"}
-        self._deployment.write(status)
-        deploy_again(self._deployment, path)
-
-    def _stop_job(self, mode: str) -> tuple[bool, str | None]:
-        """Ends the job as the mode asks: whether it ended, and its savepoint. A job that does not run keeps its last
-        state instead; a savepoint that fails is tried again later, and the job goes on."""
-        self._deployment.tell("JobManagerDeployment", "Suspended", "Suspending existing deployment.")
-        job = (
-            self._deployment.cluster.rest.job(self._deployment.status["jobStatus"].get("jobId", ""))
-            if self._deployment.cluster
-            else None
-        )
-        if mode != "savepoint" or self._deployment.cluster is None or job is None or effective_state(job) != "RUNNING":
-            if mode == "savepoint" and job is not None and job["state"] == "FINISHED":
-                return True, statuses.restored(self._deployment.status)
-            self._deployment.end_cluster()
-            return True, None
-        self._deployment.write(statuses.with_error(self._deployment.status, None))
-        folder = (self._deployment.spec.get("flinkConfiguration") or {}).get(specs.SAVEPOINT_DIRECTORY, "")
-        try:
-            path = self._deployment.cluster.rest.stop_with_savepoint(job["jid"], folder)
-        except SavepointFailed as failure:
-            self._deployment.try_again_in(RETRY_SAVEPOINT_SECONDS)
-            logger.warning("{}: no savepoint: {}", self._deployment.name, failure.root_cause)
-            error = statuses.savepoint_error(str(failure))
-            self._deployment.warn("JobManagerDeployment", "SavepointError", statuses.error_words(error))
-            self._deployment.write(statuses.with_error(self._deployment.status, error))
-            return False, None
-        self._deployment.cluster.stop_task_managers()
-        self._deployment.attempt(lambda: pods.hide_task_managers(self._deployment.kube, self._deployment.name))
-        self._record_snapshot(path)
-        return True, path
-
-    def _record_snapshot(self, path: str) -> None:
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        labels = {
-            "job-reference.kind": "FlinkDeployment",
-            "job-reference.name": self._deployment.name,
-            "snapshot.state": "COMPLETED",
-            "snapshot.trigger-type": "UPGRADE",
-            "snapshot.type": "SAVEPOINT",
-        }
-        savepoint = {"alreadyExists": True, "disposeOnDelete": False, "formatType": "NATIVE", "path": path}
-        body = {
-            "apiVersion": "flink.apache.org/v1beta1",
-            "kind": "FlinkStateSnapshot",
-            "metadata": {
-                "name": f"{self._deployment.name}-savepoint-upgrade-{int(time.time() * 1000)}",
-                "labels": labels,
-            },
-            "spec": {
-                "backoffLimit": 0,
-                "jobReference": {"kind": "FlinkDeployment", "name": self._deployment.name},
-                "savepoint": savepoint,
-            },
-        }
-        status = {"failures": 0, "path": path, "resultTimestamp": now, "state": "COMPLETED", "triggerTimestamp": now}
-        self._deployment.kube.put_snapshot(body, status)
 
     # Observing
 
