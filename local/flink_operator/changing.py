@@ -80,11 +80,10 @@ def _suspend(deployment: LocalDeployment) -> None:
 
 
 def _resume(deployment: LocalDeployment) -> None:
-    savepoint = statuses.restored(deployment.status)
     deployment.end_cluster()
     status = statuses.with_reconciled(deployment.status, deployment.live, "UPGRADING", "suspended")
     deployment.write({**status, "lifecycleState": "UPGRADING", "jobManagerDeploymentStatus": "MISSING"})
-    deploy_again(deployment, savepoint)
+    deploy_again(deployment)
 
 
 def _upgrade(deployment: LocalDeployment) -> None:
@@ -96,7 +95,7 @@ def _upgrade(deployment: LocalDeployment) -> None:
         deployment.write({**status, "jobManagerDeploymentStatus": "READY"})
     deployment.end_cluster()
     deployment.write({**status, "jobManagerDeploymentStatus": "MISSING"})
-    deploy_again(deployment, savepoint)
+    deploy_again(deployment)
 
 
 def _without_job(deployment: LocalDeployment, status: Status, savepoint: str | None) -> Status:
@@ -115,7 +114,7 @@ def _stop_job(deployment: LocalDeployment) -> str | None:
         if effective_state(job) == "RUNNING":
             return _stop_with_savepoint(deployment, cluster, job["jid"])
         if job["state"] == "FINISHED":
-            return statuses.restored(deployment.status)
+            return statuses.savepoint_to_restore(deployment.status)
     deployment.end_cluster()
     return None
 

@@ -25,8 +25,7 @@ class LocalDeployment:
     thread.
 
     `live` is the resource as the look that is under way has read it, with the status that was written since; `cluster`
-    is what runs for it; `restore_from` is what it was to start from when it was last deployed; `inits` are the init
-    containers of its last start.
+    is what runs for it; `inits` are the init containers of its last start.
     """
 
     def __init__(self, kube: Kube, events: Events, live: Resource, data: Path) -> None:
@@ -37,7 +36,6 @@ class LocalDeployment:
         self.uid: str = live["metadata"]["uid"]
         self.folder = data / f"{self.name}-{self.uid[:8]}"
         self.cluster: Cluster | None = None
-        self.restore_from: str | None = None
         self.inits = pods.Inits()
         self._launches: dict[Path, pods.Launch] = {}
         self._pods_are_shown = True

@@ -77,7 +77,7 @@ def _application(deployment: LocalDeployment, spec: dict[str, Any], view: PodVie
         env=env,
         parallelism=specs.parallelism(spec),
         task_managers=specs.task_managers(spec),
-        restore=checkpoint or deployment.restore_from or statuses.restored(deployment.status),
+        restore=checkpoint or statuses.savepoint_to_restore(deployment.status),
         kubernetes={
             "kubernetes.cluster-id": deployment.name,
             "kubernetes.namespace": deployment.kube.namespace,

@@ -142,7 +142,7 @@ def job_state(status: Status) -> str | None:
     return state
 
 
-def restored(status: Status) -> str | None:
+def savepoint_to_restore(status: Status) -> str | None:
     """The savepoint that the job goes on from, or None: there is none, or it goes on from its last state."""
     path = status["jobStatus"].get("upgradeSavepointPath")
     return path if path and path != LAST_STATE else None
