@@ -1,9 +1,25 @@
-"""What changed between two specs, in the words of the operator's SpecChanged event. Pure."""
+"""What changed between two specs: whether it is an upgrade, and the words of the operator's SpecChanged event. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+_NO_UPGRADE = ("upgradeMode", "allowNonRestoredState", "initialSavepointPath", "savepointTriggerNonce", "state")
+_NO_UPGRADE_SETTINGS = ("kubernetes.operator.", "job.autoscaler.", "parallelism.default")
+"""Settings whose names begin like this."""
+
+
+def is_upgrade(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether the job has to be started anew for the change: not every change is for that."""
+    return _weighed(before) != _weighed(after)
+
+
+def _weighed(spec: Mapping[str, Any]) -> dict[str, Any]:
+    settings = (spec.get("flinkConfiguration") or {}).items()
+    configuration = {key: value for key, value in settings if not key.startswith(_NO_UPGRADE_SETTINGS)}
+    job = {key: value for key, value in spec["job"].items() if key not in _NO_UPGRADE}
+    return {**spec, "job": job, "flinkConfiguration": configuration}
 
 
 def spec_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ Status = dict[str, Any]
 
 EXCEPTIONS = "org.apache.flink.kubernetes.operator.exception"
 SERIALIZED = "org.apache.flink.util.SerializedThrowable"
+LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
+"""In the place of a savepoint's path: the job goes on from its own last state."""
 
 
 def new_status() -> Status:
@@ -44,6 +46,16 @@ def with_job(status: Status, state: str | None, **facts: Any) -> Status:
     return changed
 
 
+def with_facts(status: Status, **facts: Any) -> Status:
+    """The status with other facts of jobStatus, the job in the state that it is in."""
+    return with_job(status, job_state(status), **facts)
+
+
+def reconciling(status: Status, manager: str) -> Status:
+    """The status with the JobManager's deployment in this state, and the job not seen."""
+    return with_job({**status, "jobManagerDeploymentStatus": manager}, "RECONCILING")
+
+
 def _condition(state: str, before: Sequence[dict[str, Any]]) -> dict[str, Any]:
     running = "True" if state == "RUNNING" else "False"
     reason = state.capitalize()
@@ -58,10 +70,12 @@ def _condition(state: str, before: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def with_reconciled(status: Status, spec: dict[str, Any], state: str, job_state: str, *, first: bool) -> Status:
-    """The status with `spec` as the last reconciled one, its job in `job_state`, and the reconciliation in `state`."""
-    changed = copy.deepcopy(status)
-    reconciled = {**spec, "job": {**spec["job"], "state": job_state}}
+def with_reconciled(status: Status, live: dict[str, Any], state: str, job: str, *, first: bool = False) -> Status:
+    """The status with the spec of `live` as the last reconciled one, its job in state `job`, the reconciliation in
+    `state`."""
+    changed, spec = copy.deepcopy(status), live["spec"]
+    changed["observedGeneration"] = live["metadata"]["generation"]
+    reconciled = {**spec, "job": {**spec["job"], "state": job}}
     meta = {"apiVersion": "flink.apache.org/v1beta1", "firstDeployment": first}
     changed["reconciliationStatus"] |= {
         "lastReconciledSpec": json.dumps({"spec": reconciled, "resource_metadata": meta}),
@@ -120,3 +134,15 @@ def reconciled_spec(status: Status) -> dict[str, Any] | None:
     """The last reconciled spec, or None at first."""
     text = status.get("reconciliationStatus", {}).get("lastReconciledSpec")
     return json.loads(text)["spec"] if text else None
+
+
+def job_state(status: Status) -> str | None:
+    """The job's state as last shown, or None before its first."""
+    state: str | None = status.get("jobStatus", {}).get("state")
+    return state
+
+
+def savepoint_to_restore(status: Status) -> str | None:
+    """The savepoint that the job goes on from, or None: there is none, or it goes on from its last state."""
+    path = status["jobStatus"].get("upgradeSavepointPath")
+    return path if path and path != LAST_STATE else None

@@ -1,0 +1,42 @@
+"""A new cluster for a deployment's spec, as its status tells of it: first what is asked for, then that it is deployed.
+
+Its processes are started at the look that finds it DEPLOYED and without a cluster (starting.py).
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from local.flink_operator import specs, statuses
+from local.flink_operator.deployment import LocalDeployment
+
+
+def deploy_first(deployment: LocalDeployment) -> None:
+    """At its first sight. One that is asked for suspended has to be changed before it runs."""
+    job = deployment.spec["job"]
+    status = statuses.with_reconciled(statuses.new_status(), deployment.live, "UPGRADING", "suspended", first=True)
+    status = statuses.with_job(status, None, upgradeSavepointPath=job.get("initialSavepointPath"))
+    deployment.write(statuses.with_task_managers(status, deployment.name, 0))
+    if job.get("state") != "suspended":
+        _deploy(deployment, first=True)
+
+
+def deploy_again(deployment: LocalDeployment) -> None:
+    """After its last cluster has ended: from the savepoint in its status, else the same job from its last state."""
+    if statuses.savepoint_to_restore(deployment.status) is not None:
+        _deploy(deployment)
+        return
+    deployment.write(statuses.with_facts(deployment.status, upgradeSavepointPath=statuses.LAST_STATE))
+    _deploy(deployment, job_id=deployment.status["jobStatus"].get("jobId"))
+
+
+def _deploy(deployment: LocalDeployment, *, job_id: str | None = None, first: bool = False) -> None:
+    """The job gets a new id unless its last state is what it goes on from."""
+    if job_id is None:
+        deployment.attempt(lambda: deployment.kube.forget_high_availability(deployment.name))
+    deployment.tell("JobManagerDeployment", "Submit", "Starting deployment")
+    deployment.write(statuses.with_facts(deployment.status, jobId=job_id or secrets.token_hex(16)))
+    status = statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", "running", first=first)
+    status = statuses.reconciling({**status, "lifecycleState": "DEPLOYED"}, "DEPLOYING")
+    status = statuses.with_task_managers(status, deployment.name, specs.task_managers(deployment.spec))
+    deployment.write(statuses.with_error(status, None))

@@ -1,0 +1,150 @@
+"""From a deployment that has no cluster to its processes, as a kubelet brings up a pod: volumes, init containers, main
+containers.
+
+What is not there yet is waited for; what fails is the deployment's error, and is tried again now and then.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from local.flink_operator import pods, specs, statuses
+from local.flink_operator.cluster import Application, Cluster, latest_checkpoint
+from local.flink_operator.deployment import LocalDeployment
+from local.flink_operator.environment import NotThere, fill, variables
+from local.flink_operator.mapping import Container, PodView, pod_view, program
+
+RETRY_SECONDS = 10.0
+INIT_TIMEOUT_SECONDS = 120.0
+USRLIB = "/opt/flink/usrlib"
+
+
+def start_cluster(deployment: LocalDeployment) -> None:
+    """Starts a cluster for the spec that was last reconciled, where all that it needs is there. Raises KubeError."""
+    if not deployment.may_try():
+        return
+    _tell_if_lost(deployment)
+    spec = statuses.reconciled_spec(deployment.status) or deployment.spec
+    view, data_of = pod_view(spec, deployment.folder), deployment.kube.data_of
+    if not all([fill(volume, data_of) for volume in view.filled]):  # noqa: C419 - each is filled
+        return
+    if not _init_containers_done(deployment, view):
+        return
+    try:
+        env = variables(view.main, data_of)
+    except NotThere as missing:
+        _cannot_configure(deployment, view.main.name, str(missing))
+        return
+    _start(deployment, _application(deployment, spec, view, env))
+
+
+def _tell_if_lost(deployment: LocalDeployment) -> None:
+    """A JobManager that an operator before this one has left, and that is not there any more."""
+    if deployment.status["jobManagerDeploymentStatus"] in ("READY", "DEPLOYED_NOT_READY"):
+        deployment.warn("JobManagerDeployment", "Missing", "Missing JobManager deployment")
+        deployment.warn("Job", "RecoverDeployment", "Recovering lost deployment")
+        deployment.show_manager("DEPLOYING")
+
+
+def _start(deployment: LocalDeployment, application: Application) -> None:
+    cluster = Cluster(deployment.name, deployment.folder, application)
+    for name in ("jobmanager", *(f"taskmanager-1-{n}" for n in range(1, application.task_managers + 1))):
+        deployment.launch(_log(deployment, name))
+    cluster.start()
+    deployment.cluster = cluster
+    deployment.show_pods()
+    logger.info("{}: started, restoring from {}", deployment.name, application.restore)
+
+
+def _application(deployment: LocalDeployment, spec: dict[str, Any], view: PodView, env: dict[str, str]) -> Application:
+    """A job that has a checkpoint by now goes on from that, whatever it was to start from."""
+    job, main = spec["job"], view.main
+    configuration = {k: main.mapped(str(v)) for k, v in (spec.get("flinkConfiguration") or {}).items()}
+    job_id = deployment.status["jobStatus"]["jobId"]
+    checkpoint = latest_checkpoint(configuration.get("execution.checkpointing.dir", ""), job_id)
+    return Application(
+        job_id=job_id,
+        jar=Path(main.mapped(job["jarURI"]).removeprefix("local://")),
+        jars=sorted(Path(main.paths.get(USRLIB, "/nowhere")).glob("*.jar")),
+        entry_class=job.get("entryClass"),
+        arguments=[program(main.mapped(argument)) for argument in job.get("args") or []],
+        configuration=configuration,
+        env=env,
+        parallelism=specs.parallelism(spec),
+        task_managers=specs.task_managers(spec),
+        restore=checkpoint or statuses.savepoint_to_restore(deployment.status),
+        kubernetes={
+            "kubernetes.cluster-id": deployment.name,
+            "kubernetes.namespace": deployment.kube.namespace,
+            "kubernetes.config.file": str(deployment.kube.kubeconfig),
+        },
+    )
+
+
+def _init_containers_done(deployment: LocalDeployment, view: PodView) -> bool:
+    """Runs one after the other to its end; False where one fails, which keeps the next from being started."""
+    deployment.inits = pods.Inits([container.name for container in view.init])
+    for container in view.init:
+        ended = _run(container, _log(deployment, container.name), variables(container, deployment.kube.data_of))
+        deployment.inits = pods.Inits(deployment.inits.names, [*deployment.inits.started, ended])
+        if ended.exit_code != 0:
+            _init_failed(deployment, ended)
+            return False
+    return True
+
+
+def _run(container: Container, log: Path, env: dict[str, str]) -> pods.Started:
+    said = Path(container.paths["/dev/termination-log"])
+    said.write_text("")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = pods.launch(log).log_start
+    with log.open("ab") as output:
+        done = subprocess.run(
+            container.command,
+            env=env,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            timeout=INIT_TIMEOUT_SECONDS,
+            check=False,
+        )
+    return pods.Started(container.name, log, start, exit_code=done.returncode, said=said.read_text())
+
+
+def _log(deployment: LocalDeployment, name: str) -> Path:
+    return deployment.folder / "logs" / f"{name}.log"
+
+
+def _init_failed(deployment: LocalDeployment, ended: pods.Started) -> None:
+    def show() -> None:
+        pod = pods.show_init_failure(deployment.kube, deployment.live, deployment.inits)
+        metadata = pod["metadata"]
+        where = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+        words = f"Back-off restarting failed container {ended.container} in pod {where}"
+        deployment.events.warning(pod, "kubelet", "BackOff", words)
+
+    _failed(deployment, "CrashLoopBackOff", f"[{ended.container}] CrashLoop - {ended.said}", show)
+
+
+def _cannot_configure(deployment: LocalDeployment, container: str, said: str) -> None:
+    """A Secret that is not there keeps the container from starting."""
+    reason = "CreateContainerConfigError"
+
+    def show() -> None:
+        pods.show_waiting(deployment.kube, deployment.live, deployment.inits, reason, said)
+
+    _failed(deployment, reason, f"[{container}] {said}", show)
+
+
+def _failed(deployment: LocalDeployment, reason: str, message: str, show: Callable[[], None]) -> None:
+    """The pod is shown, and the deployment has an error until the next try."""
+    deployment.try_again_in(RETRY_SECONDS)
+    deployment.attempt(show)
+    deployment.warn("JobManagerDeployment", reason, message)
+    failed = statuses.error(f"{statuses.EXCEPTIONS}.DeploymentFailedException", message, reason=reason)
+    deployment.write(statuses.with_error(statuses.reconciling(deployment.status, "ERROR"), failed))
