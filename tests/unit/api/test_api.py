@@ -405,3 +405,14 @@ def test_what_nobody_foresaw_is_a_problem_without_its_words(
     refused = api.v1("POST", "/jobs/submit", {"job_id": "a", "job_config": {"script": SCRIPT}})
     assert refused.status_code == 400
     assert "canary" not in refused.text
+
+
+def test_more_open_operations_than_a_job_may_have_are_a_429_that_says_so(
+    api: Api, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.services.accept.MOST_OPEN", 1)
+    world.runs()
+    assert api.v1("POST", "/jobs/orders/scale", {"parallelism": 2}).status_code == 202
+    answer = api.v1("POST", "/jobs/orders/scale", {"parallelism": 3})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+    assert "1 operations are open" in answer.json()["detail"]
