@@ -154,7 +154,7 @@ class Demo:
 
     def _register_templates(self) -> None:
         for name in TEMPLATES:
-            body = template_from(EXAMPLES / "templates" / f"{name}.yaml")
+            body = template_from(EXAMPLES / "templates" / f"{name}.yaml", EXAMPLES)
             if body["type"] == "JAR":
                 body["jar"] = f"{self._jars}/counting-job.jar"
             self._call("POST", "/api/v1/flink/templates", body)
