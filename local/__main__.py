@@ -159,4 +159,4 @@ def demo(keep: bool = False, data: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    app(prog_name="./run")
