@@ -113,8 +113,9 @@ def test_a_list_fits_the_terminal_that_it_is_printed_on(api: str, columns: int) 
 
 
 def test_a_reader_that_leaves_ends_it_without_a_word(api: str) -> None:
-    for words in ("list", "list -o json", "list -o yaml"):
-        shell = f"set -o pipefail; '{HEADRACE}' {words} | head -c 10 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    leaves_late, leaves_early = "head -c 10 >/dev/null", "true"
+    for words in (f"list | {leaves_late}", f"list -o json | {leaves_late}", f"version | {leaves_early}"):
+        shell = f"'{HEADRACE}' {words}; echo ${{PIPESTATUS[0]}}"
         done = subprocess.run(
             ["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False, env=environment(api)
         )
