@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from headrace import key_files
@@ -12,6 +12,11 @@ from headrace import key_files
 def read_keys(file: Path | None) -> Sequence[bytes]:
     """The keys. Raises ConfigurationError where there are none, or weak ones: an open API is not a default."""
     return tuple(key.encode() for key in key_files.read_keys(file, "HEADRACE_API_KEYS_FILE", "one API key"))
+
+
+def given_by(headers: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """What a request brings: its Authorization, and its X-API-Key."""
+    return headers.get("authorization"), headers.get("x-api-key")
 
 
 def is_allowed(keys: Sequence[bytes], authorization: str | None, api_key: str | None) -> bool:
