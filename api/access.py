@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from headrace.errors import ConfigurationError
+from headrace import key_files
 
 
 def read_keys(file: Path | None) -> Sequence[bytes]:
-    """The keys. Raises ConfigurationError where there are none: an open API is not a default."""
-    if file is None:
-        raise ConfigurationError("HEADRACE_API_KEYS_FILE is not set: name a file with one API key a line")
-    try:
-        keys = tuple(line.strip().encode() for line in file.read_text().splitlines() if line.strip())
-    except OSError as error:
-        raise ConfigurationError(f"HEADRACE_API_KEYS_FILE: {error}") from error
-    if not keys:
-        raise ConfigurationError(f"HEADRACE_API_KEYS_FILE: {file} has no key in it")
-    return keys
+    """The keys. Raises ConfigurationError where there are none, or weak ones: an open API is not a default."""
+    return tuple(key.encode() for key in key_files.read_keys(file, "HEADRACE_API_KEYS_FILE", "one API key"))
+
+
+def given_by(headers: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """What a request brings: its Authorization, and its X-API-Key."""
+    return headers.get("authorization"), headers.get("x-api-key")
 
 
 def is_allowed(keys: Sequence[bytes], authorization: str | None, api_key: str | None) -> bool:

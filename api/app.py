@@ -12,7 +12,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api import inspection, problems, views
+from api import access, inspection, problems, views
 from api.bodies import described, object_of
 from api.guard import Guard
 from api.waiting import Readiness, Waiting
@@ -22,7 +22,7 @@ from headrace.domain.inputs import json_or_yaml_object
 from headrace.domain.jobs import Job, JobKey, Phase
 from headrace.domain.operations import KINDS, Kind, Source, SubmitArguments
 from headrace.domain.templates import Template
-from headrace.errors import InvalidRequest, NotFound
+from headrace.errors import InvalidRequest, NotFound, Unavailable
 from headrace.ports import JobFilter
 from headrace.services.accept import LONGEST_KEY, Accepted
 
@@ -44,7 +44,7 @@ def create_app(services: Services, *, tenant: str, keys: Sequence[bytes], wait_l
     app = FastAPI(title="Headrace", openapi_url=f"{BASE}/openapi.json", docs_url=None, redoc_url=None)
     problems.install(app)
     app.add_middleware(Guard, keys=keys)
-    _health(app, services)
+    _health(app, services, keys)
     _operations(app, services, tenant, wait_limit_seconds)
     _jobs(app, services, tenant)
     inspection.install(app, services.inspect, tenant, BASE)
@@ -52,7 +52,7 @@ def create_app(services: Services, *, tenant: str, keys: Sequence[bytes], wait_l
     return app
 
 
-def _health(app: FastAPI, services: Services) -> None:
+def _health(app: FastAPI, services: Services, keys: Sequence[bytes]) -> None:
     """None of them takes a thread that other requests need."""
     readiness = Readiness(services.store.ping)
 
@@ -61,8 +61,13 @@ def _health(app: FastAPI, services: Services) -> None:
         return {"status": "alive"}
 
     @app.get("/readyz")
-    async def readyz() -> dict[str, str]:
-        await readiness.check()
+    async def readyz(request: Request) -> dict[str, str]:
+        try:
+            await readiness.check()
+        except Unavailable as error:
+            if access.is_allowed(keys, *access.given_by(request.headers)):
+                raise
+            raise Unavailable("the store does not answer; who brings an API key is told why") from error
         return {"status": "ready"}
 
     @app.get("/metrics")

@@ -52,8 +52,7 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        given = headers.get("authorization"), headers.get("x-api-key")
-        if scope["path"] not in OPEN_PATHS and not access.is_allowed(self._keys, *given):
+        if scope["path"] not in OPEN_PATHS and not access.is_allowed(self._keys, *access.given_by(headers)):
             words = "send an API key: Authorization: Bearer <key>, or X-API-Key"
             return problems.problem(401, "unauthorized", words, headers={"WWW-Authenticate": "Bearer"})
         if "transfer-encoding" in headers:

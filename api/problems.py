@@ -16,6 +16,7 @@ from headrace.errors import (
     InvalidRequest,
     NotFound,
     Refused,
+    TooMany,
     TransientError,
     unforeseen,
 )
@@ -25,6 +26,7 @@ STATUS_OF: tuple[tuple[type[HeadraceError], int, str], ...] = (
     (InvalidRequest, 400, "the request is not valid"),
     (NotFound, 404, "not found"),
     (Conflict, 409, "conflict"),
+    (TooMany, 429, "too many at once"),
     (Refused, 502, "a server refused"),
     (TransientError, 503, "a server does not answer"),
     (HeadraceError, 500, "an error"),
@@ -59,7 +61,7 @@ def _ours(_request: Request, error: Exception) -> JSONResponse:
         say_unforeseen(cause, "a request")
     status, title = next((s, t) for kind, s, t in STATUS_OF if isinstance(error, kind))
     errors = error.problems if isinstance(error, InvalidRequest) else None
-    headers = {"Retry-After": "2"} if status == 503 else None
+    headers = {"Retry-After": "2"} if status in (429, 503) else None
     return problem(status, title, str(error), errors, headers)
 
 

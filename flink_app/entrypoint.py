@@ -19,6 +19,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import urllib.parse
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import IO
 from urllib.error import HTTPError, URLError
 
@@ -36,11 +38,13 @@ CHUNK_BYTES = 64 * 1024
 DEFAULT_PORTS = {"http": 80, "https": 443}
 PAUSES_SECONDS = (0.5, 1.5)  # between the tries, so there are three
 SHORTEST_TIMEOUT_SECONDS = 0.1  # a socket's timeout of 0 would mean "do not wait at all"
+LAST_WORDS_SECONDS = 0.3  # for what ends by its own bounds at the deadline: it says more of why
 TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_BYTES = 4096  # what Kubernetes keeps of it
 JAVA_FRAME = r"\t(?:at |\.\.\. ).*\n?"
 PYTHON_FRAME = r"(?P<place> +File \"(?P<file>[^\"\n]+)\", line \d+.*\n)(?: {4}.*\n)*"
 FRAMES = re.compile(f"^(?:{JAVA_FRAME}|{PYTHON_FRAME})", re.MULTILINE)
+HOST = re.compile(r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?|[0-9a-f:.]+")
 
 
 class FetchError(Exception):
@@ -59,7 +63,11 @@ class AllowedHosts:
     """The hosts that an artifact may come from: `host` allows every port of it, `host:port` that one alone."""
 
     def __init__(self, listed: str) -> None:
+        """Raises argparse's error for an entry that no URL's host could be equal to."""
         self._allowed = frozenset(entry.strip().lower() for entry in listed.split(",") if entry.strip())
+        for entry in sorted(self._allowed):
+            if not HOST.fullmatch(entry):
+                raise argparse.ArgumentTypeError(f"{entry!r} is no host and no host:port; each host is named in full")
 
     def __str__(self) -> str:
         return ", ".join(sorted(self._allowed)) or "none"
@@ -135,6 +143,8 @@ class CheckedRedirects(urllib.request.HTTPRedirectHandler):
         if self._followed > MAX_REDIRECTS:
             raise FetchError(f"{shown(req.full_url)} redirects more than {MAX_REDIRECTS} times")
         self._allowed.check(newurl)
+        if req.type == "https" and split_url(newurl)[0].scheme != "https":
+            raise FetchError(f"{shown(newurl)} refused: a redirect led from https to plain http")
         if "@" in split_url(newurl)[0].netloc:
             raise FetchError(f"{shown(newurl)} refused: a redirect brought a user name with it")
         req.timeout = seconds_until(self._deadline)  # the caller opens the next hop with it
@@ -210,6 +220,8 @@ def http_chunks(url: str, allowed: AllowedHosts, deadline: float) -> Iterator[by
     allowed.check(url)
     timeout = seconds_until(deadline)
     with explained(url), opener(allowed, deadline).open(request_for(url), timeout=timeout) as answer:
+        if answer.status != 200:
+            raise FetchError(f"{shown(url)} answered {answer.status}, and 200 alone brings a whole file")
         received = 0
         while chunk := answer.read1(CHUNK_BYTES):
             received += len(chunk)
@@ -275,6 +287,31 @@ def tried(attempt: Callable[[], str], deadline: float) -> str:
         time.sleep(pause)
 
 
+def brought(url: str, bounds: Bounds, deadline: float, into: IO[bytes]) -> str:
+    return tried(lambda: stored(chunks_of(url, bounds, deadline), into), deadline)
+
+
+def bounded_by(deadline: float, url: str, attempt: Callable[[], str]) -> str:
+    """The attempt's answer; a FetchError where there is none at the deadline, whatever it waits for by then: a name
+    that is looked up, one address after the other, headers that drip. It is left to itself then, until Python ends."""
+    answers: SimpleQueue[str | BaseException] = SimpleQueue()
+
+    def tell() -> None:
+        try:
+            answers.put(attempt())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            answers.put(error)
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds_until(deadline) + LAST_WORDS_SECONDS)
+    except Empty:
+        raise FetchError(f"{shown(url)} did not arrive in time") from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
 @contextmanager
 def appearing_whole(to: Path) -> Iterator[IO[bytes]]:
     """A file that appears at `to` only if the block succeeds; otherwise nothing is left of it."""
@@ -299,7 +336,7 @@ def check_jar(artifact: Artifact, content: IO[bytes]) -> None:
 
 
 def check_digest(artifact: Artifact, found: str) -> None:
-    if artifact.sha256 not in ("-", found, found.upper()):
+    if artifact.sha256.lower() not in ("-", found):
         raise FetchError(f"{shown(artifact.url)} has sha256 {found}, not {artifact.sha256.lower()}")
 
 
@@ -310,7 +347,7 @@ def bring(artifact: Artifact, bounds: Bounds) -> None:
     deadline = time.monotonic() + bounds.timeout_seconds
     try:
         with appearing_whole(artifact.to) as into:
-            found = tried(lambda: stored(chunks_of(artifact.url, bounds, deadline), into), deadline)
+            found = bounded_by(deadline, artifact.url, lambda: brought(artifact.url, bounds, deadline, into))
             if artifact.is_jar:
                 check_jar(artifact, into)
             check_digest(artifact, found)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
-from headrace.errors import Conflict, HeadraceError, InvalidRequest, NotFound, Refused, Unavailable
+from headrace.errors import Conflict, HeadraceError, InvalidRequest, NotFound, Refused, TooMany, Unavailable
 
 BASE = "/api/v1/flink"
 TRIES = 3
@@ -37,9 +37,16 @@ class Client:
     """One API server and key. Raises headrace.errors; every call is bounded by `timeout_seconds`."""
 
     def __init__(
-        self, url: str, api_key: str, timeout_seconds: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        api_key: str,
+        timeout_seconds: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        tries: int = TRIES,
     ) -> None:
         self._url = url.rstrip("/")
+        self._tries = tries
         self._timeout_seconds = timeout_seconds
         self._http = httpx.Client(
             base_url=self._url,
@@ -190,20 +197,31 @@ class Client:
         return self._send("POST", path, json=dict(body), headers=headers)
 
     def _send(self, method: str, path: str, **options: Any) -> Json:
-        return _content(self._tried(lambda: self._http.request(method, path, **options)))
+        answer = self._tried(lambda: self._http.request(method, path, **options))
+        if not answer.is_success:
+            raise _error(answer)
+        try:
+            content: Json = answer.json()
+        except ValueError as error:
+            raise Refused(
+                f"{self._url} answers something else than Headrace's API: {method} {path} is no JSON"
+            ) from error
+        return content
 
     def _tried(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         """The first answer that is not a 503, or the last try's."""
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, self._tries + 1):
             try:
                 answer = send()
-            except httpx.TransportError as error:
-                if attempt == TRIES:
+            except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+                raise Refused(f"{self._url} is no address of an API ({error})") from error
+            except httpx.RequestError as error:
+                if attempt == self._tries:
                     raise Unavailable(
                         f"the API at {self._url} does not answer ({error!r}); is it up? ./run up starts a local one"
                     ) from error
             else:
-                if answer.status_code != 503 or attempt == TRIES:
+                if answer.status_code != 503 or attempt == self._tries:
                     return answer
                 answer.close()
             time.sleep(PAUSE_SECONDS * attempt)
@@ -276,22 +294,17 @@ class _SeenLines:
                 yield text
 
 
-def _content(answer: httpx.Response) -> Json:
-    if answer.is_success:
-        content: Json = answer.json()
-        return content
-    raise _error(answer)
-
-
 def _error(answer: httpx.Response) -> HeadraceError:
     try:
-        problem = answer.json()
+        content = answer.json()
     except ValueError:
-        problem = {}
+        content = None
+    problem = content if isinstance(content, dict) else {}
     detail = str(problem.get("detail") or f"the API answered {answer.status_code}")
     if answer.status_code == 400:
-        return InvalidRequest({e["field"]: e["detail"] for e in problem.get("errors", [])} or {"request": detail})
-    kinds = {404: NotFound, 409: Conflict, 401: Refused, 503: Unavailable}
+        named = [each for each in problem.get("errors") or [] if isinstance(each, dict)]
+        return InvalidRequest({str(e.get("field")): str(e.get("detail")) for e in named} or {"request": detail})
+    kinds = {404: NotFound, 409: Conflict, 401: Refused, 429: TooMany, 503: Unavailable}
     return kinds.get(answer.status_code, Refused)(detail)
 
 

@@ -1,4 +1,4 @@
-"""Every error that Headrace raises on purpose. Knows nothing of ours.
+"""Every error that Headrace raises on purpose. Knows nothing of ours but what is printable.
 
 HeadraceError                      something a person may have to read
 ├── PermanentError                 trying again changes nothing
@@ -21,9 +21,10 @@ HeadraceError                      something a person may have to read
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from itertools import islice
+
+from headrace.printable import printable
 
 MOST_PROBLEMS = 20
 MOST_FIELD_CHARACTERS = 200
@@ -120,9 +121,5 @@ def unforeseen(error: BaseException) -> BaseException | None:
     return None if isinstance(error, HeadraceError) else error
 
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
-
-
 def _shown(text: str, most: int) -> str:
-    cut = text if len(text) <= most else f"{text[:most]}…"
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
+    return printable(text if len(text) <= most else f"{text[:most]}…")

@@ -7,16 +7,22 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from headrace.printable import printable
 from headrace.settings import Settings
+
+if TYPE_CHECKING:
+    from loguru import Record
 
 FORMAT = (
     "{time:YYYY-MM-DDTHH:mm:ss.SSSZ} {level: <7} {extra[process_name]} "
     "task={extra[task_id]} job={extra[job_id]} operation={extra[operation_id]} {message}"
 )
+IDS = ("task_id", "job_id", "operation_id")
+NO_IDS = dict.fromkeys(IDS, "-")
 SHOWN_JOB_ID = re.compile(r"'job_id': '([^']{1,100})'")
 QUIET = ("kubernetes", "urllib3", "pymongo", "httpx", "httpcore", "kombu", "amqp", "tornado.access")
 
@@ -45,12 +51,28 @@ def _ids_of(record: logging.LogRecord) -> dict[str, str]:
 def configure(settings: Settings, process: str) -> None:
     """Sends every line to stderr in one format (JSON where settings say so). Called once a process."""
     logger.remove()
-    logger.configure(extra={"process_name": process, "task_id": "-", "job_id": "-", "operation_id": "-"})
+    logger.configure(extra={"process_name": process, **NO_IDS}, patcher=_as_it_is if settings.log_json else _unforged)
     options: dict[str, Any] = {"level": settings.log_level, "backtrace": False, "diagnose": False}
-    logger.add(sys.stderr, format=FORMAT, serialize=settings.log_json, **options)
+    if settings.log_json:
+        logger.add(sys.stderr, format=FORMAT, serialize=True, **options)
+    else:
+        logger.add(sys.stderr, format=lambda _: f"{FORMAT}{{extra[trace]}}\n", **options)
     logging.basicConfig(handlers=[_Forward()], level=settings.log_level, force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _as_it_is(_: Record) -> None:
+    """JSON has a way of its own to keep a record in its line."""
+
+
+def _unforged(record: Record) -> None:
+    """Whatever somebody sent, a record is one line, and the lines of its traceback are indented below it."""
+    record["message"] = printable(record["message"])
+    record["extra"].update({name: printable(str(record["extra"][name])) for name in IDS})
+    raised = record["exception"]
+    lines = traceback.format_exception(*raised) if raised else []
+    record["extra"]["trace"] = "".join(f"\n  {printable(line)}" for text in lines for line in text.rstrip().split("\n"))
 
 
 def say_start(settings: Settings, process: str) -> None:

@@ -5,6 +5,7 @@ Each field is set by the variable named beside it. A process reads them once, in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.errors import ConfigurationError
+
+_HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?|[0-9a-f:.]+")
 
 
 class Settings(BaseSettings):
@@ -51,11 +54,12 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
     api_port: int = 8080
-    api_keys_file: Path | None = Field(None, description="One key a line; required by the API process.")
+    api_keys_file: Path | None = Field(None, description="One key a line, of 20 characters at least; the API needs it.")
     wait_limit_seconds: float = Field(60.0, description="The longest that ?wait= may hold a request.")
     follow_limit_seconds: float = Field(600.0, description="The longest that a log is followed by one request.")
     flower_host: str = "127.0.0.1"
     flower_port: int = 5555
+    flower_login_file: Path | None = Field(None, description="One user:password a line; required by Flower.")
 
     flink_image: str = "headrace/flink:2.2.1"
     flink_version: str = "v2_2"
@@ -103,6 +107,15 @@ class Settings(BaseSettings):
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError("may hold {namespace} and {name}, and no other braces") from error
         return url
+
+    @field_validator("flink_allowed_hosts")
+    @classmethod
+    def _hosts_are_named_in_full(cls, listed: str) -> str:
+        """What the fetcher in the pods refuses is a mistake at this process' start."""
+        for entry in filter(None, (each.strip().lower() for each in listed.split(","))):
+            if not _HOST.fullmatch(entry):
+                raise ValueError(f"{entry!r} is no host and no host:port; each host is named in full, with no *")
+        return listed
 
     @property
     def state_volume(self) -> str:

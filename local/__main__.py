@@ -20,6 +20,7 @@ from local.job_settings import (
     STATE_LOCATION,
     STATE_VOLUME,
 )
+from local.private import PRIVATE
 from local.stack import Options, Stack, StackError, Stopping, down, is_alive, read_stack_file
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -54,6 +55,12 @@ AllowedHosts = Annotated[str | None, _said(ALLOWED_HOSTS, "Where programs may co
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+@app.callback()
+def privately() -> None:
+    """Headrace on a laptop: the whole stack as local processes."""
+    os.umask(PRIVATE)
 
 
 @app.command("up")
@@ -152,4 +159,4 @@ def demo(keep: bool = False, data: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    app(prog_name="./run")

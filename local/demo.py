@@ -154,7 +154,7 @@ class Demo:
 
     def _register_templates(self) -> None:
         for name in TEMPLATES:
-            body = template_from(EXAMPLES / "templates" / f"{name}.yaml")
+            body = template_from(EXAMPLES / "templates" / f"{name}.yaml", EXAMPLES)
             if body["type"] == "JAR":
                 body["jar"] = f"{self._jars}/counting-job.jar"
             self._call("POST", "/api/v1/flink/templates", body)
@@ -186,7 +186,8 @@ class Demo:
             raise self._fault_of("flower", "Flower knows of no flink.submit task")
 
     def _flower_tasks(self) -> dict[str, dict[str, int]]:
-        answer = self._request("flower", "GET", f"{self._stack['flower_url']}/api/tasks")
+        user, _, password = Path(self._stack["flower_login_file"]).read_text().strip().partition(":")
+        answer = self._request("flower", "GET", f"{self._stack['flower_url']}/api/tasks", auth=(user, password))
         found: dict[str, dict[str, int]] = {}
         for task in answer.json().values():
             if not task["name"]:

@@ -15,6 +15,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from local import private
 from local.process import Command
 from local.servers import http_answers
 
@@ -70,19 +71,19 @@ def write_credentials(folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     token_file = folder / "token"
     if not token_file.exists():
-        token_file.write_text(secrets.token_hex(16))
-        token_file.chmod(0o600)
+        private.write(token_file, secrets.token_hex(16))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        private = key.private_bytes(
+        signing = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
         )
-        (folder / "sa.key").write_bytes(private)
+        private.write(folder / "sa.key", signing)
         public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         (folder / "sa.pub").write_bytes(public)
     token = token_file.read_text()
-    (folder / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
+    private.write(folder / "tokens.csv", f"{token},admin,admin,system:masters\n")
+    (folder / "sa.key").chmod(0o600)
     return token
 
 
@@ -99,8 +100,7 @@ def write_kubeconfig(path: Path, url: str, token: str, certificate: Path | None 
         "contexts": [{"name": "laptop", "context": {"cluster": "laptop", "user": "laptop", "namespace": "default"}}],
         "current-context": "laptop",
     }
-    path.write_text(yaml.safe_dump(config))
-    path.chmod(0o600)
+    private.write(path, yaml.safe_dump(config))
 
 
 def _is_set_up(url: str, token: str, namespace: str, service_account: str) -> bool:

@@ -24,7 +24,7 @@ from kombu.exceptions import OperationalError
 from headrace import settings
 from headrace.adapters.sealing import new_key
 from headrace.errors import HeadraceError
-from local import job_settings, kube_apiserver, servers, swapped
+from local import job_settings, kube_apiserver, private, servers, swapped
 from local.process import Command, LocalProcess, answers, free_port, is_free
 
 ROOT = Path(__file__).parent.parent
@@ -121,15 +121,17 @@ class Stack:
         """Everything that may be wrong with what was asked for comes before the first process."""
         self._check_where_jobs_go()
         self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.stack_file.exists() or not any(self._data.iterdir()):
+            self._data.chmod(0o700)  # ours, though somebody else made it, or made it before it was private
         for name, port in (("api", self._options.api_port), ("flower", self._options.flower_port)):
             if not is_free(port):
                 raise StackError(f"port {port} is taken: free it, or choose another with --{name}-port")
         self._ask_swapped()
-        for name, key in (("api-keys", secrets.token_urlsafe(32)), ("sealing-keys", new_key())):
+        keys = {"api-keys": secrets.token_urlsafe(32), "sealing-keys": new_key()}
+        for name, key in {**keys, "flower-login": f"headrace:{secrets.token_urlsafe(24)}"}.items():
             file = self._data / name
             if not file.exists():
-                file.touch(mode=0o600)
-                file.write_text(f"{key}\n")
+                private.write(file, f"{key}\n")
         self._settings["HEADRACE_KUBECONFIG"] = str((self._options.kubeconfig or self._data / "kubeconfig").resolve())
 
     def _check_where_jobs_go(self) -> None:
@@ -174,6 +176,7 @@ class Stack:
             "HEADRACE_API_KEYS_FILE": str(self._data / "api-keys"),
             "HEADRACE_SEALING_KEYS_FILE": str(self._data / "sealing-keys"),
             "HEADRACE_FLOWER_PORT": str(self._options.flower_port),
+            "HEADRACE_FLOWER_LOGIN_FILE": str(self._data / "flower-login"),
             "PYTHONPATH": str(ROOT),
             **self._for_jobs,
         }
@@ -250,7 +253,7 @@ class Stack:
             "flower",
             [PYTHON, "-m", "worker.flower"],
             lambda: servers.http_answers(f"{flower}/healthcheck"),
-            flower,
+            f"{flower} (login: {self._data / 'flower-login'})",
             env,
         )
 
@@ -299,6 +302,7 @@ class Stack:
             "api_url": f"http://127.0.0.1:{self._options.api_port}",
             "api_key_file": str(self._data / "api-keys"),
             "flower_url": f"http://127.0.0.1:{self._options.flower_port}",
+            "flower_login_file": str(self._data / "flower-login"),
             "kubeconfig": self._settings.get("HEADRACE_KUBECONFIG", ""),
             "kubectl_kubeconfig": str(self._for_kubectl or self._settings.get("HEADRACE_KUBECONFIG", "")),
             "mongodb_url": self._settings.get("HEADRACE_MONGODB_URL", ""),

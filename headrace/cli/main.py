@@ -1,306 +1,281 @@
 """`headrace`: the commands. They translate, print and choose exit codes, and nothing else.
 
-Exit codes: 0 done, 1 failure, 2 usage, 3 the job or its operation failed, 4 not found, 5 conflict, 124 time-out,
-130 Ctrl-C.
+What a command does not use is not imported: a shell that completes waits for every module.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from importlib.metadata import version as installed_version
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from headrace.cli import connection, files, output
-from headrace.cli.output import Format
-from headrace.errors import Conflict, HeadraceError, InvalidRequest, NotFound
+from headrace.cli import completion, connection, exits, options, output
+from headrace.cli.exits import CONFLICT, FAILURE, INTERRUPTED, JOB_FAILED, NOT_FOUND, READER_LEFT, TIMED_OUT, USAGE
+from headrace.cli.output import Column, Format, age, field, took
+from headrace.cli.programs import Program, takes_program
+from headrace.errors import Conflict, HeadraceError, InvalidRequest, NotFound, TooMany
 
-if TYPE_CHECKING:
-    from headrace.client import Client
+__all__ = ["CONFLICT", "FAILURE", "INTERRUPTED", "JOB_FAILED", "NOT_FOUND", "TIMED_OUT", "USAGE", "app", "main"]
 
-FAILURE, USAGE, JOB_FAILED, NOT_FOUND, CONFLICT, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 5, 124, 130
-POLL_SECONDS = 1.0
-FAILED_PHASES = ("FAILED", "REJECTED")
 DESCRIBED = (
-    *(
-        "job_id",
-        "status",
-        "reason",
-        "next_step",
-        "error",
-        "desired",
-        "observation",
-        "observed_at",
-        "run",
-        "parallelism",
-    ),
-    *("flink_job_id", "namespace", "deployment_name", "template_id", "savepoint_path", "logs"),
+    *("job_id", "status", "reason", "next_step", "error", "desired", "observation", "observed_at", "created_at", "run"),
+    *("parallelism", "flink_job_id", "namespace", "deployment_name", "template_id", "savepoint_path", "logs"),
 )
-EVENT_COLUMNS = ("at", "type", "reason", "object", "count", "message")
-EXCEPTION_COLUMNS = ("at", "exception_name", "task_name", "endpoint", "task_manager_id")
-OPERATION_COLUMNS = ("sequence", "kind", "state", "step", "accepted_at", "ended_at", "reason")
+JOBS = (
+    *(field("job_id"), field("status"), field("run"), field("parallelism"), field("observation")),
+    age("created_at"),
+    field("flink_job_id", is_wide=True),
+    field("template_id", heading="TEMPLATE", is_wide=True),
+    field("deployment_name", heading="DEPLOYMENT", is_wide=True),
+    field("savepoint_path", is_wide=True),
+    field("reason"),
+)
+OPERATIONS = (
+    *(field("sequence"), field("kind"), field("state"), field("step")),
+    age("accepted_at"),
+    took("accepted_at", "ended_at"),
+    field("id", is_wide=True),
+    field("savepoint_path", is_wide=True),
+    field("reason"),
+)
+ANSWER = (
+    *(field("job_id"), field("status"), field("kind"), field("state"), field("operation")),
+    *(field("savepoint_path"), field("reason")),
+)
+HISTORY = (age("at"), field("run"), field("from"), field("to"), field("gap"), field("reason"))
+EVENTS = (
+    age("at", "LAST SEEN"),
+    *(field("type"), field("reason"), field("object"), field("count"), field("message")),
+)
+EXCEPTIONS = (
+    age("at"),
+    *(field("exception_name"), field("task_name"), field("endpoint"), field("task_manager_id", is_wide=True)),
+)
+TEMPLATES = (field("template_id"), field("version"), field("type"), field("parallelism"))
+WITHOUT_NAMES = tuple(form for form in Format if form is not Format.NAME)
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-templates_app = typer.Typer(no_args_is_help=True, help="What jobs are made from.")
-app.add_typer(templates_app, name="templates")
 
-Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for the operation's end.")]
-Timeout = Annotated[float, typer.Option(help="Seconds to wait at most.")]
-Key = Annotated[str | None, typer.Option("--idempotency-key", help="Makes a repeated command one request.")]
-JobId = Annotated[str, typer.Argument(help="The job's id.")]
-
-
-class _Chosen:
-    """The global flags, kept for the command that runs."""
-
-    url: str | None = None
-    api_key_file: Path | None = None
-    data: Path | None = None
-
-
-@app.callback()
-def choose(
-    url: Annotated[str | None, typer.Option(help="The API's address.")] = None,
-    api_key_file: Annotated[Path | None, typer.Option(help="A file with the API key.")] = None,
-    data: Annotated[Path | None, typer.Option(help="The data folder of a local stack; HEADRACE_DATA too.")] = None,
-) -> None:
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"`headrace COMMAND --help` says more of each.\n\n{exits.HELP}",
+)
+@click.option("--url", help="The API's address.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="A file with the API key.")
+@click.option("--data", type=click.Path(path_type=Path), help="The data folder of a local stack; HEADRACE_DATA too.")
+def app(**_: Any) -> None:
     """Submit, scale and stop Flink jobs without losing their state."""
-    _Chosen.url, _Chosen.api_key_file, _Chosen.data = url, api_key_file, data
 
 
-Source = Annotated[
-    str | None, typer.Argument(help="A Python or SQL file or a folder from your disk, or the URL of a script or jar.")
-]
-TemplateId = Annotated[str | None, typer.Option("--template", help="A registered template's id.")]
-TemplateVersion = Annotated[int | None, typer.Option(help="A version of the template; the newest if not given.")]
-Name = Annotated[str | None, typer.Option("--name", help="The job's id; made from the template's if not given.")]
-Parallelism = Annotated[int | None, typer.Option(help="How many subtasks.")]
-Args = Annotated[list[str] | None, typer.Option("--arg", help="An argument of the program; repeatable.")]
-Env = Annotated[list[str] | None, typer.Option("--env", help="KEY=VALUE; repeatable.")]
-Params = Annotated[list[str] | None, typer.Option("--param", help="A template's parameter, NAME=VALUE; repeatable.")]
-Files = Annotated[list[Path] | None, typer.Option("--file", help="One more file beside the script; repeatable.")]
-Main = Annotated[str | None, typer.Option("--main", help="The file of a folder that is run; main.py if not given.")]
-MainClass = Annotated[str | None, typer.Option(help="The main class of a jar.")]
-JarFiles = Annotated[list[str] | None, typer.Option("--jar-file", help="A jar's URL for the class path; repeatable.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="path=value, any field; repeatable.")]
+@app.group("templates")
+def templates_app() -> None:
+    """What jobs are made from."""
 
 
 @app.command()
-def submit(
-    source: Source = None,
-    template: TemplateId = None,
-    template_version: TemplateVersion = None,
-    name: Name = None,
-    parallelism: Parallelism = None,
-    arg: Args = None,
-    env: Env = None,
-    param: Params = None,
-    file: Files = None,
-    main: Main = None,
-    main_class: MainClass = None,
-    jar_file: JarFiles = None,
-    set_: Set = None,
-    start_from: Annotated[str | None, typer.Option(help="`last`, or a savepoint's path.")] = None,
-    wait: Wait = False,
-    timeout: Timeout = 300,
-    idempotency_key: Key = None,
-    form: Output = Format.TABLE,
-) -> None:
-    """Submits a job: a program from your disk or of a URL, or a template."""
-    config = _config(source, file, main, main_class, jar_file, parallelism, arg, env, set_)
-    body = _submit_body(source, template, template_version, name, param, config)
+@takes_program
+@click.option("--start-from", metavar="STATE", help="`last`, or a savepoint's path.")
+@options.asks
+def submit(program: Program, start_from: str | None, **asked: Any) -> None:
+    """Submits a job, of a program or of a template.
+
+    PROGRAM is a Python or SQL file or a folder from your disk, or the URL of a script or jar.
+    """
+    client = options.client()
+    body = program.body(client.template)
     if start_from:
         body["start_from"] = start_from
-    _report(_client().submit(body, idempotency_key), wait, timeout, form)
+    _report(client.submit(body, asked.pop("idempotency_key")), **asked)
 
 
 @app.command()
-def render(
-    source: Source = None,
-    template: TemplateId = None,
-    template_version: TemplateVersion = None,
-    name: Name = None,
-    parallelism: Parallelism = None,
-    arg: Args = None,
-    env: Env = None,
-    param: Params = None,
-    file: Files = None,
-    main: Main = None,
-    main_class: MainClass = None,
-    jar_file: JarFiles = None,
-    set_: Set = None,
-) -> None:
-    """Prints the FlinkDeployment that a submit would create, as YAML, and creates nothing."""
-    config = _config(source, file, main, main_class, jar_file, parallelism, arg, env, set_)
-    output.show_yaml(_client().render(_submit_body(source, template, template_version, name, param, config)))
+@takes_program
+@options.output_as(Format.YAML, Format.JSON, default=Format.YAML)
+def render(program: Program, form: Format) -> None:
+    """Prints the FlinkDeployment that a submit would create.
+
+    Nothing is created.
+    """
+    client = options.client()
+    output.show(client.render(program.body(client.template)), form, ())
 
 
 @app.command("list")
-def list_jobs(
-    phase: Annotated[str | None, typer.Option(help="Only jobs in this phase.")] = None, form: Output = Format.TABLE
-) -> None:
+@click.option("--phase", type=options.PhaseName(), help="Only jobs in this phase.")
+@options.watch
+@options.every_output
+def list_jobs(phase: str | None, watch: bool, form: Format) -> None:
     """Lists the jobs."""
-    found = list(_client().jobs(phase))
-    if not found and form is Format.TABLE:
-        output.say("no jobs yet: headrace submit ./job.py makes one")
+    client = options.client()
+    if watch:
+        _watch(lambda: list(client.jobs(phase)), form)
+    found = list(client.jobs(phase))
+    if not found and form.is_table:
+        output.say(f"no job is {phase}" if phase else "no jobs yet: headrace submit ./job.py makes one")
         return
-    output.show(found, form, ("job_id", "status", "run", "parallelism", "observation", "flink_job_id", "reason"))
+    output.show(found, form, JOBS, "job_id")
 
 
 @app.command()
-def get(job_id: JobId, form: Output = Format.TABLE) -> None:
+@options.job_id
+@options.watch
+@options.every_output
+def get(job_id: str, watch: bool, form: Format) -> None:
     """Shows one job."""
-    columns = ("job_id", "status", "run", "parallelism", "observation", "flink_job_id", "savepoint_path")
-    output.show(_client().job(job_id), form, columns)
+    client = options.client()
+    if watch:
+        _watch(lambda: [client.job(job_id)], form)
+    output.show(client.job(job_id), form, JOBS, "job_id")
 
 
 @app.command()
-def describe(job_id: JobId) -> None:
-    """Shows all of a job: what it does, why, where its logs are, its operations and its history."""
-    client = _client()
-    job = client.job(job_id)
-    for field in DESCRIBED:
-        print(f"{field.replace('_', ' ') + ':':<18}{job[field] if job[field] not in (None, '') else '-'}")
+@options.job_id
+def describe(job_id: str) -> None:
+    """Shows all of a job.
+
+    What it does, why, where its logs are, its operations and its history.
+    """
+    client = options.client()
+    output.show_fields(client.job(job_id), DESCRIBED, times=("observed_at", "created_at"))
     print("\noperations:")
-    output.show(client.operations(job_id)[-10:], Format.TABLE, OPERATION_COLUMNS)
+    output.show(client.operations(job_id)[-10:], Format.TABLE, OPERATIONS)
     print("\nhistory:")
-    output.show(client.transitions(job_id)[-15:], Format.TABLE, ("at", "run", "from", "to", "gap", "reason"))
+    output.show(client.transitions(job_id)[-15:], Format.TABLE, HISTORY)
 
 
 @app.command()
-def wait(
-    job_id: JobId,
-    for_: Annotated[str, typer.Option("--for", help="The phase to wait for.")] = "RUNNING",
-    timeout: Timeout = 300,
-) -> None:
-    """Waits until a job is in a phase; 3 where it failed instead, 124 where the time is over."""
-    client, until = _client(), time.monotonic() + timeout
-    while True:
-        job = client.job(job_id)
-        if job["status"] == for_.upper():
-            print(job["status"])
-            return
-        if job["status"] in FAILED_PHASES:
-            output.say(f"job {job_id} is {job['status']}: {job['reason']}")
-            raise typer.Exit(JOB_FAILED)
-        if time.monotonic() >= until:
-            output.say(f"job {job_id} is {job['status']} after {timeout:.0f} s: {job['reason'] or 'no reason given'}")
-            raise typer.Exit(TIMED_OUT)
-        time.sleep(POLL_SECONDS)
+@options.job_id
+@click.option("--for", "wanted", type=options.PhaseName(), default="RUNNING", show_default=True, help="The phase.")
+@options.timeout
+def wait(job_id: str, wanted: Any, timeout: float) -> None:
+    """Waits until a job is in a phase.
+
+    It ends at once where the job cannot come to it by itself. It exits with 3 where the job failed, 6 where it settled
+    in another phase, 124 where the time is over.
+    """
+    from headrace.cli import waiting
+
+    raise click.exceptions.Exit(waiting.for_phase(options.client(), job_id, wanted, timeout))
 
 
 @app.command()
-def stop(
-    job_id: JobId,
-    force: Annotated[bool, typer.Option(help="End it even if its state cannot be kept.")] = False,
-    wait: Wait = False,
-    timeout: Timeout = 300,
-    idempotency_key: Key = None,
-    form: Output = Format.TABLE,
-) -> None:
+@options.job_id
+@click.option("--force", is_flag=True, help="End it even if its state cannot be kept.")
+@options.asks
+def stop(job_id: str, force: bool, **asked: Any) -> None:
     """Stops a job and keeps its state."""
-    _report(_client().stop(job_id, force, idempotency_key), wait, timeout, form)
+    _report(options.client().stop(job_id, force, asked.pop("idempotency_key")), **asked)
 
 
 @app.command()
-def scale(
-    job_id: JobId,
-    parallelism: Annotated[int, typer.Option(help="The parallelism to have.")],
-    wait: Wait = False,
-    timeout: Timeout = 300,
-    idempotency_key: Key = None,
-    form: Output = Format.TABLE,
-) -> None:
-    """Scales a job: a savepoint, and a redeploy from it."""
-    _report(_client().scale(job_id, parallelism, idempotency_key), wait, timeout, form)
+@options.job_id
+@click.option("--parallelism", type=int, required=True, help="The parallelism to have.")
+@options.asks
+def scale(job_id: str, parallelism: int, **asked: Any) -> None:
+    """Scales a job, by a savepoint and a redeploy from it."""
+    _report(options.client().scale(job_id, parallelism, asked.pop("idempotency_key")), **asked)
 
 
 @app.command()
-def operations(job_id: JobId, form: Output = Format.TABLE) -> None:
+@options.job_id
+@options.every_output
+def operations(job_id: str, form: Format) -> None:
     """Lists a job's operations."""
-    output.show(_client().operations(job_id), form, OPERATION_COLUMNS)
+    output.show(options.client().operations(job_id), form, OPERATIONS, "id")
 
 
 @app.command()
-def logs(
-    job_id: JobId,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes, until its pod ends.")] = False,
-    since: Annotated[str | None, typer.Option(help="Only lines of the last 90s, 5m, 2h or 1d.")] = None,
-    tail: Annotated[int | None, typer.Option(help="So many lines from the end; 200 if not given.")] = None,
-    component: Annotated[str | None, typer.Option(help="jobmanager, which is the default, or taskmanager.")] = None,
-    pod: Annotated[str | None, typer.Option(help="One of the job's pods.")] = None,
-    container: Annotated[str | None, typer.Option(help="One of its containers; Flink's own if not given.")] = None,
-    previous: Annotated[bool, typer.Option("-p", "--previous", help="The container before its last restart.")] = False,
-) -> None:
-    """Prints what a job's pods printed; of a pod that is gone, what was kept."""
-    given = {"since": since, "tail": tail, "component": component, "pod": pod, "container": container}
+@options.job_id
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until its pod ends.")
+@click.option("--since", metavar="DURATION", help="Only lines of the last 90s, 5m, 2h or 1d.")
+@click.option("--tail", type=int, help="So many lines from the end; 200 if not given.")
+@click.option("--component", help="jobmanager, which is the default, or taskmanager.")
+@click.option("--pod", help="One of the job's pods.")
+@click.option("-c", "--container", help="One of its containers; Flink's own if not given.")
+@click.option("-p", "--previous", is_flag=True, help="The container before its last restart.")
+def logs(job_id: str, follow: bool, previous: bool, **given: Any) -> None:
+    """Prints what a job's pods printed.
+
+    Of a pod that is gone, what was kept.
+    """
     query: dict[str, str | int] = {name: value for name, value in given.items() if value is not None}
     query |= {"previous": "true"} if previous else {}
-    lines = _client().follow(job_id, query, output.say) if follow else _client().logs(job_id, query)
-    for line in lines:
-        print(line, flush=follow)
+    client = options.client()
+    for line in client.follow(job_id, query, output.say) if follow else client.logs(job_id, query):
+        output.show_log_line(line, flush=follow)
 
 
 @app.command()
-def events(job_id: JobId, form: Output = Format.TABLE) -> None:
-    """Lists what happened to a job's deployment and pods in the last hour."""
-    found = _client().events(job_id)
-    _show_found(found, "events", form, EVENT_COLUMNS)
+@options.job_id
+@options.output_as(*WITHOUT_NAMES)
+def events(job_id: str, form: Format) -> None:
+    """Lists what happened to a job's deployment and pods.
+
+    Kubernetes keeps that for an hour.
+    """
+    _show_found(options.client().events(job_id), "events", form, EVENTS)
 
 
 @app.command()
-def exceptions(job_id: JobId, form: Output = Format.TABLE) -> None:
-    """Lists the exceptions of a job, with their stack traces; once its JobManager is gone, what was kept."""
-    found = _client().exceptions(job_id)
-    _show_found(found, "exceptions", form, EXCEPTION_COLUMNS)
-    if form is Format.TABLE:
+@options.job_id
+@options.output_as(*WITHOUT_NAMES)
+def exceptions(job_id: str, form: Format) -> None:
+    """Lists the exceptions of a job, with their stack traces.
+
+    Once its JobManager is gone, what was kept.
+    """
+    found = options.client().exceptions(job_id)
+    _show_found(found, "exceptions", form, EXCEPTIONS)
+    if form.is_table:
         for text in filter(None, (found["kept"], *(each["stacktrace"] for each in found["exceptions"]))):
-            print(f"\n{text}")
-
-
-def _show_found(found: dict[str, Any], name: str, form: Format, columns: tuple[str, ...]) -> None:
-    """What was found, and apart from it the words about what was not."""
-    if form is not Format.TABLE:
-        output.show(found, form, columns)
-        return
-    if found[name]:
-        output.show(found[name], form, columns)
-    if found["note"]:
-        output.say(found["note"])
+            output.show_text(f"\n{text}")
 
 
 @templates_app.command("apply")
-def apply_template(
-    file: Annotated[Path, typer.Option("-f", "--file", help="A template's YAML.")], form: Output = Format.TABLE
-) -> None:
-    """Registers a template; a script beside it is sent along."""
-    output.show(_client().put_template(files.template_from(file)), form, ("template_id", "version", "type"))
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    required=True,
+    help="A template's YAML; - is stdin.",
+)
+@options.every_output
+def apply_template(file: Path, form: Format) -> None:
+    """Registers a template; a script that it names is sent along.
+
+    What it names lies in its own folder or below, or below the folder where you run the command.
+    """
+    from headrace.cli import files
+
+    body = files.template_from(file, files.working_folder())
+    output.show(options.client().put_template(body), form, TEMPLATES, "template_id")
 
 
 @templates_app.command("list")
-def list_templates(form: Output = Format.TABLE) -> None:
+@options.every_output
+def list_templates(form: Format) -> None:
     """Lists the templates."""
-    found = _client().templates()
-    if not found and form is Format.TABLE:
+    found = options.client().templates()
+    if not found and form.is_table:
         output.say("no templates yet: headrace templates apply -f examples/templates/counting.yaml registers one")
         return
-    output.show(found, form, ("template_id", "version", "type", "parallelism"))
+    output.show(found, form, TEMPLATES, "template_id")
 
 
 @templates_app.command("get")
-def get_template(template_id: str, form: Output = Format.YAML) -> None:
+@click.argument("template_id", shell_complete=completion.template_ids)
+@options.output_as(*Format, default=Format.YAML)
+def get_template(template_id: str, form: Format) -> None:
     """Shows a template."""
-    output.show(_client().template(template_id), form, ("template_id", "version", "type", "parallelism"))
+    output.show(options.client().template(template_id), form, TEMPLATES, "template_id")
 
 
 @app.command()
 def doctor() -> None:
-    """Says whether the API can be reached and do its work, and what to do where not."""
-    found = connection.find(_Chosen.url, _Chosen.api_key_file, _Chosen.data)
+    """Says whether the API can be reached and do its work."""
+    found = options.found()
     print(f"ok   address {found.url} (from {found.source})")
     client = connection.client(found)
     client.is_ready()
@@ -309,98 +284,115 @@ def doctor() -> None:
     print("ok   the key is taken")
 
 
+@app.command("completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+def complete(shell: str) -> None:
+    """Prints the script that completes in a shell.
+
+    It completes commands, options, job ids and template ids.
+
+    \b
+    bash  source <(headrace completion bash)      in ~/.bashrc
+    zsh   source <(headrace completion zsh)       in ~/.zshrc, after compinit
+    fish  headrace completion fish | source       in ~/.config/fish/config.fish
+    """
+    print(completion.script(app, shell))
+
+
 @app.command()
 def version() -> None:
     """Prints the version."""
+    from importlib.metadata import version as installed_version
+
     print(installed_version("headrace"))
 
 
-def _client() -> Client:
-    return connection.client(connection.find(_Chosen.url, _Chosen.api_key_file, _Chosen.data))
+def _watch(look: Any, form: Format) -> None:
+    from headrace.cli import waiting
+
+    waiting.watch(look, form, JOBS, "job_id")
 
 
-def _config(
-    source: str | None,
-    file: list[Path] | None,
-    main: str | None,
-    main_class: str | None,
-    jar_file: list[str] | None,
-    parallelism: int | None,
-    arg: list[str] | None,
-    env: list[str] | None,
-    set_: list[str] | None,
-) -> dict[str, Any]:
-    """What the flags say, as job_config."""
-    config = files.source_from(source, file or (), main) if source else {}
-    for text in set_ or ():
-        files.set_path(config, *files.assignment(text))
-    for name, value in map(files.assignment, env or ()):
-        files.set_path(config, f"env.{name}", value)
-    given = {"args": arg, "main_class": main_class, "jar_files": jar_file, "parallelism": parallelism}
-    return config | {field: value for field, value in given.items() if value is not None}
+def _show_found(found: dict[str, Any], name: str, form: Format, columns: tuple[Column, ...]) -> None:
+    """What was found, and apart from it the words about what was not."""
+    if not form.is_table:
+        output.show(found, form, columns)
+        return
+    if found[name]:
+        output.show(found[name], form, columns)
+    if found["note"]:
+        output.say(found["note"])
 
 
-def _submit_body(
-    source: str | None,
-    template: str | None,
-    template_version: int | None,
-    name: str | None,
-    param: list[str] | None,
-    config: dict[str, Any],
-) -> dict[str, Any]:
-    if (source is None) == (template is None):
-        raise InvalidRequest({"submit": "give either a program (a file, a folder or a URL) or --template"})
-    body: dict[str, Any] = {"template_id": template, "job_config": config}
-    if template_version is not None:
-        body["template_version"] = template_version
-    if param:
-        body["parameters"] = _typed(dict(map(files.assignment, param)), template)
-    return {**body, "job_id": name} if name else body
-
-
-def _typed(given: dict[str, str], template: str | None) -> dict[str, Any]:
-    """The values in the types that the template declares; what cannot be read as its type goes as text, to be
-    refused with the declaration's words."""
-    declared = _client().template(template).get("parameters", {}) if template else {}
-    return {name: files.typed(value, declared.get(name, {}).get("type", "STRING")) for name, value in given.items()}
-
-
-def _report(answer: dict[str, Any], wait: bool, timeout_seconds: float, form: Format) -> None:
+def _report(answer: dict[str, Any], wait: bool, timeout: float, form: Format) -> None:
     """Prints an operation; with --wait once it has ended, with the exit code that its end has."""
     operation = answer["operation"]
     if wait:
+        from headrace.cli import waiting
+
         output.say(f"{operation['kind']} of {answer['job_id']} is accepted; waiting for its end")
-        ended = _client().await_operation(operation["id"], timeout_seconds)
+        ended = waiting.for_end(options.client(), operation["id"], timeout)
         if ended is None:
-            output.say(f"operation {operation['id']} has not ended after {timeout_seconds:.0f} s; it goes on")
-            raise typer.Exit(TIMED_OUT)
+            output.say(f"operation {operation['id']} has not ended after {timeout:g} s; it goes on")
+            raise click.exceptions.Exit(TIMED_OUT)
         answer, operation = ended, ended["operation"]
     row = {**operation, "status": answer["status"], "operation": operation["id"]}
-    columns = ("job_id", "status", "kind", "state", "operation", "savepoint_path", "reason")
-    output.show(answer if form is not Format.TABLE else row, form, columns)
-    if operation["state"] == "FAILED":
-        raise typer.Exit(JOB_FAILED)
+    output.show(row if form.is_table or form is Format.NAME else answer, form, ANSWER, "job_id")
+    if operation["state"] not in ("ACCEPTED", "RUNNING", "SUCCEEDED"):
+        raise click.exceptions.Exit(JOB_FAILED if operation["state"] == "FAILED" else exits.ENDED_OTHERWISE)
 
 
 def main() -> int:
-    """Runs a command and returns its exit code; every error is one line on stderr."""
+    """Runs the command line and returns its exit code; every error is one line on stderr."""
+    output.prepare()
     try:
-        app()
-    except NotFound as error:
-        return _fail(error, NOT_FOUND)
-    except Conflict as error:
-        return _fail(error, CONFLICT)
-    except InvalidRequest as error:
-        return _fail(error, USAGE)
-    except HeadraceError as error:
-        return _fail(error, FAILURE)
+        return _run(sys.argv[1:])
+    except BrokenPipeError:
+        output.forget_stdout()
+        return READER_LEFT
     except KeyboardInterrupt:
         return INTERRUPTED
-    return 0
+    except HeadraceError as error:
+        return _fail(str(error), _code_of(error))
+    except Exception as error:  # noqa: BLE001 - never a traceback
+        return _fail(_unforeseen(error), FAILURE)
 
 
-def _fail(error: Exception, code: int) -> int:
-    print(f"headrace: {error}", file=sys.stderr)
+def _run(arguments: list[str]) -> int:
+    try:
+        if not completion.answered(app):
+            with app.make_context(completion.PROGRAM, arguments) as context:
+                app.invoke(context)
+        return 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return USAGE
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else completion.PROGRAM
+        words = " ".join(error.format_message().split()).rstrip(".")
+        return _fail(f"{words[:1].lower()}{words[1:]}; see {where} --help", USAGE)
+    except click.ClickException as error:
+        return _fail(error.format_message(), FAILURE)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    finally:
+        sys.stdout.flush()
+
+
+def _code_of(error: HeadraceError) -> int:
+    kinds = ((NotFound, NOT_FOUND), (Conflict, CONFLICT), (TooMany, CONFLICT), (InvalidRequest, USAGE))
+    return next((code for kind, code in kinds if isinstance(error, kind)), FAILURE)
+
+
+def _unforeseen(error: Exception) -> str:
+    """Where it came from, without its own words: they may repeat what somebody sent."""
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-5:])
+    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
+    return f"{type(error).__name__} in {places}; this is a mistake of ours, please report it"
+
+
+def _fail(words: str, code: int) -> int:
+    output.say(f"headrace: {words}")
     return code
 
 

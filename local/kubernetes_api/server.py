@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 import yaml
 
+from local import private
 from local.kubernetes_api import discovery, patches, pod_logs, selectors, statuses, tables, watches
 from local.kubernetes_api.faults import Fault, FaultKind, Faults
 from local.kubernetes_api.registry import DeleteOptions, Registry, WriteOptions
@@ -132,8 +133,7 @@ def write_kubeconfig(path: Path, url: str, token: str | None) -> None:
         "contexts": [{"name": "local", "context": {"cluster": "local", "user": "local", "namespace": "default"}}],
         "current-context": "local",
     }
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(config))
+    private.write(path, yaml.safe_dump(config))
 
 
 class _HttpServer(ThreadingHTTPServer):

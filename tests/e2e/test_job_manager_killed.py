@@ -41,7 +41,7 @@ def jar() -> Iterator[str]:
 
 def submit(stack: RunningStack, name: str, jar: str) -> None:
     """The example as it is, but for its jar's address."""
-    template = template_from(EXAMPLES / "templates" / f"{name}.yaml")
+    template = template_from(EXAMPLES / "templates" / f"{name}.yaml", EXAMPLES)
     body = {**template, **({"jar": jar} if template["type"] == "JAR" else {})}
     assert stack.call("POST", "/templates", body).status_code == 201
     assert stack.call("POST", "/jobs/submit", {"template_id": name, "job_id": name}).status_code == 202

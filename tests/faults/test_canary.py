@@ -134,7 +134,7 @@ def everything(stack: RunningStack, *jobs: str) -> Iterator[tuple[str, str]]:
     yield "redis", repr([(key, store.dump(key)) for key in store.scan_iter()])
     yield "topics", repr(list(records(stack.file["kafka_bootstrap_servers"])))
     for path in ("/api/tasks", "/api/workers"):
-        yield f"flower{path}", httpx.get(stack.file["flower_url"] + path, timeout=10, trust_env=False).text
+        yield f"flower{path}", stack.flower(path).text
     of_jobs = [f"/jobs/{job}{part}" for job in jobs for part in ("", "/operations")]
     for path in ("/jobs", *of_jobs, "/templates"):
         yield f"api{path}", stack.call("GET", path).text

@@ -56,6 +56,8 @@ TEMPLATE = {
 }
 QUEUE = "flink.operations"
 
+API_KEY = "a-key-of-some-25-characters"
+
 
 def held(process: psutil.Process) -> int:
     """The memory that this process and its children hold."""
@@ -81,7 +83,8 @@ def log_of(process: LocalProcess) -> str:
 @on_the_small_api
 def test_every_http_body_is_answered(installation: Installation, tmp_path: Path) -> None:
     keys, port = tmp_path / "keys", free_port()
-    keys.write_text("k\n")
+    keys.write_text(f"{API_KEY}\n")
+    keys.chmod(0o600)
     env = installation.env | {"HEADRACE_API_KEYS_FILE": str(keys), "HEADRACE_API_PORT": str(port)}
     url = f"http://127.0.0.1:{port}"
     live = f"{url}/livez"
@@ -103,7 +106,7 @@ def test_every_http_body_is_answered(installation: Installation, tmp_path: Path)
     sent = [(path, body) for path, value in valid.items() for body in drawn(inputs([value]), each)]
     seen: Counter[int] = Counter()
     command = Command("api", [servers.PYTHON, "-m", "api"], is_ready, env=env)
-    headers = {"Authorization": "Bearer k", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"}
     with servers.running(command, tmp_path, workers.ROOT) as process:
         with living(psutil.Process(process.pid)), httpx.Client(headers=headers, trust_env=False, timeout=30) as client:
             for path, body in sent:

@@ -537,7 +537,8 @@ def test_without_a_kubeconfig_anywhere_it_is_said_what_was_looked_for(
 @pytest.mark.parametrize("process", ["api", "worker", "consumer"])
 def test_a_process_with_a_wrong_kubeconfig_ends_with_that_line(process: str, tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text("users: [")
-    (tmp_path / "keys").write_text("key\n")
+    (tmp_path / "keys").write_text("a-key-of-some-25-characters\n")
+    (tmp_path / "keys").chmod(0o600)
     env = {"HEADRACE_KUBECONFIG": str(tmp_path / "kubeconfig"), "HEADRACE_API_KEYS_FILE": str(tmp_path / "keys")}
     argv = [sys.executable, "-m", process]
     done = subprocess.run(

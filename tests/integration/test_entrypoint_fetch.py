@@ -1,16 +1,26 @@
 """`entrypoint.py fetch` against a real HTTP server: what arrives, what is refused, and what is left behind."""
 
+import gzip
 import hashlib
+import ssl
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 from threading import Event, Thread
 from typing import ClassVar
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from flink_app.entrypoint import TERMINATION_BYTES
 
@@ -18,6 +28,8 @@ ENTRYPOINT = Path(__file__).parents[2] / "flink_app" / "entrypoint.py"
 SCRIPT = b"print('hello')\n"
 SCRIPT_SHA256 = hashlib.sha256(SCRIPT).hexdigest()
 JAR = b"PK\x03\x04 and so on"
+MIXED = "".join(c.upper() if place % 2 else c for place, c in enumerate(SCRIPT_SHA256))
+PACKED = gzip.compress(SCRIPT)
 LOGIN_PAGE = b"<!DOCTYPE html><title>Sign in</title>"
 
 
@@ -50,6 +62,12 @@ class Answers(BaseHTTPRequestHandler):
             self.is_over.wait(timeout=60)
         elif path == "/drip":
             self.endless(b"#", every_seconds=0.05)
+        elif path == "/dripping-headers":
+            self.drip_headers()
+        elif path == "/packed.py":
+            self.answer(200, PACKED, coding="gzip")
+        elif path.startswith("/part/"):
+            self.answer(int(path.removeprefix("/part/")), SCRIPT)
         elif path.startswith("/code/"):
             self.answer(int(path.removeprefix("/code/")), b"")
         else:
@@ -67,8 +85,10 @@ class Answers(BaseHTTPRequestHandler):
         elif how != "dropped":  # or just hang up
             self.answer(int(how), b"")
 
-    def answer(self, code: int, content: bytes, claimed_bytes: int | None = None) -> None:
+    def answer(self, code: int, content: bytes, claimed_bytes: int | None = None, coding: str = "") -> None:
         self.send_response(code)
+        if coding:
+            self.send_header("Content-Encoding", coding)
         self.send_header("Content-Length", str(len(content) if claimed_bytes is None else claimed_bytes))
         self.end_headers()
         self.wfile.write(content)
@@ -87,6 +107,19 @@ class Answers(BaseHTTPRequestHandler):
                 self.wfile.write(piece)
         except OSError:
             return  # the fetcher hung up, as it should
+
+    def drip_headers(self) -> None:
+        """A header each 50 ms: each within the socket's timeout."""
+        self.send_response(200)
+        try:
+            for number in range(90):
+                self.send_header(f"X-{number}", "x")
+                self.flush_headers()
+                if self.is_over.wait(0.05):
+                    return
+            self.end_headers()
+        except OSError:
+            return
 
     def log_message(self, format: str, *args: object) -> None:
         return
@@ -154,7 +187,7 @@ def pod(tmp_path: Path) -> Pod:
     return Pod(tmp_path)
 
 
-@pytest.mark.parametrize("sha256", [SCRIPT_SHA256, SCRIPT_SHA256.upper(), "-"])
+@pytest.mark.parametrize("sha256", [SCRIPT_SHA256, SCRIPT_SHA256.upper(), MIXED, "-"])
 def test_a_script_arrives_whole_and_readable_by_all(pod: Pod, server: str, sha256: str):
     assert pod.fetch(f"http://{server}/job.py", sha256=sha256) == 0
     assert pod.to.read_bytes() == SCRIPT
@@ -299,6 +332,73 @@ def test_a_silent_server_is_given_up(pod: Pod, server: str):
 def test_an_answer_that_drips_is_given_up(pod: Pod, server: str):
     assert pod.fetch(f"http://{server}/drip", "--timeout-seconds", "0.3") == 1
     assert pod.reason() == f"SCRIPT_URL http://{server}/drip did not arrive in time"
+
+
+def test_headers_that_drip_are_given_up_at_the_deadline(pod: Pod, server: str):
+    began = time.monotonic()
+    assert pod.fetch(f"http://{server}/dripping-headers", "--timeout-seconds", "0.5") == 1
+    assert pod.reason() == f"SCRIPT_URL http://{server}/dripping-headers did not arrive in time"
+    assert time.monotonic() - began < 3.0, "its 90 headers take 4.5 s"
+
+
+@pytest.mark.parametrize("code", [201, 203, 204, 206])
+def test_200_alone_brings_a_file(pod: Pod, server: str, code: int):
+    assert pod.fetch(f"http://{server}/part/{code}") == 1
+    assert pod.reason().startswith(f"SCRIPT_URL http://{server}/part/{code} answered {code}, ")
+    assert Answers.asked[f"/part/{code}"] == 1
+
+
+def test_what_is_packed_is_stored_as_it_came(pod: Pod, server: str):
+    assert pod.fetch(f"http://{server}/packed.py", max_bytes=len(PACKED)) == 0
+    assert pod.to.read_bytes() == PACKED
+
+
+@pytest.mark.parametrize(
+    "listed", ["*", "*.example.com", "http://127.0.0.1", "127.0.0.1/path", "127.0.0.1:http", "a b"]
+)
+def test_an_allowed_host_that_nothing_could_be_is_refused(pod: Pod, server: str, listed: str):
+    assert pod.fetch(f"http://{server}/job.py", hosts=f"127.0.0.1,{listed}") == 2
+    assert "is no host" in pod.printed
+    assert "Traceback" not in pod.printed
+
+
+@pytest.mark.parametrize("listed", ["localhost", "A.Example.com.", "[::1]:8080", "::1", "my_host-1:80", "10.0.0.1", ""])
+def test_an_allowed_host_may_be_a_name_or_an_address_with_a_port(pod: Pod, server: str, listed: str):
+    assert pod.fetch(f"http://{server}/job.py", hosts=f"127.0.0.1,{listed}") == 0
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server's context for 127.0.0.1; its certificate is in `certificate.pem`."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    address = x509.IPAddress(IPv4Address("127.0.0.1"))
+    certificate = made.add_extension(x509.SubjectAlternativeName([address]), critical=False).sign(key, hashes.SHA256())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "both.pem").write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "both.pem")
+    return context
+
+
+def test_a_redirect_never_leads_from_https_to_plain_http(
+    pod: Pod, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    context = self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as listening:
+        listening.socket = context.wrap_socket(listening.socket, server_side=True)
+        Thread(target=listening.serve_forever, daemon=True).start()
+        secure = f"https://127.0.0.1:{listening.server_port}"
+        assert pod.fetch(f"{secure}/away?http://{server}/job.py") == 1
+        assert pod.reason() == f"SCRIPT_URL http://{server}/job.py refused: a redirect led from https to plain http"
+        assert Answers.asked["/job.py"] == 0
+        pod.log.unlink()
+        assert pod.fetch(f"{secure}/away?{secure}/job.py") == 0
+        assert pod.fetch(f"http://{server}/away?{secure}/job.py", to="other.py") == 0
+        listening.shutdown()
 
 
 def test_an_endless_answer_ends_at_the_cap_at_once(pod: Pod, server: str):

@@ -188,3 +188,18 @@ def test_nobody_there_is_unavailable_and_names_the_setting(way: str, tmp_path: P
 def test_a_rest_address_with_other_braces_is_refused_at_the_start() -> None:
     with pytest.raises(ValueError, match="no other braces"):
         Settings(flink_rest_url="http://{host}/")
+
+
+ELSEWHERE = ["../../../../secrets/x", "..", ".", "a/b", "a?b", "a#b", "%2e%2e", "a b", "a\\b", "a\nb", "", "a%2fb"]
+
+
+@pytest.mark.parametrize("flink_job_id", ELSEWHERE)
+@pytest.mark.parametrize("way", ["direct", "proxy"])
+def test_an_id_that_leads_elsewhere_is_asked_nobody(way: str, flink_job_id: str, tmp_path: Path) -> None:
+    """It comes from a status, which others than the operator may write; by the proxy it would be asked with our own
+    credentials."""
+    everything = {f"/jobs/{flink_job_id}{part}": {} for part in ("", "/checkpoints", "/exceptions")}
+    with by_way(way, tmp_path, everything) as manager:
+        for ask in (manager.checkpoints, manager.exceptions):
+            with pytest.raises(Unavailable, match="no part of a path"):
+                ask("prod", "orders", flink_job_id)

@@ -157,6 +157,12 @@ class RunningStack:
         assert found is not None, f"{path} is not on record"
         return str(found["at"].strftime("%Y-%m-%dT%H:%M:%SZ"))
 
+    def flower(self, path: str) -> httpx.Response:
+        """What Flower answers to who has its login."""
+        user, _, password = Path(self.file["flower_login_file"]).read_text().strip().partition(":")
+        url = self.file["flower_url"] + path
+        return httpx.get(url, auth=(user, password), timeout=10, trust_env=False).raise_for_status()
+
     def checkpoints(self, job_id: str) -> dict[str, Any]:
         service = self.kube(f"/api/v1/namespaces/default/services/{job_id}-rest")
         url = service["metadata"].get("annotations", {}).get("local.headrace.io/rest-url")

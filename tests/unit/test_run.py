@@ -97,13 +97,16 @@ def test_a_step_that_fails(
     assert words in said(run, capsys)
 
 
-def test_a_second_run_installs_nothing(run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_installs_nothing_and_says_nothing(
+    run: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     ran = answers(monkeypatch, 0)
     (run.ROOT / ".venv").mkdir()
     run.install("python")
     first = len(ran)
+    assert f"PATH={run.ROOT}/.venv/bin:$PATH (or pipx install .)" in capsys.readouterr().err
     run.install("python")
-    assert (first > 0, len(ran)) == (True, first)
+    assert (first > 0, len(ran), capsys.readouterr().err) == (True, first, "")
     (run.ROOT / "uv.lock").write_text("another lock")
     run.install("python")
     assert len(ran) > first

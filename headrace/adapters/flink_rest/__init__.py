@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import orjson
 
+from headrace.adapters.paths import part
 from headrace.domain.state_on_hand import WITHOUT_GRAPH
 from headrace.domain.waiting import Progress
 from headrace.errors import Unavailable
@@ -72,9 +73,9 @@ class RestJobManager:
     def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
         """See ports.JobManager. Where nothing is told, the job's own state says whether anything could be."""
         try:
-            content = self._get(namespace, name, f"/jobs/{flink_job_id}/checkpoints")
+            content = self._get(namespace, name, f"/jobs/{part(flink_job_id)}/checkpoints")
         except _Unknown:  # so Flink says, too, of a job that failed before it had an execution graph
-            if _was_never_running(self._get(namespace, name, f"/jobs/{flink_job_id}")):
+            if _was_never_running(self._get(namespace, name, f"/jobs/{part(flink_job_id)}")):
                 return Checkpoints(has_run=False)
             raise
         told = content.get("latest")
@@ -88,7 +89,7 @@ class RestJobManager:
         )
         if found.latest is not None:
             return found
-        job = self._get(namespace, name, f"/jobs/{flink_job_id}")
+        job = self._get(namespace, name, f"/jobs/{part(flink_job_id)}")
         state = job.get("state")
         has_graph = isinstance(state, str) and state not in WITHOUT_GRAPH
         return replace(found, has_graph=has_graph, has_run=not _was_never_running(job))
@@ -101,7 +102,7 @@ class RestJobManager:
 
     def exceptions(self, namespace: str, name: str, flink_job_id: str) -> Sequence[ExceptionSeen]:
         """See ports.JobManager."""
-        content = self._get(namespace, name, f"/jobs/{flink_job_id}/exceptions")
+        content = self._get(namespace, name, f"/jobs/{part(flink_job_id)}/exceptions")
         entries = (content.get("exceptionHistory") or {}).get("entries") or []
         return sorted((_exception(entry) for entry in entries), key=lambda each: each.at)
 
@@ -118,7 +119,7 @@ class RestJobManager:
     def _job(self, namespace: str, name: str, flink_job_id: str) -> dict[str, Any]:
         """Empty where the JobManager does not know the job: it may not have been given it yet."""
         try:
-            return self._get(namespace, name, f"/jobs/{flink_job_id}") if flink_job_id else {}
+            return self._get(namespace, name, f"/jobs/{part(flink_job_id)}") if flink_job_id else {}
         except _Unknown:
             return {}
 

@@ -19,6 +19,7 @@ import orjson
 import urllib3
 
 from headrace.adapters.kubernetes.credentials import Access, Credentials
+from headrace.adapters.paths import plain
 from headrace.errors import Refused, Unavailable
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -217,7 +218,7 @@ class ApiServer:
         send = partial(
             self._send_as,
             method=method,
-            url=f"{path}{'?' + urlencode(query) if query else ''}",
+            url=f"{plain(path)}{'?' + urlencode(query) if query else ''}",
             body=orjson.dumps(body) if body is not None else None,
             timeout=urllib3.Timeout(connect=min(self._timeout_seconds, bound), read=bound),
             preload_content=not stream,

@@ -12,6 +12,7 @@ import pytest
 
 from api.app import create_app
 from headrace.domain.pods import MAIN_CONTAINER as MAIN
+from headrace.errors import Unavailable
 from headrace.ports import ExceptionSeen
 from tests.support.world import SCRIPT, World
 
@@ -405,3 +406,29 @@ def test_what_nobody_foresaw_is_a_problem_without_its_words(
     refused = api.v1("POST", "/jobs/submit", {"job_id": "a", "job_config": {"script": SCRIPT}})
     assert refused.status_code == 400
     assert "canary" not in refused.text
+
+
+def test_more_open_operations_than_a_job_may_have_are_a_429_that_says_so(
+    api: Api, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.services.accept.MOST_OPEN", 1)
+    world.runs()
+    assert api.v1("POST", "/jobs/orders/scale", {"parallelism": 2}).status_code == 202
+    answer = api.v1("POST", "/jobs/orders/scale", {"parallelism": 3})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+    assert "1 operations are open" in answer.json()["detail"]
+
+
+def test_who_brings_no_key_is_not_told_where_the_store_is(
+    api: Api, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise Unavailable("MongoDB at db.internal:27017 does not answer (HEADRACE_MONGODB_URL)")
+
+    monkeypatch.setattr(world.store, "ping", fails)
+    api = Api(world)
+    for headers, is_told in (({}, False), ({"X-API-Key": "wrong"}, False), (KEY, True)):
+        answer = api.send("GET", "/readyz", headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert ("db.internal" in answer.text) == is_told
+        assert "does not answer" in answer.text

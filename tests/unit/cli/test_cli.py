@@ -11,29 +11,9 @@ import httpx
 import pytest
 
 from headrace.cli import connection, main
-from headrace.client import Client
 
 Answers = Callable[[httpx.Request], httpx.Response]
 OPERATION = {"id": "o1", "kind": "SUBMIT", "state": "ACCEPTED", "reason": "", "savepoint_path": None}
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run_with(answers: Answers, *words: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("HEADRACE_URL", "http://api.test")
-        monkeypatch.setenv("HEADRACE_API_KEY", "k")
-        monkeypatch.setattr("headrace.client.PAUSE_SECONDS", 0.0)
-        made = Client("http://api.test", "k", transport=httpx.MockTransport(answers))
-        monkeypatch.setattr(connection, "client", lambda _: made)
-        monkeypatch.setattr("sys.argv", ["headrace", *words])
-        try:
-            code = main.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run_with
 
 
 def problem(status: int, detail: str, **more: Any) -> httpx.Response:

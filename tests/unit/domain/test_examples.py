@@ -17,7 +17,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "templates").glob("*
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_an_example_can_be_registered_and_submitted(file: Path, world: World) -> None:
-    body: dict[str, Any] = template_from(file)
+    body: dict[str, Any] = template_from(file, file.parents[1])
     template = world.services.register.template(body, "default")
     assert template.template_id == file.stem
     assert world.services.register.template(body, "default").version == 1
@@ -26,5 +26,5 @@ def test_an_example_can_be_registered_and_submitted(file: Path, world: World) ->
 
 
 def test_there_is_an_example_of_each_type() -> None:
-    types = {parse_template(template_from(file)).body["type"] for file in EXAMPLES}
+    types = {parse_template(template_from(file, file.parents[1])).body["type"] for file in EXAMPLES}
     assert types == set(JobType)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace import settings
 from headrace.adapters.profiles import PROFILES, read_profiles
 from headrace.errors import ConfigurationError, InvalidRequest
 from headrace.settings import Settings
@@ -113,3 +114,10 @@ def test_state_that_pods_would_not_share_is_refused_with_the_setting(world: Worl
 def test_a_rest_address_with_other_braces_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(ValueError, match="no other braces"):
         Settings(flink_rest_url=url)
+
+
+@pytest.mark.parametrize("listed", ["*", "a.example.com,*.example.com", "https://example.com", "a b", "a:http"])
+def test_an_allowed_host_that_nothing_could_be_ends_the_process_with_its_name(listed: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"HEADRACE_FLINK_ALLOWED_HOSTS: .* is no host and no host:port"):
+        settings.load({"HEADRACE_FLINK_ALLOWED_HOSTS": listed})
+    assert settings.load({"HEADRACE_FLINK_ALLOWED_HOSTS": " Files.example.com:8443, 10.0.0.1,[::1]:80 "})

@@ -1,0 +1,126 @@
+"""What `submit` and `render` are told to run: their one list of options, and the request that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from headrace.cli import completion
+from headrace.errors import InvalidRequest
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """The options as they were given."""
+
+    source: str | None
+    template: str | None
+    template_version: int | None
+    name: str | None
+    parallelism: int | None
+    arg: tuple[str, ...]
+    env: tuple[str, ...]
+    param: tuple[str, ...]
+    file: tuple[Path, ...]
+    main: str | None
+    main_class: str | None
+    jar_file: tuple[str, ...]
+    set_: tuple[str, ...]
+
+    def body(self, template_of: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+        """The request's body; `template_of` gives a template by its id, for the types of its parameters. Raises
+        InvalidRequest."""
+        if (self.source is None) == (self.template is None):
+            raise InvalidRequest({"program": "give either a program (a file, a folder or a URL) or --template"})
+        body: dict[str, Any] = {"template_id": self.template, "job_config": self._config()}
+        if self.template_version is not None:
+            body["template_version"] = self.template_version
+        if self.param:
+            body["parameters"] = self._parameters(template_of)
+        return {**body, "job_id": self.name} if self.name else body
+
+    def _config(self) -> dict[str, Any]:
+        from headrace.cli import assignments, files
+
+        config = files.source_from(self.source, self.file, self.main) if self.source else self._of_a_template()
+        for text in self.set_:
+            assignments.set_in(config, text)
+        for name, value in assignments.pairs("--env", self.env).items():
+            assignments.inside(config, "env", "env")[name] = value
+        options: dict[str, tuple[str, Any]] = {
+            "args": ("--arg", list(self.arg)),
+            "main_class": ("--main-class", self.main_class),
+            "jar_files": ("--jar-file", list(self.jar_file)),
+            "parallelism": ("--parallelism", self.parallelism),
+        }
+        for field, (flag, value) in options.items():
+            if value is None or value == []:
+                continue
+            if field in config:
+                raise InvalidRequest({field: f"is set by --set and by {flag}: leave one"})
+            config[field] = value
+        return config
+
+    def _of_a_template(self) -> dict[str, Any]:
+        """No program of its own. What would be sent beside one is not dropped without a word."""
+        for flag, value in (("--file", self.file), ("--main", self.main)):
+            if value:
+                raise InvalidRequest({flag: "goes with a program from your disk; a template has its own files"})
+        return {}
+
+    def _parameters(self, template_of: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+        from headrace.cli import assignments
+
+        declared = template_of(self.template).get("parameters", {}) if self.template else {}
+        given = assignments.pairs("--param", self.param)
+        types = {name: declared.get(name, {}).get("type", "STRING") for name in given}
+        return {name: assignments.typed(value, types[name]) for name, value in given.items()}
+
+
+OPTIONS = (
+    click.argument("source", required=False, metavar="[PROGRAM]"),
+    click.option(
+        "--template", metavar="ID", shell_complete=completion.template_ids, help="A registered template, by its id."
+    ),
+    click.option("--template-version", type=int, help="A version of the template; the newest if not given."),
+    click.option("--name", metavar="JOB_ID", help="The job's id; made from the template's if not given."),
+    click.option("--parallelism", type=int, help="How many subtasks."),
+    click.option("--arg", multiple=True, help="An argument of the program; repeatable."),
+    click.option("--env", multiple=True, metavar="KEY=VALUE", help="A variable, as text; repeatable."),
+    click.option("--param", multiple=True, metavar="NAME=VALUE", help="A template's parameter; repeatable."),
+    click.option(
+        "--file", multiple=True, type=click.Path(path_type=Path), help="One more file beside the script; repeatable."
+    ),
+    click.option("--main", help="The file of a folder that is run; main.py if not given."),
+    click.option("--main-class", help="The main class of a jar."),
+    click.option("--jar-file", multiple=True, metavar="URL", help="A jar for the class path; repeatable."),
+    click.option(
+        "--set",
+        "set_",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Any field, its value as YAML; repeatable. A name with dots stands in quotes: 'resources.\"a.b\"=1'. "
+        "Names of flink_configuration, env, labels, pod.annotations and pod.node_selector may have dots as they are.",
+    ),
+)
+
+
+def takes_program(command: Command) -> Callable[..., None]:
+    """Gives a command these options, as its first argument."""
+
+    @wraps(command)
+    def with_program(**given: Any) -> None:
+        program = Program(**{name: given.pop(name) for name in Program.__dataclass_fields__})
+        command(program, **given)
+
+    decorated: Callable[..., None] = with_program
+    for option in reversed(OPTIONS):
+        decorated = option(decorated)
+    return decorated

@@ -1,0 +1,32 @@
+"""The command line in this process, against a scripted HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.cli import connection, main
+from headrace.client import Client
+
+Answers = Callable[[httpx.Request], httpx.Response]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs `headrace` with these words: its exit code, stdout and stderr."""
+
+    def run_with(answers: Answers, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("HEADRACE_URL", "http://api.test")
+        monkeypatch.setenv("HEADRACE_API_KEY", "k")
+        monkeypatch.setattr("headrace.client.PAUSE_SECONDS", 0.0)
+        made = Client("http://api.test", "k", transport=httpx.MockTransport(answers))
+        monkeypatch.setattr(connection, "client", lambda _, **__: made)
+        monkeypatch.setattr("sys.argv", ["headrace", *words])
+        code = main.main()
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run_with
