@@ -65,6 +65,7 @@ def image_paths() -> dict[str, str]:
     programs = ("entrypoint.py", "sql_runner.py", "quiet.properties")
     return {
         **{f"/opt/headrace/{name}": str(CHECKOUT / "flink_app" / name) for name in programs},
+        "/opt/headrace/flink_app/flink_sql.py": str(CHECKOUT / "flink_app" / "flink_sql.py"),
         "/opt/headrace/flink-python.jar": str(next((PYFLINK / "opt").glob("flink-python-*.jar"))),
         OPT: str(PYFLINK / "opt"),
         "/opt/flink/lib": str(PYFLINK / "lib"),
