@@ -194,7 +194,8 @@ def _sql_problems(parameters: Mapping[str, Parameter], sql: str) -> Iterator[str
     """What is wrong with the parameters of a script. Where the script itself is wrong, its own check says it."""
     try:
         for found in scan(sql):
-            yield from _token_problems(parameters, found)
+            if "${" in found.group():
+                yield from _token_problems(parameters, found)
     except ScriptError:
         return
 
@@ -356,6 +357,8 @@ class _Filling:
 
     def _pieces(self, kind: str, text: str) -> list[tuple[str, str]]:
         """What a token of the template comes to."""
+        if "${" not in text:
+            return [(kind, text)]
         bare = PLACEHOLDER.fullmatch(text)
         if bare and not text.startswith("$$") and bare[1] in self._values:
             return self._bare(bare[1])
