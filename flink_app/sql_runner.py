@@ -1,320 +1,48 @@
 """Runs a file of SQL statements as one Flink job: `sql_runner.py FILE`, in the image through Flink's PythonDriver.
 
-It must not know Headrace: the standard library and pyflink are all that it may import, so that one file is the whole
-program. pyflink is imported where it is used: what reads a script needs no Flink.
+It must not know Headrace: the standard library, pyflink and the module beside it that reads scripts are all that it
+may import. pyflink is imported where it is used: what refuses a script needs no Flink.
 
 A script is statements that end with `;`, exactly one of which starts a job: an INSERT or a statement set, since an
-application on Kubernetes may run one job and no more. `SET` and `RESET` change the job's settings; a SET of
-'execution.runtime-mode' stands before all else. In strings, `${HEADRACE_OUTPUT}` is the value of that environment
-variable. There are no other variables.
+application on Kubernetes may run one job and no more. `SET` and `RESET` change the job's settings, by the rules that
+the variable HEADRACE_SQL_SETTINGS has, where it is there; a SET of 'execution.runtime-mode' stands before all else. In
+strings, `${HEADRACE_OUTPUT}` is the value of that environment variable. There are no other variables.
 """
 
 import argparse
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
-from itertools import dropwhile, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-OUTPUT = "HEADRACE_OUTPUT"
-VARIABLE = f"${{{OUTPUT}}}"
-RUNTIME_MODE = "execution.runtime-mode"
+from flink_app.flink_sql import (
+    OUTPUT,
+    RUNTIME_MODE,
+    Kind,
+    ScriptError,
+    SettingRules,
+    Statement,
+    check,
+    key_to_reset,
+    runtime_mode,
+    setting,
+    statements,
+)
+
+SETTING_RULES = "HEADRACE_SQL_SETTINGS"
 UID_GENERATION = "table.exec.uid.generation"
 DRIVER_PORT = "PYFLINK_GATEWAY_PORT"  # PythonDriver sets it: the JVM that it names goes on after this process
-SHOWN_CHARACTERS = 80
 REASON_CHARACTERS = 600
 
-# As Flink's parser sees them: `//` begins a comment too, and a hint (`/*+ … */`) is none: its strings are strings.
-# `(?!')` keeps a string that has no end from ending at the first half of a doubled quote.
-TOKEN = re.compile(
-    r"""
-      (?P<comment> (?:--|//)[^\n]* | /\*(?!\+).*?\*/ )
-    | (?P<space>   \s+ )
-    | (?P<string>  '[^']*(?:''[^']*)*'(?!') )
-    | (?P<name>    `[^`]*(?:``[^`]*)*`(?!`) )
-    | (?P<word>    \w+ )
-    | (?P<open>    '|`|/\*(?!\+) )
-    | (?P<mark>    . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-OPENED = {"'": "the string", "`": "the quoted name", "/*": "the comment"}
-SECRET_OPTION = re.compile(r"pass|secret|token|credential|(api|access|account|service).?key|auth|jaas|header", re.I)
 USER_INFO = re.compile(r"(?<=//)[^/@\s']+@")
 JAVA_EXCEPTION = re.compile(r"(?:Caused by: |: )?((?:\w+\.)+[\w$]+)(?:: (.*))?$")
 JAVA_FRAME = re.compile(r"\t+(at |\.\.\. |Suppressed: |Caused by: )")
 FLINKS_OWN = ("org.apache.flink.", "org.apache.calcite.")
-
-
-class ScriptError(Exception):
-    """Why the script does not run: one line for people, with the place in the script that it is about."""
-
-
-class Kind(Enum):
-    """What a statement is to this program."""
-
-    SET = "SET"
-    RESET = "RESET"
-    JOB = "starts a job"
-    QUERY = "returns rows"
-    OTHER = "anything else"
-
-
-@dataclass(frozen=True)
-class Token:
-    """A piece of a statement that means something; `before` is the blanks and comments that lead to it."""
-
-    kind: str
-    text: str
-    line: int
-    column: int
-    before: str
-
-    @property
-    def value(self) -> str:
-        """What a string or a quoted name says."""
-        quote = self.text[0] if self.kind in ("string", "name") else ""
-        return self.text[1:-1].replace(quote * 2, quote) if quote else self.text
-
-    @property
-    def shown(self) -> str:
-        return "'…'" if self.kind == "string" else self.text
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement. A statement set is one, with `inserts` inside: they bear its number, and lines of their own."""
-
-    number: int
-    tokens: tuple[Token, ...]
-    inserts: tuple["Statement", ...] = ()
-
-    @property
-    def line(self) -> int:
-        return self.tokens[0].line
-
-    @property
-    def place(self) -> str:
-        return f"statement {self.number}, line {self.line}"
-
-    @property
-    def words(self) -> list[str]:
-        """As keywords are compared."""
-        return words(self.tokens)
-
-    @property
-    def kind(self) -> Kind:
-        return kind_of(self.words)
-
-    @property
-    def is_statement_set(self) -> bool:
-        """Whether it runs as one; an EXPLAIN of a statement set does not."""
-        return self.words[1:3] == ["STATEMENT", "SET"] and self.words[0] in ("BEGIN", "EXECUTE")
-
-    def sql(self) -> str:
-        """What Flink gets. It stands where it stands in the script, so that Flink's lines are the script's."""
-        first, *rest = self.tokens
-        padding = "\n" * (first.line - 1) + " " * first.column
-        return padding + first.text + "".join(token.before + token.text for token in rest)
-
-    def shown(self) -> str:
-        """Its beginning as it may be printed: without comments and strings, either of which may hold a secret."""
-        if self.kind is Kind.SET:  # its value need not be quoted
-            return f"SET {setting(self)[0]} = …"
-        text = "".join((" " if token.before else "") + token.shown for token in self.tokens).strip()
-        return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
-
-    def secrets(self) -> set[str]:
-        """The values of options that look secret: `'password' = 'these'`."""
-        triples = zip(self.tokens, self.tokens[1:], self.tokens[2:], strict=False)
-        options = [(key.value, value.value) for key, equals, value in triples if equals.text == "="]
-        if self.kind is Kind.SET:
-            options.append(setting(self))
-        return {value for key, value in options if value and SECRET_OPTION.search(key)}
-
-
-SEMICOLON = Token("mark", ";", 0, 0, "")
-
-
-def words(tokens: Iterable[Token]) -> list[str]:
-    return [token.text.upper() for token in tokens]
-
-
-def tokens(script: str, output: str | None) -> Iterator[Token]:
-    """What the script consists of, with the variable's value in its strings."""
-    before, line, line_start = "", 1, 0
-    for found in TOKEN.finditer(script):
-        kind, text = str(found.lastgroup), found.group()
-        if kind == "open":
-            raise ScriptError(f"line {line}: {OPENED[text]} that begins here has no end")
-        if kind in ("comment", "space"):
-            before += text
-        else:
-            means = filled_in(text, output, line) if kind == "string" else text
-            yield Token(kind, means, line, found.start() - line_start, before)
-            before = ""
-        if "\n" in text:
-            line += text.count("\n")
-            line_start = found.start() + text.rindex("\n") + 1
-
-
-def filled_in(string: str, output: str | None, line: int) -> str:
-    """The variable replaced by its value, whose quotes cannot end the string."""
-    if VARIABLE not in string:
-        return string
-    if not output:
-        raise ScriptError(f"line {line}: {VARIABLE} has no value: set {OUTPUT} in the job's environment")
-    return string.replace(VARIABLE, output.replace("'", "''"))
-
-
-def pieces(script: Iterable[Token]) -> Iterator[list[Token]]:
-    """What stands between the `;`, without those that are empty."""
-    piece: list[Token] = []
-    for token in script:
-        if token.text != ";":
-            piece.append(token)
-        elif piece:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
-
-
-def statements(script: str, output: str | None = None) -> list[Statement]:
-    """The script's statements in their order; raises ScriptError where it cannot be told where one ends."""
-    found: list[Statement] = []
-    waiting = pieces(tokens(script, output))
-    for piece in waiting:
-        number, inside = len(found) + 1, inside_of_set(words(piece))
-        if inside is None:
-            found.append(Statement(number, tuple(piece)))
-        else:
-            found.append(statement_set(number, piece, inside, waiting))
-    return found
-
-
-def inside_of_set(piece: list[str]) -> int | None:
-    """Where the first INSERT of a statement set may begin, if the piece opens one."""
-    if piece == ["BEGIN", "STATEMENT", "SET"]:
-        return len(piece)
-    return next((i for i in range(3, len(piece) + 1) if piece[i - 3 : i] == ["STATEMENT", "SET", "BEGIN"]), None)
-
-
-def statement_set(number: int, opening: list[Token], inside: int, following: Iterator[list[Token]]) -> Statement:
-    """The set that `opening` opens, with what follows it up to its END."""
-    whole, inserts = list(opening), [opening[inside:]] if opening[inside:] else []
-    for piece in following:
-        whole += [SEMICOLON, *piece]
-        if words(piece) == ["END"]:
-            return Statement(number, tuple(whole), tuple(Statement(number, tuple(insert)) for insert in inserts))
-        inserts.append(piece)
-    raise ScriptError(f"statement {number}, line {opening[0].line}: the statement set that begins here has no END;")
-
-
-def kind_of(said: list[str]) -> Kind:
-    """By its first words, as Flink's grammar has them."""
-    first = said[1] if said[0] == "EXECUTE" and len(said) > 1 else said[0]
-    if first in ("SET", "RESET"):
-        return Kind(first)
-    if first in ("SELECT", "WITH", "VALUES", "TABLE", "("):
-        return Kind.QUERY
-    is_job = first in ("INSERT", "UPDATE", "DELETE", "ANALYZE", "STATEMENT", "PLAN")
-    is_job |= said[:3] in (["BEGIN", "STATEMENT", "SET"], ["COMPILE", "AND", "EXECUTE"])
-    return Kind.JOB if is_job or creates_and_fills(said) else Kind.OTHER
-
-
-def creates_and_fills(said: list[str]) -> bool:
-    """Whether it is a CREATE TABLE … AS SELECT, or a REPLACE: the AS of a computed column stands in parentheses."""
-    what = next(dropwhile(lambda word: word in ("CREATE", "OR", "REPLACE", "TEMPORARY"), said), "")
-    return said[0] in ("CREATE", "REPLACE") and what == "TABLE" and "AS" in outside_of_parentheses(said)
-
-
-def outside_of_parentheses(said: Iterable[str]) -> Iterator[str]:
-    depth = 0
-    for word in said:
-        depth += (word == "(") - (word == ")")
-        if depth == 0:
-            yield word
-
-
-def setting(statement: Statement) -> tuple[str, str]:
-    """The key and the value of `SET 'key' = 'value'`; neither need be quoted."""
-    said = statement.tokens[1:]
-    equals = words(said).index("=") if "=" in words(said) else 0
-    key, value = said[:equals], said[equals + 1 :]
-    if not key or not value:
-        raise ScriptError(f"{statement.place}: a SET reads SET 'key' = 'value'")
-    return joined(key), joined(value)
-
-
-def key_to_reset(statement: Statement) -> str:
-    """The key of `RESET 'key'`."""
-    if len(statement.tokens) == 1:
-        raise ScriptError(f"{statement.place}: a RESET reads RESET 'key'")
-    return joined(statement.tokens[1:])
-
-
-def joined(said: Sequence[Token]) -> str:
-    return said[0].value + "".join(token.before + token.value for token in said[1:])
-
-
-def runtime_mode(script: Sequence[Statement]) -> str | None:
-    """`batch` or `streaming`, if the script says so. Flink takes it when the environment is made, and never later."""
-    is_early, mode = True, None
-    for statement in script:
-        is_early &= statement.kind in (Kind.SET, Kind.RESET)
-        if statement.kind is Kind.SET and setting(statement)[0] == RUNTIME_MODE:
-            mode = setting(statement)[1].lower()
-            check_runtime_mode(statement, mode, is_early)
-    return mode
-
-
-def check_runtime_mode(statement: Statement, mode: str, is_early: bool) -> None:
-    if not is_early:
-        raise ScriptError(f"{statement.place}: '{RUNTIME_MODE}' must be SET before any other statement")
-    if mode not in ("batch", "streaming"):
-        raise ScriptError(f"{statement.place}: '{RUNTIME_MODE}' is 'streaming' or 'batch', got '{mode}'")
-
-
-def check(script: Sequence[Statement]) -> None:
-    """Raises ScriptError for what can be told before anything runs."""
-    if not script:
-        raise ScriptError("the script holds no statement")
-    for statement in script:
-        check_one(statement)
-    runtime_mode(script)
-    jobs = [statement for statement in script if statement.kind is Kind.JOB]
-    if not jobs:
-        raise ScriptError("the script starts no job: it has no INSERT and no statement set")
-    if len(jobs) > 1:
-        raise ScriptError(
-            f"{jobs[0].place} and {jobs[1].place} start a job each, and a script may start one: "
-            "put the INSERTs between EXECUTE STATEMENT SET BEGIN and END;"
-        )
-
-
-def check_one(statement: Statement) -> None:
-    if statement.kind is Kind.QUERY:
-        raise ScriptError(f"{statement.place}: nobody would see the rows of a query: write INSERT INTO a table")
-    if statement.kind is Kind.SET:
-        setting(statement)
-    if statement.kind is Kind.RESET:
-        key_to_reset(statement)
-    if statement.is_statement_set:
-        check_inserts(statement)
-
-
-def check_inserts(statement: Statement) -> None:
-    if not statement.inserts:
-        raise ScriptError(f"{statement.place}: the statement set is empty")
-    for insert in statement.inserts:
-        if insert.words[0] != "INSERT":
-            raise ScriptError(f"{insert.place}: only INSERTs may stand in a statement set")
 
 
 class Runner:
@@ -338,6 +66,8 @@ class Runner:
             self._table.get_config().set(*setting(statement))
         elif statement.kind is Kind.RESET:
             self._reset(key_to_reset(statement))
+        elif statement.kind is Kind.END:
+            return
         elif statement.is_statement_set:
             self._job(self._together(statement.inserts, secrets).execute())
         else:
@@ -472,7 +202,8 @@ def run(file: Path) -> None:
     except UnicodeDecodeError:
         raise ScriptError(f"script {file} cannot be read: it is not UTF-8 text") from None
     script = statements(text, os.environ.get(OUTPUT))
-    check(script)
+    rules = os.environ.get(SETTING_RULES)
+    check(script, SettingRules.from_json(rules) if rules else None)
     # Started by hand, Flink lives inside this process and dies with it. Under the driver it goes on by itself.
     Runner(table_environment(runtime_mode(script)), waits=DRIVER_PORT not in os.environ).run(script)
 

@@ -17,7 +17,10 @@ from headrace.domain.validation import matching
 
 EnvName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]{0,249}", "must be letters, digits and '_', no digit first")]
 
-RESERVED_ENV = ("HEADRACE_OUTPUT", "HEADRACE_JOB_ID", "FLINK_HOME", "FLINK_CONF_DIR", "PYTHONPATH", "JAVA_HOME")
+RESERVED_ENV = (
+    *("HEADRACE_OUTPUT", "HEADRACE_JOB_ID", "HEADRACE_SQL_SETTINGS"),
+    *("FLINK_HOME", "FLINK_CONF_DIR", "PYTHONPATH", "JAVA_HOME"),
+)
 """What Headrace or the image sets; another value would break the job in ways that nobody would look for."""
 
 _SECRET_NAME = re.compile(

@@ -19,6 +19,7 @@ from headrace.domain.environment import (
     secret_argument,
     secret_configuration_key,
 )
+from headrace.domain.flink_sql import ScriptError, SettingRules, settings, statements
 from headrace.domain.pod_fields import KubernetesName, LabelKey, LabelValue, MountPath, ObjectName, PodFields
 from headrace.domain.sources import (
     CONTROL,
@@ -159,6 +160,30 @@ FORBIDDEN_CONFIGURATION: Mapping[str, str] = {
 }
 """Configuration keys that a request may not set, each with the reason."""
 
+
+def check_configuration(configuration: Mapping[str, str]) -> None:
+    """Raises ValueError for an option that a job may not set, wherever it would set it."""
+    for key, value in configuration.items():
+        if key in FORBIDDEN_CONFIGURATION:
+            raise ValueError(f"{key} may not be set: {FORBIDDEN_CONFIGURATION[key]}")
+        if not re.fullmatch(r"[A-Za-z$][A-Za-z0-9_.$-]{0,250}", key):
+            raise ValueError(f"{key[:80]!r} is no Flink option: letters, digits, '.', '_' and '-'")
+        if CONTROL.search(value):
+            raise ValueError(f"{key} may hold no line break or control character: it would set another option")
+    secret = secret_configuration_key(configuration)
+    if secret:
+        raise ValueError(
+            f"{secret} looks like a secret, and Flink's configuration is there for everybody to read: give it to "
+            "the pods by env and secret_key_ref (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for S3)"
+        )
+
+
+def setting_rules() -> SettingRules:
+    """What check_configuration says of options by their names, as data for the image: a script that is fetched by its
+    URL is read there for the first time."""
+    return SettingRules(refused=FORBIDDEN_CONFIGURATION)
+
+
 SOURCES: Mapping[JobType, tuple[str, ...]] = {
     JobType.PYTHON_SCRIPT: ("script", "files", "sha256"),
     JobType.JAR: ("jar", "main_class", "sha256"),
@@ -224,19 +249,7 @@ class JobRequest(Part):
     @field_validator("flink_configuration")
     @classmethod
     def _configuration_is_allowed(cls, configuration: Mapping[str, str]) -> Mapping[str, str]:
-        for key, value in configuration.items():
-            if key in FORBIDDEN_CONFIGURATION:
-                raise ValueError(f"{key} may not be set: {FORBIDDEN_CONFIGURATION[key]}")
-            if not re.fullmatch(r"[A-Za-z$][A-Za-z0-9_.$-]{0,250}", key):
-                raise ValueError(f"{key[:80]!r} is no Flink option: letters, digits, '.', '_' and '-'")
-            if CONTROL.search(value):
-                raise ValueError(f"{key} may hold no line break or control character: it would set another option")
-        secret = secret_configuration_key(configuration)
-        if secret:
-            raise ValueError(
-                f"{secret} looks like a secret, and Flink's configuration is there for everybody to read: give it to "
-                "the pods by env and secret_key_ref (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for S3)"
-            )
+        check_configuration(configuration)
         return configuration
 
     @field_validator("env", mode="before")
@@ -325,6 +338,32 @@ def _source_problem(request: JobRequest) -> str | None:
     return None
 
 
+def sql_problems(request: JobRequest) -> dict[str, str]:
+    """What is wrong with a SQL job that its fields alone do not show, by field: its script, where it is at hand."""
+    if request.type is not JobType.SQL:
+        return {}
+    if request.args:
+        return {"args": "a SQL job takes none: write values into its statements, or declare parameters"}
+    field, script = "sql", request.sql
+    if isinstance(request.script, SourceFile):
+        field, script = "script.content", request.script.content
+    try:
+        if script is not None:
+            _check_script(script)
+    except (ScriptError, ValueError) as error:
+        return {field: str(error)}
+    return {}
+
+
+def _check_script(script: str) -> None:
+    """Where its statements end, and what they SET. Whether they start a job is the runner's to say."""
+    for statement, key, value in settings(statements(script, output="file:///output")):
+        try:
+            check_configuration({key: value})
+        except ValueError as error:
+            raise ScriptError(f"{statement.place}: SET {error}") from error
+
+
 def _is_fetched(request: JobRequest) -> bool:
     source = request.jar if request.type is JobType.JAR else request.script
     return isinstance(source, str)
@@ -359,10 +398,14 @@ def _size_of(text: str) -> dict[str, Any]:
 def validated(body: Mapping[str, Any], prefix: str, more: tuple[str, ...] = ()) -> JobRequest:
     """The request; problems are named with `prefix` before their fields, `more` are names that are known too."""
     try:
-        return JobRequest.model_validate(body)
+        request = JobRequest.model_validate(body)
     except ValidationError as error:
         problems = problems_of(error, JobRequest, (*more, "script_path"))
         raise InvalidRequest(dict(_at_field(prefix, path, words) for path, words in problems.items())) from error
+    wrong = sql_problems(request)  # here, and not in the model: what is stored has been through it
+    if wrong:
+        raise InvalidRequest({prefix + field: words for field, words in wrong.items()})
+    return request
 
 
 def _at_field(prefix: str, path: str, words: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from headrace.domain.job_requests import JobRequest, validated
-from headrace.domain.parameters import Parameter, checked_values, declaration_problems, substituted
+from headrace.domain.parameters import Parameter, checked_values, declaration_problems, examples_in, substituted
 from headrace.domain.sources import Part
 from headrace.domain.validation import matching, problems_of, unknown
 from headrace.errors import MOST_PROBLEMS, InvalidRequest
@@ -65,10 +65,18 @@ def parse_template(body: Mapping[str, Any]) -> Template:
     problems = declaration_problems(template.parameters, fields)
     if problems:
         raise InvalidRequest(problems)
-    request = validated(substituted(fields, template.parameters, _examples(template)), "", _TEMPLATE_FIELDS)
+    request = _checked_with_examples(template, fields)
     if not template.parameters:
         fields = request.as_given()
     return template.model_copy(update={"body": fields})
+
+
+def _checked_with_examples(template: Template, fields: Mapping[str, Any]) -> JobRequest:
+    try:
+        return validated(substituted(fields, template.parameters, _examples(template)), "", _TEMPLATE_FIELDS)
+    except InvalidRequest as error:
+        made_up = examples_in(template.parameters, fields)
+        raise InvalidRequest({f: words + made_up.get(f, "") for f, words in error.problems.items()}) from error
 
 
 def _examples(template: Template) -> dict[str, Any]:

@@ -62,9 +62,10 @@ class PodView:
 
 def image_paths() -> dict[str, str]:
     """What the image holds, by the paths it has there (flink_app/Dockerfile)."""
-    programs = ("entrypoint.py", "sql_runner.py", "quiet.properties")
+    programs, modules = ("entrypoint.py", "sql_runner.py", "quiet.properties"), ("__init__.py", "flink_sql.py")
     return {
         **{f"/opt/headrace/{name}": str(CHECKOUT / "flink_app" / name) for name in programs},
+        **{f"/opt/headrace/flink_app/{name}": str(CHECKOUT / "flink_app" / name) for name in modules},
         "/opt/headrace/flink-python.jar": str(next((PYFLINK / "opt").glob("flink-python-*.jar"))),
         OPT: str(PYFLINK / "opt"),
         "/opt/flink/lib": str(PYFLINK / "lib"),

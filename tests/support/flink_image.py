@@ -34,6 +34,20 @@ def only(word: str, containing: str) -> str:
     return found
 
 
+def copied() -> dict[str, str]:
+    """Our own files, by the path that each has in the image."""
+    lines = [rest.split() for rest in all_of("COPY") if "/opt/headrace/" in rest]
+    return {folder + name: name for _, *names, folder in lines for name in names}
+
+
+def copy_ours(root: Path) -> None:
+    """Puts them below `root`."""
+    for path, name in copied().items():
+        place = root / path.removeprefix("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((FLINK_APP / name).read_bytes())
+
+
 def shell(line: str, root: Path, **args: str) -> subprocess.CompletedProcess[str]:
     """Runs a RUN line as a build would, but below `root`, and without giving anything to users who are not here."""
     moved = re.sub(r"(?<![\w/])/opt/(?=(?:flink|headrace)\b)", f"{root}/opt/", line)
@@ -47,5 +61,4 @@ def build(root: Path, version: str) -> None:
         if "/opt/headrace" in line or "/opt/flink/opt" in line:
             done = shell(line, root, FLINK_VERSION=version, S3_PLUGIN="false")
             assert done.returncode == 0, done.stderr
-    for name in only("COPY", "/opt/headrace/").split()[1:-1]:
-        (root / "opt" / "headrace" / name).write_bytes((FLINK_APP / name).read_bytes())
+    copy_ours(root)

@@ -47,7 +47,7 @@ def render(
     """
     program = PROGRAMS[request.type](request)
     resources = request.resources
-    shared = shared_pod(job, request, platform)
+    shared = shared_pod(job, request, platform, program.env)
     own = job_manager_pod(job, request, platform, program), task_manager_pod(request, platform)
     pods = [{"podTemplate": extending(shared, pod)} if pod["volumes"] else {} for pod in own]
     spec: Manifest = {

@@ -108,9 +108,10 @@ def output_location(job: Job, request: JobRequest, platform: Platform) -> str:
     return f"{state_of(request, platform).location.rstrip('/')}/output/{job.job_id}"
 
 
-def shared_pod(job: Job, request: JobRequest, platform: Platform) -> dict[str, Any]:
-    """The pod template of JobManager and TaskManagers: env, labels, the state volume, and the template's pod fields."""
-    container: dict[str, Any] = {"name": MAIN_CONTAINER, "env": _env(job, request, platform)}
+def shared_pod(job: Job, request: JobRequest, platform: Platform, env: Mapping[str, str]) -> dict[str, Any]:
+    """The pod template of JobManager and TaskManagers: env, labels, the state volume, and the template's pod fields.
+    `env` is what the program adds to the variables."""
+    container: dict[str, Any] = {"name": MAIN_CONTAINER, "env": _env(job, request, platform, env)}
     if request.env_from:
         container["envFrom"] = [source.resource() for source in request.env_from]
     spec: dict[str, Any] = {"containers": [container], **request.pod.pod_spec()}
@@ -129,8 +130,8 @@ def shared_pod(job: Job, request: JobRequest, platform: Platform) -> dict[str, A
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _env(job: Job, request: JobRequest, platform: Platform) -> list[dict[str, Any]]:
-    own = {"HEADRACE_OUTPUT": output_location(job, request, platform), "HEADRACE_JOB_ID": job.job_id}
+def _env(job: Job, request: JobRequest, platform: Platform, added: Mapping[str, str]) -> list[dict[str, Any]]:
+    own = {"HEADRACE_OUTPUT": output_location(job, request, platform), "HEADRACE_JOB_ID": job.job_id, **added}
     return [_variable(job, request, name, value) for name, value in sorted({**request.env, **own}.items())]
 
 

@@ -39,11 +39,13 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Program:
-    """What a job type adds to a manifest: `spec.job`'s program, what has to be fetched for it, and its own options."""
+    """What a job type adds to a manifest: `spec.job`'s program, what has to be fetched for it, its own options and
+    variables."""
 
     job: Mapping[str, Any]
     fetched: Sequence[Fetched] = ()
     configuration: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.domain.job_requests import JobRequest, parse_request
+from headrace.domain.flink_sql import SettingRules
+from headrace.domain.job_requests import JobRequest, check_configuration, parse_request, setting_rules
+from headrace.domain.manifest import Stamp, render
 from headrace.domain.parameters import Parameter, substituted
 from headrace.domain.sources import MOST_FILE_BYTES
 from headrace.domain.templates import Template, parse_resolved, parse_template, resolve, template_body
 from headrace.errors import InvalidRequest
+from tests.support.given import ORDERS, PLATFORM
 
 FILE = {"name": "job.py", "content": "print(1)\n"}
 URL = "https://files.example.com/job.py"
@@ -47,6 +51,22 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "JAR", "jar": "https://files.example.com/job.zip"}, "jar", "must end with .jar"),
     ({"type": "JAR", "jar": JAR, "main_class": "a b"}, "main_class", "com.example.Job"),
     ({"type": "SQL"}, "sql", "exactly one of sql"),
+    ({"type": "SQL", "sql": "INSERT INTO a SELECT 1;", "args": ["x"]}, "args", "a SQL job takes none"),
+    ({"type": "SQL", "sql": "USE a;\nSELECT 'canary"}, "sql", "line 2: the string that begins here has no end"),
+    (
+        {"type": "SQL", "sql": "SET 'parallelism.default' = 'canary';"},
+        "sql",
+        "statement 1, line 1: SET parallelism.default may not be set: set parallelism instead",
+    ),
+    (
+        {"type": "SQL", "script": {"name": "a.sql", "content": "SET execution.checkpointing.savepoint-dir = canary;"}},
+        "script.content",
+        "SET execution.checkpointing.savepoint-dir may not be set: set state.location instead",
+    ),
+    ({"type": "SQL", "sql": "SET 'high-availability.type' = 'canary';"}, "sql", "it is always on"),
+    ({"type": "SQL", "sql": "SET 's3.secret-key' = 'canary';"}, "sql", "secret_key_ref"),
+    ({"type": "SQL", "sql": "SET 'a.b' = 'can\nary';"}, "sql", "no line break"),
+    ({"type": "SQL", "sql": "SELECT 1;", "env": {"HEADRACE_SQL_SETTINGS": "{}"}}, "env", "may not be set"),
     ({"type": "SQL", "sql": "SELECT 1", "script": URL}, "sql", "exactly one of sql"),
     ({"script": URL, "jar_files": "https://x/a.jar,https://x/b.txt"}, "jar_files.1.url", "must end with .jar"),
     ({"script": URL, "env": {"1X": "a"}}, "env.1X", "no digit first"),
@@ -257,3 +277,31 @@ def test_overrides_lie_on_top_and_are_no_templates_themselves() -> None:
     assert request.env["MORE"] == "${rate}"
     assert request.sql == "SELECT 1"
     assert request.env["MODE"] == "fast"
+
+
+OPTIONS = st.sampled_from([*setting_rules().refused, "pipeline.name", "table.exec.state.ttl", "state.backend.type"])
+
+
+@given(OPTIONS | st.tuples(OPTIONS, st.sampled_from([".x", "x", ".default"])).map("".join))
+def test_the_image_refuses_by_name_what_flink_configuration_refuses(key: str) -> None:
+    """The rules travel as data for scripts that are fetched by their URL: there is no list but one."""
+    is_refused = True
+    with suppress(ValueError):
+        check_configuration({key: "1"})
+        is_refused = False
+    assert (setting_rules().problem_of(key) is not None) == is_refused
+
+
+def test_a_script_that_is_fetched_brings_the_rules_of_what_it_may_set() -> None:
+    def env(body: dict[str, Any]) -> dict[str, str]:
+        spec = render(ORDERS, parse_request({"type": "SQL", **body}), PLATFORM, Stamp(1, "o", 1))["spec"]
+        listed = spec["podTemplate"]["spec"]["containers"][0]["env"]
+        return {each["name"]: each["value"] for each in listed}
+
+    fetched = env({"script": "https://files.example.com/job.sql"})
+    assert SettingRules.from_json(fetched["HEADRACE_SQL_SETTINGS"]) == setting_rules()
+    assert "HEADRACE_SQL_SETTINGS" not in env({"sql": "INSERT INTO a SELECT 1;"})
+
+
+def test_options_of_the_sql_client_change_nothing_and_are_taken() -> None:
+    parse_request({"type": "SQL", "sql": "SET 'sql-client.execution.result-mode' = 'tableau'; INSERT INTO a SELECT 1;"})

@@ -3,14 +3,15 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from local.flink_operator.mapping import PYFLINK, image_opt, image_paths
-from tests.support.flink_image import FLINK_APP, Instruction, all_of, instructions, only, shell
+from tests.support.flink_image import FLINK_APP, Instruction, all_of, copied, copy_ours, instructions, only, shell
 
-SOURCES = ("entrypoint.py", "sql_runner.py", "quiet.properties")
+SOURCES = ("entrypoint.py", "sql_runner.py", "flink_sql.py", "quiet.properties")
 OLD_LINK = "ln -s flink-python-1.20.3.jar /opt/flink/opt/flink-python.jar"
 
 
@@ -53,14 +54,28 @@ def test_the_images_are_flinks_and_pythons_and_nothing_comes_from_elsewhere():
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_both_programs_are_there_and_copied(source: str):
-    assert source in only("COPY", "/opt/headrace/").split()
+def test_our_programs_are_there_and_copied(source: str):
+    assert source in copied().values()
     assert (FLINK_APP / source).is_file()
 
 
+@pytest.mark.parametrize("program", ["entrypoint.py", "sql_runner.py"])
+def test_our_programs_start_with_what_is_copied_alone(tmp_path: Path, program: str):
+    """As in the image: this Python knows no checkout (-S) and no PYTHONPATH (-E)."""
+    copy_ours(tmp_path)
+    argv = [sys.executable, "-S", "-E", str(tmp_path / "opt" / "headrace" / program), "--help"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_headrace_and_the_image_read_sql_by_one_text():
+    """The wheel holds the package alone, and the image's folder is all that a build of it gets: a link is in both."""
+    assert (FLINK_APP.parent / "headrace" / "domain" / "flink_sql.py").samefile(FLINK_APP / "flink_sql.py")
+
+
 def test_what_is_copied_from_flinks_image_is_enough_for_its_own_entrypoint():
-    copied = [rest.split()[-2:] for rest in all_of("COPY") if "--from=flink" in rest]
-    assert copied == [[path, path] for path in ("/opt/java/openjdk", "/opt/flink", "/docker-entrypoint.sh")]
+    taken = [rest.split()[-2:] for rest in all_of("COPY") if "--from=flink" in rest]
+    assert taken == [[path, path] for path in ("/opt/java/openjdk", "/opt/flink", "/docker-entrypoint.sh")]
     environment = " ".join(all_of("ENV"))
     assert "FLINK_HOME=/opt/flink" in environment
     assert "JAVA_HOME=/opt/java/openjdk" in environment
@@ -116,8 +131,7 @@ def test_a_build_ends_where_flinks_script_has_no_place_for_the_quiet_log(root: P
 def test_laptop_mode_has_what_the_image_has():
     """Else a mistake of the image, such as a second flink-python in opt, would not show on a laptop."""
     linked = [link for line in all_of("RUN") for link in re.findall(r"ln -s \S+ (\S+)", line)]
-    *copied, folder = only("COPY", "/opt/headrace/").split()[1:]
-    ours = {*linked, *(folder + name for name in copied)}
+    ours = {*linked, *copied()}
     assert ours == {path for path in image_paths() if path.startswith("/opt/headrace/")}
     assert set(image_opt()) == {file.name for file in (PYFLINK / "opt").iterdir()}
 

@@ -1,5 +1,6 @@
 """The SQL runner without Flink: how a script is split, what is refused before anything runs, and what is printed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flink_app.sql_runner import Kind, ScriptError, check, reason, runtime_mode, setting, statements, without
+from flink_app.flink_sql import Kind, ScriptError, SettingRules, check, runtime_mode, setting, statements
+from flink_app.sql_runner import Runner, reason, without
 
 RUNNER = Path(__file__).parents[3] / "flink_app" / "sql_runner.py"
 INSERT = "INSERT INTO a SELECT 1;\n"
@@ -40,7 +42,14 @@ def refusal(script: str) -> str:
         ("USE a -- it's; not over\n.b; USE c;", ["USE a -- it's; not over\n.b", "USE c"]),
         ("USE a // it's; not over\n.b; USE c;", ["USE a // it's; not over\n.b", "USE c"]),
         ("USE a /* it's; ** not; over */ .b; USE c", ["USE a /* it's; ** not; over */ .b", "USE c"]),
-        ("/**/USE a;/***/USE b", ["USE a", "USE b"]),
+        ("/**/USE a;/** **/USE b", ["USE a", "USE b"]),
+        ("USE a;/***/USE b; // it goes on\n*/USE c", ["USE a", "USE c"]),
+        ("USE a /*+ X *//* it's; one */.b; USE c", ["USE a /*+ X *//* it's; one */.b", "USE c"]),
+        ("USE a -- it's\r.b; USE c\r\n;", ["USE a -- it's\r.b", "USE c"]),
+        ("SELECT E'\\';', 1E'\\';'; USE b", ["SELECT E'\\';', 1E'\\';'", "USE b"]),
+        ("SELECT aE'\\'; USE b", ["SELECT aE'\\'", "USE b"]),
+        ("SELECT U&'\\'; USE U&\"a;'b\"", ["SELECT U&'\\'", 'USE U&"a;\'b"']),
+        ("SELECT N';', X'0a;', _utf8';'; USE b", ["SELECT N';', X'0a;', _utf8';'", "USE b"]),
         ("SELECT 1 -1; SELECT 4 / 2", ["SELECT 1 -1", "SELECT 4 / 2"]),
         ("SELECT '--'; USE b", ["SELECT '--'", "USE b"]),
         ("SELECT '/*'; USE b -- */", ["SELECT '/*'", "USE b"]),
@@ -95,6 +104,8 @@ def test_flink_sees_each_statement_at_its_line_and_column():
         ("USE a;\nSELECT 'abc\nUSE b;", "line 2: the string that begins here has no end"),
         ("SELECT 'a''b", "line 1: the string that begins here has no end"),
         ("USE `a\n", "line 1: the quoted name that begins here has no end"),
+        ("USE a;\rUSE ``.b;", "line 2: the quoted name that begins here is empty"),
+        ("USE a;\n/***/ USE b;", "line 2: the comment that begins here has no end: in /***/ it goes on, to Flink"),
         ("USE a;\n\n/* USE b;", "line 3: the comment that begins here has no end"),
         (
             "USE a;\nBEGIN STATEMENT SET;\nINSERT INTO a SELECT 1;",
@@ -132,7 +143,7 @@ BLANKS = st.sampled_from(["\n", " ", "\n\n  ", "\r\n", "\t", *COMMENTS])
 PARTS = st.one_of(
     st.sampled_from(["x", "1", "(", ")", "=", "END", "begin", "-", "*", "/", '"', "é", "/*+ HINT('*/;') */", "$"]),
     st.text(alphabet="a;'\n-/*`", max_size=8).map(lambda text: "'" + text.replace("'", "''") + "'"),
-    st.text(alphabet="a;'\n-/*`", min_size=1, max_size=8).map(lambda text: "`" + text.replace("`", "``") + "`"),
+    st.text(alphabet="a;'-/*`", min_size=1, max_size=8).map(lambda text: "`" + text.replace("`", "``") + "`"),
 )
 ONE = st.lists(st.tuples(BLANKS, PARTS), max_size=6).map(lambda parts: "USE" + "".join(b + p for b, p in parts))
 
@@ -195,6 +206,10 @@ def test_the_runtime_mode_is_what_the_script_says_first(script: str, mode: str |
         ("EXPLAIN PLAN FOR INSERT INTO a SELECT 1", Kind.OTHER),
         ("COMPILE PLAN 'p.json' FOR INSERT INTO a SELECT 1", Kind.OTHER),
         ("SHOW TABLES", Kind.OTHER),
+        ("CALL sys.compact('db.t')", Kind.CALL),
+        ("quit", Kind.END),
+        ("EXIT", Kind.END),
+        ("CLEAR", Kind.CLIENT),
         ("SELECT 1", Kind.QUERY),
         ("(SELECT 1)", Kind.QUERY),
         ("WITH a AS (SELECT 1) SELECT * FROM a", Kind.QUERY),
@@ -224,7 +239,22 @@ def test_what_starts_a_job_is_told_from_the_rest(statement: str, kind: Kind):
             f"EXECUTE STATEMENT SET BEGIN\n{INSERT}USE b;\nEND;",
             "statement 1, line 3: only INSERTs may stand in a statement set",
         ),
+        (
+            "USE CATALOG p;\nCALL sys.compact('db.t');",
+            "statement 2, line 2: a CALL runs a procedure, and no other statement starts a job: run it by the SQL "
+            "client of a session cluster, or by a JAR job, where its connector has a jar for that",
+        ),
+        (
+            f"USE a; QUIT;\n{INSERT}",
+            "statement 3, line 2: nothing runs behind QUIT: take one of the two out",
+        ),
+        (
+            "USE a;\nINSERT INTO a SELECT '${b}'\nFROM ${c}.d;",
+            "line 3: nothing fills in ${c}: a template's parameters do",
+        ),
+        (f"CLEAR; {INSERT}", "statement 1, line 1: CLEAR is for the SQL client's screen: take it out"),
         (f"SET a; {INSERT}", "statement 1, line 1: a SET reads SET 'key' = 'value'"),
+        (f"SET U&'a' = 'b'; {INSERT}", "statement 1, line 1: a SET reads SET 'key' = 'value'"),
         (f"SET = b; {INSERT}", "statement 1, line 1: a SET reads SET 'key' = 'value'"),
         (f"RESET; {INSERT}", "statement 1, line 1: a RESET reads RESET 'key'"),
         (
@@ -239,6 +269,85 @@ def test_what_starts_a_job_is_told_from_the_rest(statement: str, kind: Kind):
 )
 def test_what_cannot_run_is_refused_with_its_place_and_what_to_do(script: str, why: str):
     assert refusal(script) == why
+
+
+@pytest.mark.parametrize("end", ["QUIT;", "exit;", "QUIT; -- good bye\n"])
+def test_a_script_that_ends_as_a_session_does_runs_without_that(end: str):
+    script = statements(INSERT + end)
+    check(script)
+    ran: list[str] = []
+    Runner(Recorder(ran), waits=False).run(script)
+    assert ran == ["INSERT INTO a SELECT 1"]
+
+
+class Recorder:
+    """A table environment that writes down what it is asked to run."""
+
+    def __init__(self, ran: list[str]) -> None:
+        self._ran = ran
+
+    def execute_sql(self, sql: str) -> None:
+        self._ran.append(sql.strip())
+
+
+@pytest.mark.parametrize(
+    "joined", ["x--y$z", "a.b$c", "1$b", "t.a-b:c$d", "x._a-b'c'", "SELECT a-$b"], ids=lambda text: text
+)
+def test_what_flink_reads_as_one_name_is_refused_where_it_looks_like_more(joined: str):
+    with pytest.raises(ScriptError, match=r"^line 2: words that .* joins are one name of a collation to Flink"):
+        statements(f"USE a;\nINSERT INTO a SELECT {joined}\n;")
+
+
+@pytest.mark.parametrize(
+    "joined",
+    ["a$b", "x --y$z", "'x--y$z'", "-- t.a$b", "f(x).a$b", "a_b.c_d-INTERVAL'4'HOUR", "t.a-_utf8'x'", "`a.b$c`"],
+)
+def test_what_flink_reads_as_several_is_taken(joined: str):
+    statements(f"USE a;\nINSERT INTO a SELECT {joined}\n;")
+
+
+RULES = SettingRules(refused={"a.b": "it is so", "c.": "ask", "c.d.": "ask again"}, allowed=("a.", "e", "c."))
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("a.b", "it is so"),
+        ("a.bc", None),
+        ("c.x", "ask"),
+        ("c.d.e", "ask again"),
+        ("e", None),
+        ("e.f", "a job may set a., e, c."),
+        ("sql-client.verbose", None),
+    ],
+)
+def test_what_a_script_may_set_is_what_the_rules_say(key: str, why: str | None):
+    assert RULES.problem_of(key) == why
+    assert SettingRules.from_json(RULES.as_json()) == RULES
+    script = statements(f"SET '{key}' = 'hunter2';\n{INSERT}")
+    if why is None:
+        return check(script, RULES)
+    with pytest.raises(ScriptError) as refused:
+        check(script, RULES)
+    assert str(refused.value) == f"statement 1, line 1: '{key}' may not be SET: {why}"
+    check(script)
+    return None
+
+
+@pytest.mark.parametrize("rules", ["", "[]", "{}", '{"refused": [], "allowed": []}', '{"refused": {}, "allowed": 1}'])
+def test_rules_that_cannot_be_read_are_none(rules: str):
+    with pytest.raises(ScriptError, match="cannot be read: Headrace and the image differ"):
+        SettingRules.from_json(rules)
+
+
+def test_a_script_is_read_up_to_a_bound():
+    with pytest.raises(ScriptError, match=r"^line 1: the script goes on behind 250000 words and signs"):
+        statements("a;" * 125_001)
+
+
+def test_an_output_folder_stands_in_no_string_with_a_prefix():
+    with pytest.raises(ScriptError, match=r"^line 1: \$\{HEADRACE_OUTPUT\} stands in a plain string alone"):
+        statements("SET 'x' = E'${HEADRACE_OUTPUT}';", "/out")
 
 
 def test_the_output_folder_stands_in_strings_alone_and_cannot_leave_them():
@@ -372,9 +481,9 @@ def test_a_reason_is_never_long():
     assert len(reason("x" * 5000)) == 600
 
 
-def ended(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, str(RUNNER), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def ended(*arguments: str, rules: str = "") -> tuple[int, str]:
+    command, environment = [sys.executable, str(RUNNER), *arguments], {**os.environ, "HEADRACE_SQL_SETTINGS": rules}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr.strip()
 
@@ -386,6 +495,13 @@ def test_a_refused_script_ends_in_one_line_without_a_start_of_flink(tmp_path: Pa
     assert code == 1
     assert said.startswith("statement 1, line 1 and statement 2, line 3 start a job each")
     assert len(said.splitlines()) == 1
+
+
+def test_what_a_script_may_not_set_ends_it_before_a_start_of_flink(tmp_path: Path):
+    script = tmp_path / "set.sql"
+    script.write_text(f"SET 'a.b' = 'hunter2';\n{INSERT}")
+    code, said = ended(str(script), rules=RULES.as_json())
+    assert (code, said) == (1, "statement 1, line 1: 'a.b' may not be SET: it is so")
 
 
 def test_a_script_may_begin_with_a_byte_order_mark(tmp_path: Path):

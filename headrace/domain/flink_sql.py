@@ -1,0 +1,1 @@
+../../flink_app/flink_sql.py
