@@ -17,7 +17,11 @@ from headrace.domain.validation import matching
 
 EnvName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]{0,249}", "must be letters, digits and '_', no digit first")]
 
-RESERVED_ENV = ("HEADRACE_OUTPUT", "HEADRACE_JOB_ID", "FLINK_HOME", "FLINK_CONF_DIR", "PYTHONPATH", "JAVA_HOME")
+RESERVED_ENV = (
+    *("HEADRACE_OUTPUT", "HEADRACE_JOB_ID", "PATH", "PYTHONPATH", "PYTHONHOME", "JAVA_HOME", "FLINK_PROPERTIES"),
+    *("FLINK_HOME", "FLINK_CONF_DIR", "FLINK_LIB_DIR", "FLINK_OPT_DIR", "FLINK_PLUGINS_DIR", "FLINK_BIN_DIR"),
+    *("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "PYFLINK_GATEWAY_PORT", "PYFLINK_GATEWAY_SECRET"),
+)
 """What Headrace or the image sets; another value would break the job in ways that nobody would look for."""
 
 _SECRET_NAME = re.compile(

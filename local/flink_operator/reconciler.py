@@ -20,7 +20,7 @@ from loguru import logger
 
 from local.flink_operator import changes, pods, statuses
 from local.flink_operator.cluster import Application, Cluster, end_what_is_left, latest_checkpoint
-from local.flink_operator.environment import NotThere, fill, variables
+from local.flink_operator.environment import NotThere, command, fill, variables
 from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube, KubeError
 from local.flink_operator.mapping import Container, PodView, pod_view, program
@@ -250,9 +250,10 @@ class Reconciler(threading.Thread):
         log.parent.mkdir(parents=True, exist_ok=True)
         start = pods.launch(log).log_start
         with log.open("ab") as output:
+            env = variables(container, self._kube.data_of)
             done = subprocess.run(
-                container.command,
-                env=variables(container, self._kube.data_of),
+                command(container, env),
+                env=env,
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,

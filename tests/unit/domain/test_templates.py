@@ -40,6 +40,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"script": {"name": "job.txt", "content": ""}}, "script.name", "must end with .py"),
     ({"script": FILE, "sha256": "0" * 64}, "sha256", "fetched by its URL"),
     ({"script": FILE, "files": [FILE]}, "files", "job.py is there twice"),
+    (
+        {"script": FILE, "files": [{"name": "job.py/a.py", "content": ""}]},
+        "files",
+        "job.py is a file, and a folder of other files",
+    ),
     ({"script": {"name": "job.py", "content": "x" * (MOST_FILE_BYTES + 1)}}, "files", "a ConfigMap takes"),
     ({"script": FILE, "jar": JAR}, "jar", "a PYTHON_SCRIPT job has none"),
     ({"type": "JAR"}, "jar", "is required"),
@@ -79,6 +84,39 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"script": URL, "pod": {"tolerations": [{"key": "a", "effect": "X"}]}}, "pod.tolerations.0.effect", "NoSchedule"),
     ({"script": URL, "labels": {"a b": "c"}}, "labels.a b", "example.com/name"),
     ({"script": URL, "image": "bad image"}, "image", "got 'bad image'"),
+    ({"script": URL, "image": "registry.example.com/../x"}, "image", "must be an image's name"),
+    ({"type": "SQL", "sql": "SELECT 1", "args": ["a"]}, "args", "a SQL job has none"),
+    ({"script": URL, "flink_configuration": {"a": None}}, "flink_configuration", "a has no value"),
+    ({"script": URL, "flink_configuration": {"a": [1]}}, "flink_configuration", "with ; between its values"),
+    ({"script": URL, "flink_configuration": {"parallelism.default": 2}}, "flink_configuration", "set parallelism"),
+    ({"script": URL, "labels": {"headrace.io/job": "x"}}, "labels", "headrace.io/job may not be set"),
+    ({"script": URL, "labels": {"app": "x"}}, "labels", "app may not be set"),
+    ({"script": URL, "env": {"PATH": "/x"}}, "env", "PATH may not be set"),
+    ({"script": URL, "env": {"PYFLINK_GATEWAY_PORT": "1"}}, "env", "PYFLINK_GATEWAY_PORT may not be set"),
+    ({"script": URL, "parallelism": True}, "parallelism", "valid integer"),
+    ({"script": URL, "parallelism": "2"}, "parallelism", "valid integer"),
+    ({"script": URL, "resources": {"task_manager": {"cpu": "1"}}}, "resources.task_manager.cpu", "valid number"),
+    ({"script": URL, "resources": {"task_manager": {"cpu": True}}}, "resources.task_manager.cpu", "valid number"),
+    (
+        {"script": URL, "pod": {"volumes": [{"name": "a", "mount_path": "/a", "empty_dir": "yes"}]}},
+        "pod.volumes.0.empty_dir",
+        "valid boolean",
+    ),
+    (
+        {"script": URL, "state": {"location": "file:///etc/x", "volume": {"host_path": "/x"}}},
+        "state",
+        "would be mounted at /etc/x",
+    ),
+    (
+        {"script": URL, "state": {"location": "file:///opt/headrace", "volume": {"host_path": "/x"}}},
+        "state",
+        "is reserved",
+    ),
+    (
+        {"script": URL, "state": {"location": "file:///x", "volume": {"host_path": "/x/../etc"}}},
+        "state.volume.host_path",
+        "may not hold . or ..",
+    ),
 ]
 
 
@@ -106,7 +144,20 @@ def test_the_other_spellings_of_a_script_mean_the_same(body: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "path", ["/opt", "/opt/", "/opt/headrace", "/opt/headrace/files", "/var", "/etc/ssl", "/opt/java"]
+    "path",
+    [
+        *(
+            "/opt",
+            "/opt/",
+            "/opt/headrace",
+            "/opt/headrace/files",
+            "/opt/headrace/state",
+            "/var",
+            "/run",
+            "/run/secrets",
+        ),
+        *("/etc/ssl", "/opt/java", "/usr", "/usr/lib", "/lib"),
+    ],
 )
 def test_no_volume_hides_what_the_image_needs(path: str) -> None:
     volume = {"name": "a", "mount_path": path, "emptyDir": True}
@@ -114,7 +165,7 @@ def test_no_volume_hides_what_the_image_needs(path: str) -> None:
         parse_request({"script": URL, "pod": {"volumes": [volume]}})
 
 
-@pytest.mark.parametrize("path", ["/opt/./headrace", "/./etc", "/data/../etc"])
+@pytest.mark.parametrize("path", ["/opt/./headrace", "/./etc", "/data/../etc", "/.", "/./"])
 def test_no_volume_has_a_path_that_comes_to_another(path: str) -> None:
     volume = {"name": "a", "mount_path": path, "emptyDir": True}
     with pytest.raises(InvalidRequest, match=r"may not hold \. or \.\."):
