@@ -65,8 +65,9 @@ SubPath = Annotated[
 ]
 
 RESERVED_MOUNTS = (
-    *("/opt/flink", "/opt/headrace", "/opt/java", "/etc", "/proc", "/sys", "/dev", "/run", "/var/run", "/usr"),
-    *("/bin", "/sbin", "/lib", "/lib64"),
+    *(f"/opt/flink/{each}" for each in ("bin", "conf", "lib", "opt", "plugins", "usrlib")),
+    *("/opt/headrace", "/opt/java", "/etc", "/proc", "/sys", "/dev", "/run", "/var/run"),
+    *("/usr", "/bin", "/sbin", "/lib", "/lib64"),
 )
 """Where Flink, Headrace and the container itself keep what they need."""
 

@@ -40,6 +40,19 @@ POLICY = Policy(
     annotations=("example.com/*",),
     tolerations=("flink=yes:NoSchedule",),
 )
+OPEN = replace(
+    POLICY,
+    **dict.fromkeys(
+        (
+            *("images", "service_accounts", "secrets", "config_maps", "claims"),
+            *("annotations", "tolerations", "priority_classes"),
+        ),
+        ("*",),
+    ),
+    host_paths=("/",),
+)
+"""Whatever a request names is allowed, but for hosts and Flink's options."""
+
 PLATFORM = Platform(
     image="headrace/flink:2.2.1",
     flink_version="v2_2",
