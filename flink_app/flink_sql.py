@@ -92,7 +92,8 @@ class SettingRules:
         if refused is not None:
             return self.refused[refused]
         if self.allowed and not any(covers(entry, key) for entry in self.allowed):
-            return f"a job may set {', '.join(self.allowed)}"
+            families = sorted({entry.partition(".")[0] for entry in self.allowed})
+            return f"it is none of the options that a job may set; those begin with {', '.join(families)}"
         return None
 
     def as_json(self) -> str:

@@ -16,6 +16,7 @@ from headrace.adapters.mongo import connect as connect_mongodb
 from headrace.adapters.profiles import read_profiles
 from headrace.adapters.sealing import read_sealer
 from headrace.domain.manifest import Platform
+from headrace.domain.policy import Policy
 from headrace.domain.runtimes.operator import OperatorPlan
 from headrace.ports import Clock, FlinkRuntime, JobManager, Scope, Sealer, Store, TaskQueue
 from headrace.services.accept import Accept, Place
@@ -30,7 +31,7 @@ from headrace.services.register import Register
 from headrace.services.sealing import Sealing
 from headrace.services.sync import Sync
 from headrace.services.waits import Waits
-from headrace.settings import Settings
+from headrace.settings import Settings, listed
 
 
 class SystemClock:
@@ -100,7 +101,7 @@ def wired(
     diagnose = Diagnose(runtime, job_manager, clock)
     return Services(
         accept=accept,
-        register=Register(store, sealing),
+        register=Register(store, sealing, platform.policy),
         execute=Execute(records, runtime, job_manager, observe, plan, sealing, clock),
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
@@ -125,9 +126,27 @@ def platform_of(settings: Settings) -> Platform:
         state_location=settings.flink_state_location,
         state_volume=settings.state_volume,
         service_account=settings.flink_service_account,
-        allowed_hosts=tuple(host.strip().lower() for host in settings.flink_allowed_hosts.split(",") if host.strip()),
+        policy=policy_of(settings),
         max_artifact_bytes=settings.flink_max_artifact_bytes,
         profiles=read_profiles(settings.resource_profiles_file),
+    )
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What the settings' lists allow, and what is the installation's own."""
+    kind, _, volume = settings.state_volume.partition(":")
+    return Policy(
+        hosts=tuple(host.lower() for host in listed(settings.flink_allowed_hosts)),
+        images=(settings.flink_image, *listed(settings.allowed_images)),
+        service_accounts=(settings.flink_service_account, *listed(settings.allowed_service_accounts)),
+        secrets=listed(settings.allowed_secrets),
+        config_maps=listed(settings.allowed_config_maps),
+        claims=(*([volume] if kind == "pvc" else []), *listed(settings.allowed_claims)),
+        host_paths=(*([volume] if kind == "hostPath" else []), *listed(settings.allowed_host_paths)),
+        annotations=listed(settings.allowed_annotations),
+        tolerations=listed(settings.allowed_tolerations),
+        priority_classes=listed(settings.allowed_priority_classes),
+        flink_configuration=listed(settings.allowed_flink_configuration),
     )
 
 

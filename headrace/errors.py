@@ -7,7 +7,7 @@ HeadraceError                      something a person may have to read
 │   ├── NotFound                   the thing named does not exist
 │   ├── Conflict                   the thing named is in a state that forbids this
 │   │   ├── IdempotencyConflict    the same key came with another body
-│   │   └── NameTaken              a resource of this name exists and is not ours
+│   │   └── NameTaken              another job's record has the name of the deployment
 │   ├── TooMany                    a bound is reached; it may be asked again when something has ended
 │   ├── Refused                    a server understood and said no (403, 422, admission)
 │   └── StaleWriter                a newer sequence, or another uid, stands on the deployment
@@ -79,7 +79,7 @@ class IdempotencyConflict(Conflict):
 
 
 class NameTaken(Conflict):
-    """A Kubernetes resource of the wanted name exists already. `owner` says whose it seems to be."""
+    """Another job of this cluster and namespace has the wanted name of a deployment, by the records."""
 
 
 class TooMany(PermanentError):

@@ -118,8 +118,9 @@ WHOLE_LOG = LogPart()
 class Pods(Protocol):
     """What runs for a deployment, and what it and Kubernetes say of it. Reads alone."""
 
-    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
-        """The pods of this deployment, those that were started last first."""
+    def pods(self, namespace: str, name: str, labels: Mapping[str, str]) -> Sequence[PodSeen]:
+        """The pods of this deployment, as the operator labels them, that carry these labels too; those that were
+        started last first."""
         ...
 
     def logs(self, namespace: str, pod: str, container: str, wanted: LogPart = WHOLE_LOG) -> LogStream | None:
@@ -321,7 +322,8 @@ class Store(Protocol):
 
     def write(self, before: JobDocument, after: JobDocument) -> JobDocument:
         """Writes the fields that differ, where the stored revision is `before.revision` (0: where there is no document
-        yet), and returns `after`. Raises LostRace where it is not."""
+        yet), and returns `after`. Raises LostRace where it is not, and NameTaken where a new document has the
+        deployment's name of another one in that cluster and namespace."""
         ...
 
     def write_all(self, changed: Sequence[tuple[JobDocument, JobDocument]]) -> Sequence[JobKey]:

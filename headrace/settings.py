@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +16,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from headrace.errors import ConfigurationError
 
 _HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?|[0-9a-f:.]+")
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The entries of a setting that is a list with commas."""
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
+def _list(description: str) -> Any:
+    return Field("", description=f"{description} With commas; a name with * at its end means all that begin so.")
 
 
 class Settings(BaseSettings):
@@ -75,6 +84,23 @@ class Settings(BaseSettings):
     flink_allowed_hosts: str = Field("", description="Where scripts may come from, with commas; host or host:port.")
     flink_max_artifact_bytes: int = 50 * 1024 * 1024
 
+    allowed_images: str = _list("Images beyond HEADRACE_FLINK_IMAGE: registry.example.com/team/*.")
+    allowed_service_accounts: str = _list("Service accounts beyond HEADRACE_FLINK_SERVICE_ACCOUNT.")
+    allowed_secrets: str = _list("Secrets of the namespace that env, env_from, volumes and pull secrets may name.")
+    allowed_config_maps: str = _list("ConfigMaps of the namespace that env_from and volumes may name.")
+    allowed_claims: str = _list("Claims beyond the one of HEADRACE_FLINK_STATE_VOLUME.")
+    allowed_host_paths: str = Field(
+        "", description="Folders of nodes, each with what is below it, beyond the one of HEADRACE_FLINK_STATE_VOLUME."
+    )
+    allowed_annotations: str = _list("Keys of annotations on pods: prometheus.io/*.")
+    allowed_tolerations: str = Field(
+        "", description="Taints that pods may tolerate: key, key=value, each also with :effect; * for any."
+    )
+    allowed_priority_classes: str = _list("Priority classes of pods.")
+    allowed_flink_configuration: str = Field(
+        "", description="Options, or their beginnings up to a dot, beyond those that every job may set."
+    )
+
     resource_profiles_file: Path | None = Field(
         None, description="YAML: a profile's name -> resources as in a template. Unset: small, medium and large."
     )
@@ -98,6 +124,24 @@ class Settings(BaseSettings):
 
     log_level: str = "INFO"
     log_json: bool = False
+
+    @field_validator("allowed_host_paths")
+    @classmethod
+    def _host_paths_are_absolute(cls, folders: str) -> str:
+        for folder in listed(folders):
+            if not folder.startswith("/") or {".", ".."} & set(folder.split("/")):
+                raise ValueError("must be absolute paths, without . and ..")
+        return folders
+
+    @field_validator(
+        *("allowed_images", "allowed_service_accounts", "allowed_secrets", "allowed_config_maps", "allowed_claims"),
+        *("allowed_annotations", "allowed_priority_classes"),
+    )
+    @classmethod
+    def _a_star_stands_last(cls, names: str) -> str:
+        if any("*" in name[:-1] for name in listed(names)):
+            raise ValueError("a name may hold one *, at its end: all names that begin so")
+        return names
 
     @field_validator("flink_rest_url")
     @classmethod

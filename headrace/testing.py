@@ -32,7 +32,7 @@ from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.domain.templates import Template
 from headrace.domain.waiting import Progress
-from headrace.errors import HistoryGone, LostRace, Refused, Unavailable, Unreadable
+from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, Unavailable, Unreadable
 from headrace.ports import (
     WHOLE_LOG,
     Change,
@@ -176,6 +176,9 @@ class InMemoryStore:
             stored = self._documents.get(before.key)
             if (stored.revision if stored is not None else 0) != before.revision:
                 raise LostRace(f"job {before.job.job_id} was changed by somebody else")
+            taken = {_place_of(each.job) for each in self._documents.values()} if stored is None else set()
+            if _place_of(after.job) in taken:
+                raise NameTaken(f"the deployment's name {after.job.deployment_name} is another job's")
             self._documents[before.key] = after if stored is None else _put_on(stored, before, after)
             return after
 
@@ -335,6 +338,10 @@ class InMemoryStore:
         return self.clock.now() if self.clock is not None else datetime.now(UTC)
 
 
+def _place_of(job: Job) -> tuple[str, str, str]:
+    return job.cluster, job.namespace, job.deployment_name
+
+
 def lean(document: JobDocument) -> JobDocument:
     """The document without what only a writer of manifests needs."""
     return replace(document, job=replace(document.job, **LEFT_OUT))
@@ -464,12 +471,13 @@ class InMemoryRuntime:
             if whole["metadata"]["namespace"] == namespace and _is_ours(whole):
                 yield _event_of(kind, whole)
 
-    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
+    def pods(self, namespace: str, name: str, labels: Mapping[str, str]) -> Sequence[PodSeen]:
         """See ports.FlinkRuntime."""
         with self._lock:
             self._reach()
             ours = [p for p in self._pods.values() if p.metadata.namespace == namespace]
-        found = [pod_seen(p) for p in ours if (p.metadata.labels or {}).get("app") == name]
+        wanted = {"app": name, **labels}.items()
+        found = [pod_seen(p) for p in ours if wanted <= (p.metadata.labels or {}).items()]
         return sorted(found, key=lambda pod: (pod.started_at is None, pod.started_at or 0, pod.name), reverse=True)
 
     def logs(self, namespace: str, pod: str, container: str, wanted: LogPart = WHOLE_LOG) -> LogStream | None:

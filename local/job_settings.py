@@ -13,6 +13,19 @@ NAMESPACE, SERVICE_ACCOUNT = "HEADRACE_NAMESPACE", "HEADRACE_FLINK_SERVICE_ACCOU
 IMAGE, FLINK_VERSION = "HEADRACE_FLINK_IMAGE", "HEADRACE_FLINK_VERSION"
 STATE_LOCATION, STATE_VOLUME = "HEADRACE_FLINK_STATE_LOCATION", "HEADRACE_FLINK_STATE_VOLUME"
 ALLOWED_HOSTS = "HEADRACE_FLINK_ALLOWED_HOSTS"
+OPEN: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            *("HEADRACE_ALLOWED_IMAGES", "HEADRACE_ALLOWED_SERVICE_ACCOUNTS", "HEADRACE_ALLOWED_SECRETS"),
+            *("HEADRACE_ALLOWED_CONFIG_MAPS", "HEADRACE_ALLOWED_CLAIMS", "HEADRACE_ALLOWED_ANNOTATIONS"),
+            *("HEADRACE_ALLOWED_TOLERATIONS", "HEADRACE_ALLOWED_PRIORITY_CLASSES"),
+        ),
+        "*",
+    ),
+    "HEADRACE_ALLOWED_HOST_PATHS": "/",
+}
+"""What the laptop's own cluster lets jobs have: they run as its user, on this machine, whatever a list says."""
+
 ELSEWHERE = (
     f"say where all its pods find it: --state-location s3://bucket/path ({STATE_LOCATION}), or file:///path "
     f"with --state-volume pvc:claim ({STATE_VOLUME})"
@@ -25,7 +38,7 @@ def on_the_laptop(said: Mapping[str, str], data: Path) -> dict[str, str]:
     parts = urlsplit(location)
     volume = f"hostPath:{parts.path}" if parts.scheme == "file" else ""
     own = {NAMESPACE: "default", SERVICE_ACCOUNT: "flink", IMAGE: "headrace/flink:2.2.1", ALLOWED_HOSTS: "127.0.0.1"}
-    return {**own, STATE_LOCATION: location, STATE_VOLUME: volume, **said}
+    return {**own, **OPEN, STATE_LOCATION: location, STATE_VOLUME: volume, **said}
 
 
 def of_this_machine(said: Mapping[str, str], data: Path) -> str | None:

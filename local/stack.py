@@ -81,8 +81,10 @@ class Stack:
 
     @property
     def _for_jobs(self) -> dict[str, str]:
-        said = dict(self._options.said)
-        return said if self._options.kubeconfig is not None else job_settings.on_the_laptop(said, self._data)
+        if self._options.kubeconfig is not None:
+            return dict(self._options.said)
+        chosen = {variable: os.environ[variable] for variable in job_settings.OPEN if variable in os.environ}
+        return job_settings.on_the_laptop({**chosen, **self._options.said}, self._data)
 
     @property
     def stack_file(self) -> Path:

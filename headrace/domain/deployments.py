@@ -146,6 +146,8 @@ LONGEST_SEQUENCE = 18
 
 OPERATION_ANNOTATION = "headrace.io/operation-id"
 RUN_ANNOTATION = "headrace.io/run"
+JOB_LABEL = "headrace.io/job"
+TENANT_LABEL = "headrace.io/tenant"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "headrace"
 

@@ -18,8 +18,10 @@ from headrace.domain.validation import matching
 EnvName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]{0,249}", "must be letters, digits and '_', no digit first")]
 
 RESERVED_ENV = (
-    *("HEADRACE_OUTPUT", "HEADRACE_JOB_ID", "HEADRACE_SQL_SETTINGS"),
-    *("FLINK_HOME", "FLINK_CONF_DIR", "PYTHONPATH", "JAVA_HOME"),
+    *("HEADRACE_OUTPUT", "HEADRACE_JOB_ID", "HEADRACE_SQL_SETTINGS", "PATH", "PYTHONPATH", "PYTHONHOME", "JAVA_HOME"),
+    *("FLINK_HOME", "FLINK_CONF_DIR", "FLINK_LIB_DIR", "FLINK_OPT_DIR", "FLINK_PLUGINS_DIR", "FLINK_BIN_DIR"),
+    *("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "PYFLINK_GATEWAY_PORT", "PYFLINK_GATEWAY_SECRET"),
+    "FLINK_PROPERTIES",
 )
 """What Headrace or the image sets; another value would break the job in ways that nobody would look for."""
 

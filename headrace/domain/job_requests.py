@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import SplitResult
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from headrace.domain.environment import (
     RESERVED_ENV,
@@ -19,11 +28,23 @@ from headrace.domain.environment import (
     secret_argument,
     secret_configuration_key,
 )
-from headrace.domain.flink_sql import ScriptError, SettingRules, settings, statements
-from headrace.domain.pod_fields import KubernetesName, LabelKey, LabelValue, MountPath, ObjectName, PodFields
+from headrace.domain.flink_options import ANYTHING, problems_of_configuration
+from headrace.domain.flink_sql import ScriptError, settings, statements
+from headrace.domain.pod_fields import (
+    STATE_MOUNT,
+    KubernetesName,
+    LabelKey,
+    LabelValue,
+    MountPath,
+    ObjectName,
+    PodFields,
+    is_within,
+    mount_problem,
+)
 from headrace.domain.sources import (
     CONTROL,
     MOST_FILE_BYTES,
+    REQUIREMENTS,
     SQL_FILE,
     Artifact,
     Digest,
@@ -56,7 +77,11 @@ ClassName = Annotated[
     str, matching(r"[A-Za-z_$][\w$]*(\.[A-Za-z_$][\w$]*){0,50}", "must be a class name: com.example.Job")
 ]
 Image = Annotated[
-    str, matching(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,499}", "must be an image's name: registry.example.com/flink:2.2.1")
+    str,
+    matching(
+        r"(?!.*(\.\.|//))[A-Za-z0-9][A-Za-z0-9._/:@-]{0,499}",
+        "must be an image's name: registry.example.com/flink:2.2.1",
+    ),
 ]
 FlinkVersion = Annotated[str, matching(r"v[0-9]{1,4}_[0-9]{1,4}", "must be written as the CRD has it: v2_2")]
 
@@ -65,16 +90,16 @@ class JobManagerResources(Part):
     """The JobManager's pod. `cpu` in cores."""
 
     memory: Memory = "1g"
-    cpu: float = Field(0.5, gt=0, le=256)
+    cpu: StrictFloat = Field(0.5, gt=0, le=256)
 
 
 class TaskManagerResources(Part):
     """Each TaskManager's pod. `cpu` in cores; `slots` is taskmanager.numberOfTaskSlots."""
 
     memory: Memory = "1g"
-    cpu: float = Field(0.5, gt=0, le=256)
-    slots: int = Field(1, ge=1, le=128)
-    replicas: int | None = Field(None, ge=1, le=10_000)
+    cpu: StrictFloat = Field(0.5, gt=0, le=256)
+    slots: StrictInt = Field(1, ge=1, le=128)
+    replicas: StrictInt | None = Field(None, ge=1, le=10_000)
 
 
 class Resources(Part):
@@ -122,6 +147,9 @@ class StateLocation(Part):
             )
         if parts.netloc or not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+/?", parts.path) or "/../" in f"{parts.path}/":
             raise ValueError("location must be file:///an/absolute/path: the volume is mounted there")
+        problem = None if is_within(parts.path, STATE_MOUNT) else mount_problem(parts.path)
+        if problem:
+            raise ValueError(f"location: the volume would be mounted at {problem}")
         return self
 
     def _without_volume(self, parts: SplitResult) -> StateLocation:
@@ -132,44 +160,11 @@ class StateLocation(Part):
         return self
 
 
-FORBIDDEN_CONFIGURATION: Mapping[str, str] = {
-    "kubernetes.namespace": "the operator sets it from the deployment",
-    "kubernetes.cluster-id": "the operator sets it from the deployment",
-    "high-availability.cluster-id": "the operator sets it from the deployment",
-    "parallelism.default": "set parallelism instead",
-    "taskmanager.numberOfTaskSlots": "set resources.task_manager.slots instead",
-    "execution.checkpointing.dir": "set state.location instead",
-    "execution.checkpointing.savepoint-dir": "set state.location instead",
-    "execution.checkpointing.externalized-checkpoint-retention": "a STOP lives on retained checkpoints",
-    "state.checkpoints.dir": "set state.location instead",
-    "state.savepoints.dir": "set state.location instead",
-    "high-availability": "it is always on: a STOP and every restart live on it",
-    "high-availability.type": "it is always on: a STOP and every restart live on it",
-    "high-availability.storageDir": "set state.location instead",
-    "kubernetes.operator.job.drain-on-savepoint-deletion": "it would drain every stop and upgrade",
-    "kubernetes.service-account": "set service_account instead",
-    "kubernetes.container.image.ref": "set image instead",
-    "kubernetes.container.image": "set image instead",
-    "kubernetes.pod-template-file.default": "set pod instead",
-    "kubernetes.pod-template-file.jobmanager": "set pod instead",
-    "kubernetes.pod-template-file.taskmanager": "set pod instead",
-    "execution.target": "the operator sets it",
-    "$internal.pipeline.job-id": "the operator sets it",
-    "pipeline.jars": "set jar or jar_files instead",
-    "pipeline.classpaths": "set jar_files instead",
-}
-"""Configuration keys that a request may not set, each with the reason."""
-
-
-def check_configuration(configuration: Mapping[str, str]) -> None:
-    """Raises ValueError for an option that a job may not set, wherever it would set it."""
-    for key, value in configuration.items():
-        if key in FORBIDDEN_CONFIGURATION:
-            raise ValueError(f"{key} may not be set: {FORBIDDEN_CONFIGURATION[key]}")
-        if not re.fullmatch(r"[A-Za-z$][A-Za-z0-9_.$-]{0,250}", key):
-            raise ValueError(f"{key[:80]!r} is no Flink option: letters, digits, '.', '_' and '-'")
-        if CONTROL.search(value):
-            raise ValueError(f"{key} may hold no line break or control character: it would set another option")
+def check_configuration(configuration: Mapping[str, str], allowed: Sequence[str] = ANYTHING) -> None:
+    """Raises ValueError for an option that a job may not set, wherever it would set it. `allowed` is what the
+    installation allows beyond what every job may set."""
+    for _, words in problems_of_configuration(configuration, allowed):
+        raise ValueError(words)
     secret = secret_configuration_key(configuration)
     if secret:
         raise ValueError(
@@ -178,18 +173,18 @@ def check_configuration(configuration: Mapping[str, str]) -> None:
         )
 
 
-def setting_rules() -> SettingRules:
-    """What check_configuration says of options by their names, as data for the image: a script that is fetched by its
-    URL is read there for the first time."""
-    return SettingRules(refused=FORBIDDEN_CONFIGURATION)
-
-
 SOURCES: Mapping[JobType, tuple[str, ...]] = {
     JobType.PYTHON_SCRIPT: ("script", "files", "sha256"),
     JobType.JAR: ("jar", "main_class", "sha256"),
     JobType.SQL: ("sql", "script", "files", "sha256"),
 }
 """The fields that say what a job of each type runs; the others' are refused."""
+
+STORED = "stored"
+"""The context of validating what was accepted before."""
+
+RESERVED_LABELS = frozenset({"app", "component", "type", "app.kubernetes.io/managed-by"})
+"""Labels that the operator or Headrace puts on a job's pods, whatever a template says."""
 
 _EVERY_SOURCE = tuple(dict.fromkeys(field for fields in SOURCES.values() for field in fields))
 
@@ -213,7 +208,7 @@ class JobRequest(Part):
     flink_version: FlinkVersion | None = None
     profile: str | None = Field(None, max_length=100)
     resources: Resources = Resources()
-    parallelism: int = Field(1, ge=1, le=32_768)
+    parallelism: StrictInt = Field(1, ge=1, le=32_768)
     flink_configuration: Mapping[str, str] = Field(default_factory=dict)
     labels: Mapping[LabelKey, LabelValue] = Field(default_factory=dict)
     pod: PodFields = PodFields()
@@ -241,9 +236,10 @@ class JobRequest(Part):
     def _configuration_is_flat_text(cls, configuration: Any) -> Any:
         if not isinstance(configuration, Mapping):
             return configuration
-        nested = [key for key, value in configuration.items() if isinstance(value, Mapping | list)]
-        if nested:
-            raise ValueError(f"must be flat: write {nested[0]}.<key>: value")
+        for key, value in configuration.items():
+            problem = _no_flink_text(key, value)
+            if problem:
+                raise ValueError(problem)
         return {str(key): _as_flink_text(value) for key, value in configuration.items()}
 
     @field_validator("flink_configuration")
@@ -280,6 +276,22 @@ class JobRequest(Part):
             raise ValueError("may hold no NUL character")
         return args
 
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_the_users(cls, labels: Mapping[str, str]) -> Mapping[str, str]:
+        ours = next((key for key in labels if key in RESERVED_LABELS or key.startswith("headrace.io/")), None)
+        if ours is not None:
+            raise ValueError(f"{ours} may not be set: Headrace or the operator sets it")
+        return labels
+
+    @model_validator(mode="after")
+    def _is_said_once(self, info: ValidationInfo) -> JobRequest:
+        """What is stored was checked when it was accepted, and says its parallelism beside its replicas."""
+        problem = None if info.context == STORED else _said_twice(self)
+        if problem:
+            raise ValueError(problem)
+        return self
+
     @model_validator(mode="after")
     def _has_one_source(self) -> JobRequest:
         problem = _source_problem(self)
@@ -293,6 +305,9 @@ class JobRequest(Part):
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"files: {twice} is there twice")
+        folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
+        if folders & set(names):
+            raise ValueError(f"files: {min(folders & set(names))} is a file, and a folder of other files")
         size = sum(len(file.content.encode()) + len(file.name) for file in self.source_files())
         if size > MOST_FILE_BYTES:
             raise ValueError(
@@ -303,12 +318,19 @@ class JobRequest(Part):
 
     def as_json(self) -> dict[str, Any]:
         """What is stored of it: every field that says something, defaults too, since those may change."""
-        return {key: value for key, value in self.model_dump(mode="json", exclude_none=True).items() if value != []}
+        whole = {key: value for key, value in self.model_dump(mode="json", exclude_none=True).items() if value != []}
+        return whole | {"parallelism": self.whole_parallelism}
 
     def as_given(self) -> dict[str, Any]:
         """What was said, without what follows from defaults: a profile or an override may still say more."""
         given = self.model_dump(mode="json", exclude_none=True, exclude_unset=True)
         return {key: value for key, value in given.items() if value != []} | {"type": self.type.value}
+
+    @property
+    def whole_parallelism(self) -> int:
+        """The parallelism that the request comes to: of its replicas, where those are given."""
+        task_manager = self.resources.task_manager
+        return self.parallelism if task_manager.replicas is None else task_manager.replicas * task_manager.slots
 
     def source_files(self) -> tuple[SourceFile, ...]:
         """Every file that travels with the request, the script first."""
@@ -317,10 +339,24 @@ class JobRequest(Part):
         return (*own, *sql, *self.files)
 
 
+def _said_twice(request: JobRequest) -> str | None:
+    task_manager = request.resources.task_manager
+    if "parallelism" in request.model_fields_set and request.parallelism != request.whole_parallelism:
+        return (
+            f"parallelism: resources.task_manager.replicas gives {task_manager.replicas} times {task_manager.slots} "
+            "slots: set one of the two, or both alike"
+        )
+    if "python.requirements" in request.flink_configuration and any(f.name == REQUIREMENTS for f in request.files):
+        return f"flink_configuration: python.requirements and files: {REQUIREMENTS} say the same: give one of them"
+    return None
+
+
 def _source_problem(request: JobRequest) -> str | None:
     foreign = [f for f in _EVERY_SOURCE if f not in SOURCES[request.type] and getattr(request, f) not in (None, ())]
     if foreign:
         return f"{foreign[0]}: a {request.type} job has none; it takes {', '.join(SOURCES[request.type])}"
+    if request.type is JobType.SQL and request.args:
+        return "args: a SQL job has none; what a statement needs comes by parameters of a template"
     if request.type is JobType.JAR and request.jar is None:
         return "jar: is required: an https URL of an allowed host, or local:///a/path/in/the/image.jar"
     if request.type is JobType.PYTHON_SCRIPT and request.script is None:
@@ -342,26 +378,32 @@ def sql_problems(request: JobRequest) -> dict[str, str]:
     """What is wrong with a SQL job that its fields alone do not show, by field: its script, where it is at hand."""
     if request.type is not JobType.SQL:
         return {}
-    if request.args:
-        return {"args": "a SQL job takes none: write values into its statements, or declare parameters"}
-    field, script = "sql", request.sql
-    if isinstance(request.script, SourceFile):
-        field, script = "script.content", request.script.content
     try:
-        if script is not None:
-            _check_script(script)
-    except (ScriptError, ValueError) as error:
-        return {field: str(error)}
+        for field, place, option in settings_of(request):
+            try:
+                check_configuration(option)
+            except ValueError as error:
+                return {field: f"{place}: SET {error}"}
+    except ScriptError as error:
+        return {sql_text(request)[0]: str(error)}
     return {}
 
 
-def _check_script(script: str) -> None:
-    """Where its statements end, and what they SET. Whether they start a job is the runner's to say."""
+def sql_text(request: JobRequest) -> tuple[str, str | None]:
+    """The field that has a SQL job's statements, and their text; None where they are fetched by the job's pods."""
+    if isinstance(request.script, SourceFile):
+        return "script.content", request.script.content
+    return "sql", request.sql
+
+
+def settings_of(request: JobRequest) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """What a SQL job's own statements SET: the field, the place in it, and the option with its value. Raises
+    ScriptError where the statements do not end. Whether they start a job is the runner's to say."""
+    field, script = sql_text(request)
+    if request.type is not JobType.SQL or script is None:
+        return
     for statement, key, value in settings(statements(script, output="file:///output")):
-        try:
-            check_configuration({key: value})
-        except ValueError as error:
-            raise ScriptError(f"{statement.place}: SET {error}") from error
+        yield field, statement.place, {key: value}
 
 
 def _is_fetched(request: JobRequest) -> bool:
@@ -370,8 +412,8 @@ def _is_fetched(request: JobRequest) -> bool:
 
 
 def parse_request(body: Mapping[str, Any]) -> JobRequest:
-    """A job request from its JSON form. Raises InvalidRequest that names each field."""
-    return validated(body, "")
+    """A job request from what is stored of it (`as_json`). Raises InvalidRequest that names each field."""
+    return validated(body, "", context=STORED)
 
 
 def without_programs(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -395,14 +437,14 @@ def _size_of(text: str) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def validated(body: Mapping[str, Any], prefix: str, more: tuple[str, ...] = ()) -> JobRequest:
+def validated(body: Mapping[str, Any], prefix: str, more: tuple[str, ...] = (), context: str = "") -> JobRequest:
     """The request; problems are named with `prefix` before their fields, `more` are names that are known too."""
     try:
-        request = JobRequest.model_validate(body)
+        request = JobRequest.model_validate(body, context=context)
     except ValidationError as error:
         problems = problems_of(error, JobRequest, (*more, "script_path"))
         raise InvalidRequest(dict(_at_field(prefix, path, words) for path, words in problems.items())) from error
-    wrong = sql_problems(request)  # here, and not in the model: what is stored has been through it
+    wrong = sql_problems(request) if context != STORED else {}  # what is stored has been through it
     if wrong:
         raise InvalidRequest({prefix + field: words for field, words in wrong.items()})
     return request
@@ -418,6 +460,17 @@ def _at_field(prefix: str, path: str, words: str) -> tuple[str, str]:
 
 def _as_text(value: Any) -> Any:
     return _as_flink_text(value) if isinstance(value, bool | int | float) else value
+
+
+def _no_flink_text(key: Any, value: Any) -> str | None:
+    """Why a value cannot be one of Flink's: its configuration is flat text."""
+    if isinstance(value, Mapping):
+        return f"must be flat: write {key}.<key>: value"
+    if isinstance(value, list | tuple):
+        return f"must be flat: write the list of {key} as one text, with ; between its values: first;second"
+    if value is None:
+        return f"{key} has no value: leave it out, or write '' for an empty one"
+    return None
 
 
 def _as_flink_text(value: Any) -> str:

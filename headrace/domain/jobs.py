@@ -231,11 +231,19 @@ class Transition:
     gap: bool = False
 
 
+_DERIVED = re.compile(r".*-[0-9a-f]{16}")
+
+
 def deployment_name(job_id: str) -> str:
-    """The FlinkDeployment's name: the job id where that is legal, else a slug and 8 hex digits of its SHA-256."""
-    if LEGAL_NAME.fullmatch(job_id):
-        return job_id
-    digest = hashlib.sha256(job_id.encode()).hexdigest()[:8]
-    slug = re.sub(r"[^a-z0-9]+", "-", job_id.lower()).strip("-")[:35].strip("-")
+    """The FlinkDeployment's name: the job id where that is legal and has not the form of a derived one, else derived
+    from it. So an id never is the name that another id gets."""
+    is_name = LEGAL_NAME.fullmatch(job_id) and not _DERIVED.fullmatch(job_id)
+    return job_id if is_name else derived_name(job_id)
+
+
+def derived_name(text: str) -> str:
+    """A legal name made of a text: a slug, and 16 hex digits of its SHA-256."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:28].strip("-")
     slug = slug if slug[:1].isalpha() else f"job-{slug}".strip("-")
-    return f"{slug[:36].strip('-')}-{digest}"
+    return f"{slug[:28].strip('-')}-{digest}"

@@ -28,8 +28,9 @@ _MADE: dict[Maker, dict[str, str]] = {
         "deployment": r"{0}",
     },
     Maker.HEADRACE: {
-        "configmap": r"{0}-files-[0-9a-f]{{8}}",
-        "secret": r"{0}-env-[0-9a-f]{{8}}",
+        # 8 digits: made by the releases before.
+        "configmap": r"{0}-files-(?:[0-9a-f]{{8}}|[0-9a-f]{{16}})",
+        "secret": r"{0}-env-(?:[0-9a-f]{{8}}|[0-9a-f]{{16}})",
     },
 }
 

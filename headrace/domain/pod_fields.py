@@ -7,9 +7,10 @@ writes them (nodeSelector) or as the rest of a template is (node_selector). Foll
 from __future__ import annotations
 
 from collections.abc import Mapping
+from posixpath import normpath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 from pydantic.alias_generators import to_camel
 
 from headrace.domain.validation import matching
@@ -42,17 +43,36 @@ LabelKey = Annotated[
     ),
 ]
 DataKey = Annotated[str, matching(r"[-._a-zA-Z0-9]{1,253}", "must be letters, digits, '-', '_' and '.'")]
+
+
+def _names_one_place(path: str) -> str:
+    """A path is judged by its words: one that holds . or .. names another place than it seems to."""
+    if {".", ".."} & set(path.split("/")):
+        raise ValueError("a path may not hold . or ..")
+    return path
+
+
 MountPath = Annotated[
-    str, matching(r"(/[A-Za-z0-9._-]+){1,40}/?", "must be an absolute path of letters, digits, '.', '_' and '-'")
+    str,
+    matching(r"(/[A-Za-z0-9._-]+){1,40}/?", "must be an absolute path of letters, digits, '.', '_' and '-'"),
+    AfterValidator(_names_one_place),
 ]
 
 SubPath = Annotated[
     str,
     matching(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,40}", "must be a relative path of letters, digits, '.', '_', '-'"),
+    AfterValidator(_names_one_place),
 ]
 
-RESERVED_MOUNTS = ("/opt/flink", "/opt/headrace", "/opt/java", "/etc", "/proc", "/sys", "/dev", "/var/run")
+RESERVED_MOUNTS = (
+    *(f"/opt/flink/{each}" for each in ("bin", "conf", "lib", "opt", "plugins", "usrlib")),
+    *("/opt/headrace", "/opt/java", "/etc", "/proc", "/sys", "/dev", "/run", "/var/run"),
+    *("/usr", "/bin", "/sbin", "/lib", "/lib64"),
+)
 """Where Flink, Headrace and the container itself keep what they need."""
+
+STATE_MOUNT = "/opt/headrace/state"
+"""Where state is mounted unless an installation says otherwise: the one place below what is reserved."""
 
 
 class PodPart(BaseModel):
@@ -67,10 +87,22 @@ class PodPart(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _hides(mount_path: str, reserved: str) -> bool:
-    """Whether a volume there would cover some or all of what is reserved."""
-    mount = f"{mount_path.rstrip('/')}/"
-    return mount.startswith(f"{reserved}/") or f"{reserved}/".startswith(mount)
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path is this folder or below it, both normalized."""
+    inner, outer = (normpath(f"/{each.lstrip('/')}") for each in (path, folder))
+    return inner == outer or inner.startswith(f"{outer.rstrip('/')}/")
+
+
+def meet(one: str, other: str) -> bool:
+    """Whether one of two paths is the other, or below it."""
+    return is_within(one, other) or is_within(other, one)
+
+
+def mount_problem(path: str) -> str | None:
+    """Why no volume may be mounted there; None where one may."""
+    if any(meet(path, reserved) for reserved in RESERVED_MOUNTS):
+        return f"{path} is reserved: neither below {', '.join(RESERVED_MOUNTS)}, nor above one"
+    return None
 
 
 class Volume(PodPart):
@@ -79,24 +111,21 @@ class Volume(PodPart):
     name: KubernetesName
     mount_path: MountPath
     sub_path: SubPath | None = None
-    read_only: bool = False
+    read_only: StrictBool = False
     persistent_volume_claim: ObjectName | None = Field(None, description="A claim's name.")
     host_path: MountPath | None = None
     secret: ObjectName | None = None
     config_map: ObjectName | None = None
-    empty_dir: bool = False
+    empty_dir: StrictBool = False
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Volume:
         sources = ("persistent_volume_claim", "host_path", "secret", "config_map", "empty_dir")
         if sum(bool(getattr(self, source)) for source in sources) != 1:
             raise ValueError(f"must have exactly one of {', '.join(sources)}")
-        if {".", ".."} & {*(self.sub_path or "").split("/"), *self.mount_path.split("/")}:
-            raise ValueError("a path may not hold . or ..")
-        if any(_hides(self.mount_path, reserved) for reserved in RESERVED_MOUNTS):
-            raise ValueError(
-                f"mount_path {self.mount_path} is reserved: neither below {', '.join(RESERVED_MOUNTS)}, nor above one"
-            )
+        problem = mount_problem(self.mount_path)
+        if problem:
+            raise ValueError(f"mount_path {problem}")
         return self
 
     def volume(self) -> dict[str, Any]:
@@ -125,7 +154,7 @@ class Toleration(PodPart):
     operator: Literal["Exists", "Equal"] = "Equal"
     value: LabelValue | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    toleration_seconds: int | None = Field(None, ge=0)
+    toleration_seconds: StrictInt | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Toleration:
@@ -167,7 +196,7 @@ class NodeSelector(PodPart):
 class PreferredNode(PodPart):
     """core/v1 PreferredSchedulingTerm."""
 
-    weight: int = Field(ge=1, le=100)
+    weight: StrictInt = Field(ge=1, le=100)
     preference: NodeSelectorTerm
 
 
@@ -195,7 +224,7 @@ class PodAffinityTerm(PodPart):
 class PreferredPod(PodPart):
     """core/v1 WeightedPodAffinityTerm."""
 
-    weight: int = Field(ge=1, le=100)
+    weight: StrictInt = Field(ge=1, le=100)
     pod_affinity_term: PodAffinityTerm
 
 

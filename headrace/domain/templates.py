@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from headrace.domain.job_requests import JobRequest, validated
+from headrace.domain.job_requests import JobRequest, parse_request, validated
 from headrace.domain.parameters import Parameter, checked_values, declaration_problems, examples_in, substituted
 from headrace.domain.sources import Part
 from headrace.domain.validation import matching, problems_of, unknown
@@ -88,6 +88,11 @@ def _examples(template: Template) -> dict[str, Any]:
         else (parameter.allowed_values or (by_type[parameter.type],))[0]
         for name, parameter in template.parameters.items()
     }
+
+
+def example_of(template: Template) -> JobRequest:
+    """The request that a template gives with its defaults, and examples of parameters that have none."""
+    return parse_request(substituted(template.body, template.parameters, _examples(template)))
 
 
 def template_body(template: Template) -> dict[str, Any]:

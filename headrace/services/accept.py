@@ -18,7 +18,9 @@ from headrace.domain.inputs import blamed_on_input
 from headrace.domain.job_requests import JobRequest, Resources
 from headrace.domain.jobs import Job, JobKey
 from headrace.domain.manifest import Platform, Stamp, render
+from headrace.domain.manifest.parts import state_of
 from headrace.domain.operations import KINDS, LAST, KindName, Operation, Source, SubmitArguments, hash_of, operation_id
+from headrace.domain.pod_fields import meet
 from headrace.domain.templates import Template, merged, parse_resolved, resolve
 from headrace.errors import (
     Conflict,
@@ -246,17 +248,14 @@ class Accept:
         raise InvalidRequest({"template_id": f"there is no template {template_id!r}; known: {known}"})
 
     def _checked(self, request: JobRequest) -> JobRequest:
-        """What only the installation can check: hosts, namespace, state, and the Flink versions of the live CRD."""
+        """What only the installation can check: policy, namespace, state, and the Flink versions of the live CRD."""
         problems = {f"job_config.{field}": words for field, words in self._problems_of(request)}
         if problems:
             raise InvalidRequest(problems)
         return request
 
     def _problems_of(self, request: JobRequest) -> Iterator[tuple[str, str]]:
-        allowed = ", ".join(self._platform.allowed_hosts) or "none: set HEADRACE_FLINK_ALLOWED_HOSTS"
-        for field, url in _urls_of(request):
-            if not _host_is_allowed(url, self._platform.allowed_hosts):
-                yield field, f"its host is not allowed; allowed: {allowed}"
+        yield from self._platform.policy.problems_of(request)
         if request.namespace not in (None, self._place.namespace):
             yield "namespace", f"must be {self._place.namespace}, this tenant's own; got {request.namespace!r}"
         yield from self._state_problems(request)
@@ -268,12 +267,15 @@ class Accept:
             yield "flink_version", f"{version} is not in the cluster's CRD: {', '.join(known)}"
 
     def _state_problems(self, request: JobRequest) -> Iterator[tuple[str, str]]:
-        if request.state is not None:
-            return
         try:
-            self._platform.state()
+            state = state_of(request, self._platform)
         except ValueError as error:
             yield "state", f"HEADRACE_FLINK_STATE_LOCATION is {self._platform.state_location}: {error}"
+            return
+        path = urlsplit(state.location).path
+        for place, volume in enumerate(request.pod.volumes):
+            if state.volume is not None and meet(volume.mount_path, path):
+                yield f"pod.volumes.{place}.mount_path", f"state is mounted at {path}: choose another path"
 
     def _known_flink_versions(self) -> Sequence[str]:
         """The CRD's list; empty where Kubernetes cannot be asked now: an accept does not fail for that."""
@@ -310,13 +312,6 @@ def with_profile(
     return {**body, "resources": merged(base, own) if own else base}
 
 
-def _urls_of(request: JobRequest) -> Iterator[tuple[str, str]]:
-    """Every URL that is fetched from a host, with its field."""
-    named = [("script", request.script), ("jar", request.jar)]
-    named += [(f"jar_files.{place}.url", jar.url) for place, jar in enumerate(request.jar_files)]
-    return ((field, url) for field, url in named if isinstance(url, str) and not url.startswith("local:"))
-
-
 def _another_body(key: str, stored: Operation) -> IdempotencyConflict:
     return IdempotencyConflict(
         f"idempotency key {key!r} was used for {stored.kind} of job {stored.job_id} with another body "
@@ -337,9 +332,3 @@ def _job_id_for(template: Template | None, unique: str) -> str:
     stem = template.template_id.lower() if template else "job"
     stem = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:34].strip("-") or "job"
     return f"{stem if stem[0].isalpha() else 'job-' + stem}-{unique.replace('-', '')[:8]}"
-
-
-def _host_is_allowed(url: str, allowed: Sequence[str]) -> bool:
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    return host in allowed or f"{host}:{parts.port}" in allowed

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from headrace.domain.deployments import Deployment, PodTrouble, keeps_failing
 from headrace.domain.failures import LONGEST_LOG, Evidence, Explanation, explain, failure_in
 from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, Diagnosis, Job, Phase
+from headrace.domain.manifest.parts import labels_of
 from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, PodSeen, default_container, manager_is_up
 from headrace.domain.status import is_bad, telling_error
 from headrace.errors import HeadraceError
@@ -84,7 +85,7 @@ class Diagnose:
 
     def _pods(self, job: Job) -> Sequence[PodSeen]:
         nothing: Sequence[PodSeen] = ()
-        return _read(lambda: self.pods.pods(job.namespace, job.deployment_name), nothing)
+        return _read(lambda: self.pods.pods(job.namespace, job.deployment_name, labels_of(job)), nothing)
 
     def _counts(self, job: Job, at: datetime) -> bool:
         """Whether what happened then may be why the job is bad now. What ended a job for good may be long ago."""

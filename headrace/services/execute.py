@@ -26,8 +26,8 @@ from headrace.domain.document import JobDocument
 from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import Job, JobKey, Observation, Phase
-from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name
-from headrace.domain.manifest.programs import config_map_data, files_name
+from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name_in
+from headrace.domain.manifest.programs import config_map_of
 from headrace.domain.operations import DUE, KINDS, Operation, State, Step
 from headrace.domain.operations.submit import of_new_run
 from headrace.domain.runtimes.plan import (
@@ -312,12 +312,14 @@ class _Step:
         job = self._document.job
         request = parse_request(self._of.with_arguments(self._operation).arguments["request"])
         labels = metadata_labels(job, {})
-        if request.source_files():
-            self._of.runtime.put_files(created, files_name(job, request), config_map_data(request), labels)
-        sealed = sealed_of(request)
-        if sealed:
-            opened = self._of.sealing.opened(sealed)
-            self._of.runtime.put_secret(created, secret_name(job, request), opened, labels)
+        manifest = job.intended_manifest or job.applied_manifest or {}
+        files = config_map_of(manifest, request)
+        if files is not None:
+            name, texts = files
+            self._of.runtime.put_files(created, name, texts, labels)
+        secret = secret_name_in(manifest, request)
+        if secret is not None:
+            self._of.runtime.put_secret(created, secret, self._of.sealing.opened(sealed_of(request)), labels)
 
     def _change(self, change: Change, case: Case) -> bool:
         """Intent and inverse are on record first; then one patch behind the fence of this very sight."""

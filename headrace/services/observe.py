@@ -25,6 +25,7 @@ from headrace.domain.deployments import (
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import SETTLED, Desired, Job, Observation, Phase
 from headrace.domain.manifest import Platform
+from headrace.domain.manifest.parts import labels_of
 from headrace.domain.operations import DUE, KINDS, Operation, State
 from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
 from headrace.domain.runtimes.plan import (
@@ -170,7 +171,7 @@ class Observe:
         if status.job_manager_deployment_status == "MISSING":
             return None
         try:
-            return self.pods.pods(job.namespace, job.deployment_name)
+            return self.pods.pods(job.namespace, job.deployment_name, labels_of(job))
         except Refused:
             return ()  # an account that may not look at pods still sees what the operator says
 

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from headrace.domain.document import JobDocument
-from headrace.domain.jobs import Desired, Job, JobKey, Phase, Transition, deployment_name
+from headrace.domain.jobs import Desired, Job, JobKey, Phase, Transition, deployment_name, derived_name
 from headrace.domain.operations import Operation
 from headrace.domain.operations.submit import as_accepted
-from headrace.errors import Conflict, LostRace, Unavailable
+from headrace.errors import Conflict, LostRace, NameTaken, Unavailable
 from headrace.ports import Clock, Scope, Store
 
 TRIES = 20
@@ -46,6 +46,7 @@ class Records:
     def place(self, key: JobKey) -> JobDocument | None:
         """The document with everything of the log in it. Raises LostRace where it changes too often, and Conflict where
         the job is another cluster's or namespace's."""
+        name_is_taken = False
         for _ in range(TRIES):
             document = self.store.document(key)
             if document is not None and not self.scope.has(document.job):
@@ -57,7 +58,9 @@ class Records:
                 return document
             before = document or self._rebuilt(key, later)
             try:
-                return self._placed(before, later)
+                return self._placed(_under_another_name(before) if name_is_taken else before, later)
+            except NameTaken:
+                name_is_taken = True
             except LostRace:
                 continue
         raise LostRace(f"job {key.job_id}: its record changes too often to take in what was accepted")
@@ -248,6 +251,13 @@ def _begins(before: JobDocument, after: JobDocument) -> bool:
 def _new(before: JobDocument, after: JobDocument) -> tuple[Operation, ...]:
     known = {each.id for each in before.ended}
     return tuple(each for each in after.ended if each.id not in known)
+
+
+def _under_another_name(document: JobDocument) -> JobDocument:
+    """The document of a new job whose deployment's name another job has by the records: another tenant's, or one that
+    got its name from an earlier release."""
+    name = derived_name(f"{document.key.tenant}/{document.key.job_id}")
+    return document.with_job(replace(document.job, deployment_name=name))
 
 
 def _elsewhere(job: Job) -> str:

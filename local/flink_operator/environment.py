@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
-from local.flink_operator.mapping import Container, Filled
+from local.flink_operator.mapping import Container, Filled, program
 
 DataOf = Callable[[str, str], Mapping[str, bytes] | None]
 """A ConfigMap's or Secret's data by kind (configmaps, secrets) and name, or None."""
@@ -40,7 +41,26 @@ def variables(container: Container, data_of: DataOf) -> dict[str, str]:
         elif not optional:
             missing = f'secret "{secret}" not found' if data is None else f"couldn't find key {key} in Secret {secret}"
             raise NotThere(missing)
-    return found | dict(container.env)
+    for name, text in container.env.items():
+        found[name] = container.mapped(expanded(text, found))
+    return found
+
+
+def command(container: Container, known: Mapping[str, str]) -> list[str]:
+    """A container's command, where these are its variables."""
+    return [program(container.mapped(expanded(word, known))) for word in container.command]
+
+
+def expanded(text: str, known: Mapping[str, str]) -> str:
+    """What Kubernetes makes of a value or a word: `$$` is `$`, and `$(X)` what is known of X, or stays as it is."""
+    return _REFERENCE.sub(lambda found: _meant(found, known), text)
+
+
+def _meant(found: re.Match[str], known: Mapping[str, str]) -> str:
+    return "$" if found[0] == "$$" else known.get(found[1], found[0])
+
+
+_REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
 
 
 def _all_of(source: Mapping[str, Mapping[str, object]], data_of: DataOf) -> dict[str, str]:

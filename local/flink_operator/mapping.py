@@ -21,8 +21,9 @@ OPT = "/opt/flink/opt"
 
 @dataclass(frozen=True)
 class Container:
-    """One container of a pod, its paths mapped to this machine. `references` are variables whose values stand in a
-    Secret: name -> (Secret, key, optional); `env_from` whole Secrets and ConfigMaps as they are in the pod template."""
+    """One container of a pod, and its paths on this machine. `command` and `env` are as the pod template has them;
+    `references` are variables whose values stand in a Secret: name -> (Secret, key, optional); `env_from` whole Secrets
+    and ConfigMaps."""
 
     name: str
     command: Sequence[str]
@@ -155,13 +156,11 @@ def _container(name: str, part: Mapping[str, Any], volumes: Mapping[str, Path], 
         if mount["name"] in volumes
     }
     paths = {**image_paths(), **mounts, "/dev/termination-log": str(folder / f"termination-{name}")}
-    bare = Container(name, (), {}, paths)
     listed = part.get("env") or []
-    env = {each["name"]: bare.mapped(str(each.get("value", ""))) for each in listed if "valueFrom" not in each}
+    env = {each["name"]: str(each.get("value", "")) for each in listed if "valueFrom" not in each}
     keys = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in listed if "valueFrom" in each}
     references = {name: (key["name"], key["key"], bool(key.get("optional"))) for name, key in keys.items()}
-    words = [*(part.get("command") or []), *(part.get("args") or [])]
-    command = [program(bare.mapped(word)) for word in words]
+    command = [*(part.get("command") or []), *(part.get("args") or [])]
     return Container(name, command, env, paths, references, part.get("envFrom") or [])
 
 

@@ -16,7 +16,7 @@ from loguru import logger
 from local.flink_operator import pods, specs, statuses
 from local.flink_operator.cluster import Application, Cluster, latest_checkpoint
 from local.flink_operator.deployment import LocalDeployment
-from local.flink_operator.environment import NotThere, fill, variables
+from local.flink_operator.environment import NotThere, command, fill, variables
 from local.flink_operator.mapping import Container, PodView, pod_view, program
 
 RETRY_SECONDS = 10.0
@@ -105,7 +105,7 @@ def _run(container: Container, log: Path, env: dict[str, str]) -> pods.Started:
     start = pods.launch(log).log_start
     with log.open("ab") as output:
         done = subprocess.run(
-            container.command,
+            command(container, env),
             env=env,
             stdout=output,
             stderr=output,

@@ -17,7 +17,14 @@ import pytest
 import yaml
 
 from headrace.adapters.kubernetes import connect
-from headrace.domain.deployments import OPERATION_ANNOTATION, SEQUENCE_ANNOTATION, Deployment, sequence_of
+from headrace.domain.deployments import (
+    JOB_LABEL,
+    OPERATION_ANNOTATION,
+    SEQUENCE_ANNOTATION,
+    TENANT_LABEL,
+    Deployment,
+    sequence_of,
+)
 from headrace.domain.pods import default_container
 from headrace.domain.state_on_hand import HaMetadata
 from headrace.errors import HistoryGone, Refused, Unavailable
@@ -270,14 +277,14 @@ def test_the_crds_flink_versions_are_known(place: Cluster) -> None:
 
 def test_no_pods_are_no_trouble(place: Cluster, name: str) -> None:
     created(place, name)
-    assert place.runtime.pods("default", name) == []
+    assert place.runtime.pods("default", name, {}) == []
 
 
 def test_the_pods_of_a_deployment_are_seen_with_what_runs_in_them(place: Cluster, name: str) -> None:
     place.run_pod(f"{name}-5d6885bb49-blqsx", name)
     place.run_pod(f"{name}-taskmanager-1-1", name, "taskmanager")
     place.run_pod(f"{name}-2-taskmanager-1-1", f"{name}-2", "taskmanager")
-    found = {pod.component: pod for pod in place.runtime.pods("default", name)}
+    found = {pod.component: pod for pod in place.runtime.pods("default", name, {})}
     assert set(found) == {"jobmanager", "taskmanager"}
     manager = found["jobmanager"]
     assert (manager.name, manager.phase, manager.ready, manager.restarts) == (
@@ -289,7 +296,15 @@ def test_the_pods_of_a_deployment_are_seen_with_what_runs_in_them(place: Cluster
     assert manager.started_at == datetime(2026, 1, 1, tzinfo=UTC)
     assert [(each.name, each.is_init, each.is_running) for each in manager.containers] == [(MAIN, False, True)]
     assert manager.reason == ""
-    assert place.runtime.pods("default", f"{name}-3") == []
+    assert place.runtime.pods("default", f"{name}-3", {}) == []
+
+
+def test_the_pods_of_a_deployment_are_those_that_have_the_jobs_labels_too(place: Cluster, name: str) -> None:
+    place.run_pod(f"{name}-1", name)
+    ours = {JOB_LABEL: name, TENANT_LABEL: "default"}
+    assert [pod.name for pod in place.runtime.pods("default", name, ours)] == [f"{name}-1"]
+    assert place.runtime.pods("default", name, {**ours, JOB_LABEL: "another"}) == []
+    assert place.runtime.pods("default", name, {**ours, TENANT_LABEL: "another"}) == []
 
 
 def test_a_pod_that_cannot_start_says_why_and_in_which_container(place: Cluster, name: str) -> None:
@@ -304,7 +319,7 @@ def test_a_pod_that_cannot_start_says_why_and_in_which_container(place: Cluster,
         "initContainers": [{"name": "fetch", "image": "flink"}],
     }
     place.put_pod(f"{name}-5d6885bb49-blqsx", name, "jobmanager", spec, status)
-    (pod,) = place.runtime.pods("default", name)
+    (pod,) = place.runtime.pods("default", name, {})
     assert (pod.phase, pod.ready, pod.is_running) == ("Pending", False, False)
     assert pod.reason == "CrashLoopBackOff: [fetch] SCRIPT_URL https://x/y.py answered 404"
     assert pod.trouble is not None
@@ -561,7 +576,7 @@ def test_nobody_there_is_unavailable_and_says_where(tmp_path: Path) -> None:
         lambda: runtime.create(manifest("x")),
         lambda: list(runtime.watch("default", "0", 1)),
         runtime.flink_versions,
-        lambda: runtime.pods("default", "x"),
+        lambda: runtime.pods("default", "x", {}),
         lambda: runtime.pod_events("default", "x"),
         lambda: runtime.events("default", "x"),
         lambda: runtime.logs("default", "x", MAIN),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ from headrace.domain.manifest import Stamp, render
 from headrace.domain.templates import parse_resolved, parse_template, resolve
 from headrace.errors import InvalidRequest
 from tests.contract.test_manifests import PATH
-from tests.support.given import ORDERS, PLATFORM
+from tests.support.given import OPEN, ORDERS, PLATFORM
 from tests.support.kube_apiserver import KubeServer, running_kube_apiserver
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -96,7 +97,9 @@ common = {
     ),
     "parallelism": st.integers(1, 500),
     "flink_configuration": st.dictionaries(
-        st.sampled_from(["a.b", "state.backend.type", "job.autoscaler.enabled", "kubernetes.cluster-id", "x y"]),
+        st.sampled_from(
+            ["pipeline.name", "state.backend.type", "job.autoscaler.enabled", "kubernetes.cluster-id", "x y"]
+        ),
         text | st.integers() | st.booleans(),
         max_size=2,
     ),
@@ -158,7 +161,7 @@ def test_every_template_is_refused_by_field_or_taken_strictly(server: KubeServer
             request = request_of(body)
             seen["refused" if request is None else request.type] += 1
             if request is not None:
-                manifest = render(ORDERS, request, PLATFORM, Stamp(1, "operation-1", 1))
+                manifest = render(ORDERS, request, replace(PLATFORM, policy=OPEN), Stamp(1, "operation-1", 1))
                 answer = api.post(PATH, params=query, json=manifest)
                 assert answer.status_code == 201, answer.text
 

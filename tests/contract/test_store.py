@@ -25,7 +25,7 @@ from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition, Wa
 from headrace.domain.operations import KindName, Operation, Source, State, Step, hash_of, operation_id
 from headrace.domain.parameters import Parameter, ParameterType
 from headrace.domain.templates import Template
-from headrace.errors import LostRace, Unavailable
+from headrace.errors import LostRace, NameTaken, Unavailable
 from headrace.ports import JobFilter, Lease, Scope, Store
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
@@ -318,7 +318,9 @@ def test_what_is_due_is_found_the_longest_due_first_and_in_its_scope(store: Stor
     stored_in(store, document("never", open_operations=(operation(),)))
     stored_in(store, document("waits", open_operations=waiting, due_at=NOW))
     stored_in(store, document("far", cluster="other", open_operations=(operation(),), due_at=NOW))
-    stored_in(store, document("one", tenant="other", open_operations=(operation(),), due_at=NOW))
+    stored_in(
+        store, document("one", tenant="other", deployment_name="theirs", open_operations=(operation(),), due_at=NOW)
+    )
     found = store.due(SCOPE, NOW, 10, for_workers=True)
     assert [each.job.job_id for each in found] == ["three", "two", "one"]
     assert [each.job.job_id for each in store.due(SCOPE, NOW, 1, for_workers=True)] == ["three"]
@@ -478,6 +480,19 @@ def test_a_cursor_is_written_by_the_newest_holder_alone(store: Store) -> None:
     assert stored.resource_version == "12"
     assert abs(datetime.now(UTC) - stored.at) < timedelta(minutes=1)
     assert store.cursor(replace(SCOPE, namespace="other")) is None
+
+
+def test_a_deployments_name_is_one_jobs_in_its_cluster_and_namespace(store: Store) -> None:
+    stored_in(store, document("orders"))
+    for taken in (document("other", deployment_name="orders"), document("orders", tenant="second")):
+        with pytest.raises(NameTaken):
+            stored_in(store, taken)
+        assert store.document(taken.key) is None
+    with pytest.raises(LostRace):
+        stored_in(store, document("orders"))
+    for place in ({"cluster": "d"}, {"namespace": "m"}, {"deployment_name": "others"}):
+        made = document(f"other-{min(place)}", **{"deployment_name": "orders", **place})
+        assert stored_in(store, made) == made
 
 
 # on the server alone

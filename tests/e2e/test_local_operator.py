@@ -28,6 +28,7 @@ import pytest
 from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job
 from headrace.domain.manifest import Platform, Stamp, render
+from headrace.domain.policy import Policy
 from tests.e2e.operator_alone import (
     CORE,
     SNAPSHOTS,
@@ -146,7 +147,7 @@ class Play:
             state_location=f"file://{state}",
             state_volume=f"hostPath:{state}",
             service_account="flink",
-            allowed_hosts=("127.0.0.1",),
+            policy=Policy(hosts=("127.0.0.1",)),
             max_artifact_bytes=1_000_000,
         )
 

@@ -41,7 +41,7 @@ LONGEST_REFUSAL = 64 * 1024
 CONFIG = {
     "script": SCRIPT,
     "parallelism": 2,
-    "flink_configuration": {"a": "b"},
+    "flink_configuration": {"pipeline.name": "b"},
     "env": {"A": "b"},
     "resources": {"task_manager": {"memory": "1g", "slots": 2}},
 }

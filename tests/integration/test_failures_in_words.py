@@ -290,7 +290,7 @@ def failing(
         looping = Recorded(place, "crash-loop-with-checkpoints", "crashck", "oom-taskmanager")
         looping.plays(until=73)
         servers.wait_for("oom-taskmanager to run", lambda: ended(http, "oom-taskmanager"))
-        for pod in place.runtime.pods("default", "oom-taskmanager"):
+        for pod in place.runtime.pods("default", "oom-taskmanager", {}):
             if pod.component == "taskmanager":
                 place.set_pod_status(pod.name, killed_now(_status_of(place, pod.name)))
         looping.plays(until=118, since=117)

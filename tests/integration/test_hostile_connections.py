@@ -24,6 +24,7 @@ from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
 from local.process import free_port
 from tests.support import servers
+from tests.support.given import pod_labels
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -226,6 +227,6 @@ MAIN = "flink-main-container"
 def pod() -> dict[str, object]:
     running = {"name": MAIN, "ready": True, "restartCount": 0, "state": {"running": {}}}
     status = {"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [running]}
-    labels = {"app": "orders", "component": "jobmanager"}
+    labels = pod_labels()
     spec = {"containers": [{"name": MAIN}]}
     return {"metadata": {"name": "orders-1", "labels": labels}, "spec": spec, "status": status}

@@ -13,6 +13,7 @@ import pytest
 from pymongo import MongoClient
 
 from headrace.adapters.mongo import connect
+from headrace.adapters.mongo import store as store_module
 from headrace.bootstrap import wired
 from headrace.domain.jobs import JobKey, Phase
 from headrace.domain.operations import State, Step
@@ -97,6 +98,31 @@ def test_only_a_stopped_job_has_its_newest_state_on_record_for_sure(
         world.submit(start_from="last")
         world.execute()
         assert world.whole()["spec"]["job"]["initialSavepointPath"] == "s3://b/savepoint-1"
+    store.close()
+
+
+def test_jobs_that_share_a_deployments_name_are_said_and_go_on(
+    database: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, records = database
+    store = connect(address, "headrace", 5.0)
+    store.migrate()
+    records.jobs.drop_index("deployment_name")
+    [orders] = records.jobs.find({"job_id": "orders"})
+    records.jobs.insert_one({**orders, "_id": "default/Orders", "job_id": "Orders"})
+    said: list[str] = []
+    monkeypatch.setattr(store_module.logger, "warning", lambda form, *words: said.append(form.format(*words)))
+    assert store.migrate() == 2
+    [line] = said
+    assert "jobs default/Orders, default/orders share the deployment orders of namespace" in line
+    assert "headrace-migrate runs again" in line
+    assert "deployment_name" not in records.jobs.index_information()
+    assert store.document(KEY) is not None
+    records.jobs.delete_one({"_id": "default/Orders"})
+    assert store.migrate() == 2
+    assert len(said) == 1
+    assert records.jobs.index_information()["deployment_name"]["unique"]
+    assert store.migrate() == 2
     store.close()
 
 

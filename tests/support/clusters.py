@@ -18,6 +18,7 @@ from headrace.ports import FlinkRuntime
 from headrace.testing import InMemoryRuntime
 from local.kubernetes_api import LocalKubernetesApi
 from local.kubernetes_api.pod_logs import LOGS_ANNOTATION
+from tests.support.given import pod_labels
 from tests.support.kube_apiserver import CRDS_DIRECTORY, running_kube_apiserver
 
 CORE = "/api/v1/namespaces/default"
@@ -53,7 +54,7 @@ class Cluster:
 
     def put_pod(self, name: str, app: str, component: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> None:
         """Makes a pod, as the operator and the kubelet do."""
-        labels = {"app": app, "component": component}
+        labels = pod_labels(app, component)
         logs = {each: self._log_place(name, each) for part in spec.values() for each in (c["name"] for c in part)}
         metadata = {"name": name, "labels": labels, "annotations": {LOGS_ANNOTATION: json.dumps(logs)}}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": dict(spec), "status": dict(status)}

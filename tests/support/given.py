@@ -9,6 +9,7 @@ from typing import Any
 from headrace.domain.jobs import Job
 from headrace.domain.manifest import Platform
 from headrace.domain.operations import KindName, Operation, Source, State
+from headrace.domain.policy import Policy
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Job(tenant="t", job_id="j", cluster="c", namespace="n", deployment_name="j", created_at=NOW, updated_at=NOW)
@@ -28,15 +29,46 @@ OPERATION = Operation(
     state=State.RUNNING,
 )
 
+POLICY = Policy(
+    hosts=("files.example.com",),
+    images=("headrace/flink:*", "f:1.20.3"),
+    service_accounts=("flink",),
+    secrets=("s3", "registry"),
+    config_maps=("common",),
+    claims=("flink-state", "models"),
+    host_paths=("/srv/flink",),
+    annotations=("example.com/*",),
+    tolerations=("flink=yes:NoSchedule",),
+)
+OPEN = replace(
+    POLICY,
+    **dict.fromkeys(
+        (
+            *("images", "service_accounts", "secrets", "config_maps", "claims"),
+            *("annotations", "tolerations", "priority_classes"),
+        ),
+        ("*",),
+    ),
+    host_paths=("/",),
+)
+"""Whatever a request names is allowed, but for hosts and Flink's options."""
+
 PLATFORM = Platform(
     image="headrace/flink:2.2.1",
     flink_version="v2_2",
     state_location="file:///opt/headrace/state",
     state_volume="pvc:flink-state",
     service_account="flink",
-    allowed_hosts=("files.example.com",),
     max_artifact_bytes=1_000_000,
+    policy=POLICY,
 )
+
+
+def pod_labels(job_id: str = "orders", component: str = "jobmanager") -> dict[str, str]:
+    """What a pod of this job has: the operator's labels, and ours from its template."""
+    return {"app": job_id, "component": component, "headrace.io/job": job_id, "headrace.io/tenant": "default"}
+
+
 ORDERS = Job(
     tenant="default",
     job_id="orders",

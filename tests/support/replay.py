@@ -94,7 +94,7 @@ class RecordedRuntime(InMemoryRuntime):
         whole = self.get_whole(namespace, name)
         return whole is not None and whole["metadata"]["uid"] == uid
 
-    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
+    def pods(self, namespace: str, name: str, labels: Mapping[str, str]) -> Sequence[PodSeen]:
         self._reach()
         self._breaks("pods")
         return [pod_seen(pod) for pod in self.seen_pods.values()]

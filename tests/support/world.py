@@ -13,6 +13,7 @@ from headrace.domain.jobs import Job, JobKey
 from headrace.domain.operations import KindName, Operation, Source
 from headrace.domain.pods import MAIN_CONTAINER
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
+from tests.support.given import pod_labels
 
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 HTTP = Source(via="http")
@@ -152,7 +153,7 @@ class World:
         self.runtime.put_pod(
             "default",
             {
-                "metadata": {"name": f"{job_id}-{name}", "labels": {"app": job_id, "component": component}},
+                "metadata": {"name": f"{job_id}-{name}", "labels": pod_labels(job_id, component)},
                 "spec": {"containers": [{"name": MAIN_CONTAINER}]},
                 "status": {"containerStatuses": [container], **status},
             },

@@ -27,7 +27,7 @@ def world() -> World:
     store, runtime, queue = InMemoryStore(), InMemoryRuntime(), InMemoryQueue()
     job_manager, clock = InMemoryJobManager(), FixedClock()
     store.clock = clock
-    settings = Settings(flink_allowed_hosts="files.example.com", _env_file=None)
+    settings = Settings(flink_allowed_hosts="files.example.com", allowed_secrets="db", _env_file=None)
     services = wired(
         settings,
         store=store,

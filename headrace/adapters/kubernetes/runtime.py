@@ -262,10 +262,11 @@ class OperatorRuntime:
         for line in lines:
             yield _watch_event(line, doing)
 
-    def pods(self, namespace: str, name: str) -> Sequence[PodSeen]:
+    def pods(self, namespace: str, name: str, labels: Mapping[str, str]) -> Sequence[PodSeen]:
         """See ports.FlinkRuntime."""
         doing = f"reading the pods of {namespace}/{name}"
-        query: dict[str, str | int] = {"labelSelector": f"app={name}", "limit": 200}
+        selector = ",".join(f"{label}={value}" for label, value in {"app": name, **labels}.items())
+        query: dict[str, str | int] = {"labelSelector": selector, "limit": 200}
         answer = self._api.send("GET", f"/api/v1/namespaces/{namespace}/pods", doing=doing, query=query)
         if answer.status != 200:
             raise refused(answer, doing)

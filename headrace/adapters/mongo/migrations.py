@@ -52,6 +52,13 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
 }
 
 
+DEPLOYMENT_NAME: Final = IndexModel(
+    [("cluster", ASCENDING), ("namespace", ASCENDING), ("deployment_name", ASCENDING)],
+    name="deployment_name",
+    unique=True,
+)
+"""Apart from the others: records of the releases before it may not allow it."""
+
 AT_WORK_WITHIN = timedelta(seconds=60)
 """How long ago a process may have left its mark for the records to be rewritten."""
 
@@ -61,9 +68,10 @@ KEPT_ITS_STATE = ("CANCELLED", "REJECTED")
 anything, and a run that was rejected never was. In every other the job may have run since."""
 
 
-def migrate(database: Any) -> int:
-    """Brings the database to SCHEMA_VERSION and returns that. Idempotent and resumable: what is rewritten already is
-    left alone. Raises Refused where records have to be rewritten while a process is at work, else what pymongo raises.
+def migrate(database: Any) -> tuple[int, Sequence[str]]:
+    """Brings the database to SCHEMA_VERSION; returns that, and in words which records keep an index from being made.
+    Idempotent and resumable: what is rewritten already is left alone. Raises Refused where records have to be rewritten
+    while a process is at work, else what pymongo raises.
     """
     if _is_of_version_1(database):
         _refuse_while_at_work(database)
@@ -71,7 +79,27 @@ def migrate(database: Any) -> int:
     for collection, indexes in INDEXES.items():
         database[collection].create_indexes(indexes)
     database["schema"].update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
-    return SCHEMA_VERSION
+    return SCHEMA_VERSION, _keep_names_apart(database)
+
+
+def _keep_names_apart(database: Any) -> Sequence[str]:
+    """One job a deployment's name. Records of releases before this index may share one: then it is not made, and the
+    next migration tries again."""
+    if DEPLOYMENT_NAME.document["name"] in database["jobs"].index_information():
+        return ()
+    names: dict[tuple[str, ...], list[str]] = {}
+    fields = {"cluster": 1, "namespace": 1, "deployment_name": 1, "tenant": 1, "job_id": 1}
+    for job in database["jobs"].find({}, fields):
+        place = tuple(str(job[field]) for field in ("cluster", "namespace", "deployment_name"))
+        names.setdefault(place, []).append(f"{job['tenant']}/{job['job_id']}")
+    shared = {place: jobs for place, jobs in names.items() if len(jobs) > 1}
+    if not shared:
+        database["jobs"].create_indexes([DEPLOYMENT_NAME])
+    return [
+        f"jobs {', '.join(sorted(jobs))} share the deployment {name} of namespace {namespace} in cluster {cluster}: "
+        "no index keeps names apart until one of them is removed and headrace-migrate runs again"
+        for (cluster, namespace, name), jobs in sorted(shared.items())
+    ]
 
 
 def _is_of_version_1(database: Any) -> bool:

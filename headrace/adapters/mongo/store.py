@@ -31,7 +31,7 @@ from headrace.domain.document import JobDocument
 from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.templates import Template
-from headrace.errors import ConfigurationError, HeadraceError, LostRace, Refused, Unavailable
+from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, Unavailable
 from headrace.ports import Cursor, Inserted, JobFilter, Lease, Scope
 
 DUPLICATE_KEY = 11000
@@ -73,9 +73,12 @@ class MongoStore:
         self._server = server
 
     def migrate(self) -> int:
-        """Makes indexes and records the schema's version. Idempotent."""
+        """Makes indexes and records the schema's version. Idempotent. What keeps an index from being made is logged."""
         with self._translated("migrating"):
-            return migrations.migrate(self._db)
+            version, hindrances = migrations.migrate(self._db)
+        for words in hindrances:
+            logger.warning("{}", words)
+        return version
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -196,6 +199,8 @@ class MongoStore:
                     return after
                 done = self._db.jobs.update_one(_revision(before), _difference(before, after))
         except _Duplicate as error:
+            if self.document(after.key) is None:
+                raise NameTaken(f"the deployment's name {after.job.deployment_name} is another job's") from error
             raise LostRace(f"job {before.job.job_id} has a record already") from error
         if done.matched_count == 0:
             raise LostRace(f"job {before.job.job_id} was changed by somebody else")

@@ -16,12 +16,14 @@ from headrace.domain.jobs import Job
 from headrace.domain.manifest import jar, python_script, sql
 from headrace.domain.manifest.parts import Platform, configuration, extending, metadata_labels, shared_pod
 from headrace.domain.manifest.programs import Program, job_manager_pod, task_manager_pod
+from headrace.domain.policy import Policy
+from headrace.errors import InvalidRequest
 
 __all__ = ["Platform", "Stamp", "annotations_of", "render", "stamped", "with_parallelism", "with_state"]
 
 Manifest = dict[str, Any]
 
-PROGRAMS: Mapping[JobType, Callable[[JobRequest], Program]] = {
+PROGRAMS: Mapping[JobType, Callable[[JobRequest, Policy], Program]] = {
     JobType.PYTHON_SCRIPT: python_script.program,
     JobType.JAR: jar.program,
     JobType.SQL: sql.program,
@@ -40,12 +42,16 @@ class Stamp:
 def render(
     job: Job, request: JobRequest, platform: Platform, stamp: Stamp, *, start_from: str | None = None
 ) -> Manifest:
-    """The whole FlinkDeployment of this job, running from `start_from`.
+    """The whole FlinkDeployment of this job, running from `start_from`. Raises InvalidRequest where the installation's
+    policy does not let it reach the cluster.
 
     Follows the operator's v1beta1 CRD; `flinkConfiguration` is flat text (1.12 and older take nothing else), and
     either `job.parallelism` or `taskManager.replicas` is set, never both (the operator ignores the first then).
     """
-    program = PROGRAMS[request.type](request)
+    outside = dict(platform.policy.problems_of(request))
+    if outside:
+        raise InvalidRequest(outside)
+    program = PROGRAMS[request.type](request, platform.policy)
     resources = request.resources
     shared = shared_pod(job, request, platform, program.env)
     own = job_manager_pod(job, request, platform, program), task_manager_pod(request, platform)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from headrace.domain.job_requests import JobRequest
 from headrace.domain.manifest.programs import USRLIB, Program, file_name, source_of
+from headrace.domain.policy import Policy
 
 
-def program(request: JobRequest) -> Program:
+def program(request: JobRequest, _: Policy) -> Program:
     """The user's jar and main class; without one the jar's own manifest names it."""
     url = request.jar or ""
     name = file_name(url, ".jar", "job.jar")

@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from headrace.domain import deployments as wire
+from headrace.domain.diff import at
 from headrace.domain.environment import Sealed, SecretReference
+from headrace.domain.flink_options import without_given
 from headrace.domain.job_requests import JobRequest, Resources, StateLocation, StateVolume
 from headrace.domain.jobs import Job
+from headrace.domain.policy import Policy
 
 MAIN_CONTAINER = "flink-main-container"
 """The container that the operator fills in; env and mounts given under this name reach it (`spec.env` is none)."""
@@ -30,7 +33,7 @@ class Platform:
     """What the installation gives every job: from settings, made in bootstrap.
 
     `state_location` is a URI; `state_volume` is `hostPath:/dir`, `pvc:claim` or empty, mounted at that URI's path.
-    `profiles` are resources by the name that a template may give.
+    `profiles` are resources by the name that a template may give; `policy` is what jobs may have beyond all this.
     """
 
     image: str
@@ -38,8 +41,8 @@ class Platform:
     state_location: str
     state_volume: str
     service_account: str
-    allowed_hosts: tuple[str, ...]
     max_artifact_bytes: int
+    policy: Policy
     profiles: Mapping[str, Resources] = field(default_factory=dict)
 
     def state(self) -> StateLocation:
@@ -65,16 +68,23 @@ def job_location(job: Job, state: StateLocation, what: str) -> str:
     return f"{state.location.rstrip('/')}/{job.tenant}/{job.deployment_name}/{what}"
 
 
+DEFAULTS: Mapping[str, str] = {
+    "execution.checkpointing.interval": "10s",
+    "execution.checkpointing.num-retained": "5",
+}
+"""What a job gets where it says nothing."""
+
+
 def configuration(job: Job, request: JobRequest, platform: Platform) -> dict[str, str]:
-    """Flat Flink configuration: safe defaults, then the request's keys, then where state goes.
+    """Flat Flink configuration: safe defaults, where the request sets none of an option's keys; the request's keys;
+    then where state goes.
 
     Retained checkpoints and high availability are always on: a STOP of a job that cannot take a savepoint lives on
     them. Five are retained so that a path read just before a suspend is still there after it.
     """
     state = state_of(request, platform)
     return {
-        "execution.checkpointing.interval": "10s",
-        "execution.checkpointing.num-retained": "5",
+        **without_given(DEFAULTS, request.flink_configuration),
         **request.flink_configuration,
         "execution.checkpointing.dir": job_location(job, state, "checkpoints"),
         "execution.checkpointing.savepoint-dir": job_location(job, state, "savepoints"),
@@ -95,12 +105,12 @@ def label_value(text: str) -> str:
 
 def metadata_labels(job: Job, own: Mapping[str, str]) -> dict[str, str]:
     """The user's labels with ours on top."""
-    return {
-        **own,
-        wire.MANAGED_BY_LABEL: wire.MANAGED_BY,
-        "headrace.io/job": label_value(job.job_id),
-        "headrace.io/tenant": label_value(job.tenant),
-    }
+    return {**own, wire.MANAGED_BY_LABEL: wire.MANAGED_BY, **labels_of(job)}
+
+
+def labels_of(job: Job) -> dict[str, str]:
+    """What a job's pods are known by, beside the operator's `app`."""
+    return {wire.JOB_LABEL: label_value(job.job_id), wire.TENANT_LABEL: label_value(job.tenant)}
 
 
 def output_location(job: Job, request: JobRequest, platform: Platform) -> str:
@@ -142,11 +152,14 @@ def _variable(job: Job, request: JobRequest, name: str, value: str | SecretRefer
     return (
         {"name": name, "valueFrom": value.resource()}
         if isinstance(value, SecretReference)
-        else {
-            "name": name,
-            "value": value,
-        }
+        else {"name": name, "value": as_typed(value)}
     )
+
+
+def as_typed(text: str) -> str:
+    """The text of which Kubernetes makes this one: in env, command and args it takes `$$` for `$`, and `$(X)` for the
+    value of a variable."""
+    return re.sub(r"\$\$+|\$(?=\()", lambda found: found[0] * 2, text)
 
 
 def sealed_of(request: JobRequest) -> dict[str, str]:
@@ -157,7 +170,16 @@ def sealed_of(request: JobRequest) -> dict[str, str]:
 def secret_name(job: Job, request: JobRequest) -> str:
     """The name of the Secret that carries what was sealed: it changes with the content."""
     text = "\n".join(f"{name}={sealed}" for name, sealed in sorted(sealed_of(request).items()))
-    return f"{job.deployment_name}-env-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{job.deployment_name}-env-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def secret_name_in(manifest: Mapping[str, Any], request: JobRequest) -> str | None:
+    """The name of the Secret from which a rendered manifest takes what was sealed; None where nothing was."""
+    containers = at(manifest, ("spec", "podTemplate", "spec", "containers")) or ()
+    variables = [each for container in containers for each in container.get("env") or ()]
+    sealed = sealed_of(request)
+    references = (at(each, ("valueFrom", "secretKeyRef", "name")) for each in variables if each["name"] in sealed)
+    return next((str(name) for name in references if name is not None), None)
 
 
 def _source(volume: StateVolume) -> dict[str, Any]:

@@ -6,15 +6,17 @@ Jars for the class path go into usrlib of every pod, where Flink looks for them 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from headrace.domain.diff import at
 from headrace.domain.job_requests import JobRequest
 from headrace.domain.jobs import Job
-from headrace.domain.manifest.parts import Platform
+from headrace.domain.manifest.parts import Platform, as_typed
 from headrace.domain.sources import Artifact
 
 ENTRYPOINT = "/opt/headrace/entrypoint.py"
@@ -25,6 +27,7 @@ ARTIFACTS_VOLUME = "headrace-artifacts"
 JARS = "/opt/headrace/jars"
 JARS_VOLUME = "headrace-jars"
 USRLIB = "/opt/flink/usrlib"
+_COUNTED = re.compile(r"[0-9]{3}-")
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,24 @@ def _jar_name(jar: Artifact) -> str:
 def files_name(job: Job, request: JobRequest) -> str:
     """The ConfigMap's name: it changes with the content, so that a redeploy never sees half of another."""
     text = "\n".join(f"{file.name} {file.sha256}" for file in request.source_files())
-    return f"{job.deployment_name}-files-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{job.deployment_name}-files-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def config_map_data(request: JobRequest) -> dict[str, str]:
-    """The ConfigMap's keys and texts: a key can hold no slash, so a path's are counted."""
-    return {_key(place, file.name): file.content for place, file in enumerate(request.source_files())}
+def config_map_of(manifest: Mapping[str, Any], request: JobRequest) -> tuple[str, dict[str, str]] | None:
+    """The ConfigMap that a rendered manifest mounts: its name, and its keys with their texts; None where there is none.
+    The manifest says both, whichever release has rendered it."""
+    volumes = at(manifest, ("spec", "jobManager", "podTemplate", "spec", "volumes")) or ()
+    mounted = next((each["configMap"] for each in volumes if each["name"] == FILES_VOLUME), None)
+    if mounted is None:
+        return None
+    texts = {file.name: file.content for file in request.source_files()}
+    return mounted["name"], {item["key"]: texts[item["path"]] for item in mounted["items"] if item["path"] in texts}
 
 
 def _key(place: int, name: str) -> str:
-    return name if "/" not in name else f"{place:03d}-{PurePosixPath(name).name}"
+    """No key of one kind is ever one of the other: what begins as a counted one does is counted."""
+    is_plain = "/" not in name and not _COUNTED.match(name)
+    return name if is_plain else f"{place:03d}-{PurePosixPath(name).name}"
 
 
 def job_manager_pod(job: Job, request: JobRequest, platform: Platform, program: Program) -> dict[str, Any]:
@@ -135,12 +146,13 @@ def _fetcher(
     request: JobRequest, platform: Platform, fetched: Sequence[Fetched], mounts: list[dict[str, Any]]
 ) -> dict[str, Any]:
     artifacts = [("--artifact", each.name, each.url, each.to, each.sha256 or "-") for each in fetched]
-    bounds = ["--allowed-hosts", ",".join(platform.allowed_hosts), "--max-bytes", str(platform.max_artifact_bytes)]
+    bounds = ["--allowed-hosts", ",".join(platform.policy.hosts), "--max-bytes", str(platform.max_artifact_bytes)]
     bounds += ["--termination-log", "/dev/termination-log"]
+    words = ["python3", ENTRYPOINT, "fetch", *bounds, *(word for each in artifacts for word in each)]
     container: dict[str, Any] = {
         "name": "fetch",
         "image": request.image or platform.image,
-        "command": ["python3", ENTRYPOINT, "fetch", *bounds, *(word for words in artifacts for word in words)],
+        "command": [as_typed(word) for word in words],
         "volumeMounts": mounts,
     }
     if request.pod.image_pull_policy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from headrace.domain.job_requests import JobRequest
 from headrace.domain.manifest.programs import ENTRYPOINT, FILES, Program, Source, file_name, source_of
+from headrace.domain.policy import Policy
 from headrace.domain.sources import REQUIREMENTS, SourceFile
 
 PYTHON_JAR = "local:///opt/headrace/flink-python.jar"
@@ -15,7 +16,7 @@ PYTHON_DRIVER = "org.apache.flink.client.python.PythonDriver"
 INTERPRETERS = {"python.client.executable": "python3", "python.executable": "python3"}
 
 
-def program(request: JobRequest) -> Program:
+def program(request: JobRequest, _: Policy) -> Program:
     """The PythonDriver with our entrypoint, which checks the script and runs it as `__main__`."""
     source = _source(request)
     required = ["--requirements", f"{FILES}/{REQUIREMENTS}"] if _has_requirements(request) else []

@@ -14,6 +14,7 @@ from api.app import create_app
 from headrace.domain.pods import MAIN_CONTAINER as MAIN
 from headrace.errors import Unavailable
 from headrace.ports import ExceptionSeen
+from tests.support.given import pod_labels
 from tests.support.world import SCRIPT, World
 
 KEY = {"Authorization": "Bearer k"}
@@ -193,7 +194,7 @@ def test_a_secret_is_not_shown(api: Api, world: World) -> None:
 def pod(name: str, component: str = "jobmanager", **container: Any) -> dict[str, Any]:
     running = {"name": MAIN, "ready": True, "restartCount": 0, "state": {"running": {}}, **container}
     status = {"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [running]}
-    labels = {"app": "orders", "component": component}
+    labels = pod_labels("orders", component)
     return {"metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": MAIN}]}, "status": status}
 
 

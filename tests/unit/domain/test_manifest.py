@@ -5,18 +5,23 @@ from __future__ import annotations
 import copy
 import json
 import os
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from headrace.domain import diff
 from headrace.domain.job_requests import JobRequest, parse_request
-from headrace.domain.jobs import LEGAL_NAME, deployment_name
+from headrace.domain.jobs import LEGAL_NAME, deployment_name, derived_name
 from headrace.domain.manifest import Stamp, render, stamped, with_parallelism
+from headrace.domain.manifest.parts import secret_name_in
+from headrace.domain.manifest.programs import config_map_of
+from headrace.domain.templates import parse_resolved
+from headrace.errors import InvalidRequest
 from tests.support.given import BUCKET, ORDERS, PLATFORM, REQUESTS
 
 GOLDEN = Path(__file__).parent.parent.parent / "data" / "golden"
@@ -114,6 +119,68 @@ def test_fitted_changes_can_always_be_made(before: dict, wanted: dict, live: dic
 def test_a_deployment_name_is_always_legal(job_id: str) -> None:
     assert LEGAL_NAME.fullmatch(deployment_name(job_id))
     assert len(deployment_name(job_id)) <= 45
+
+
+JOB_IDS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?", fullmatch=True)
+
+
+@given(JOB_IDS, JOB_IDS)
+def test_no_id_is_the_name_that_another_id_gets(one: str, other: str) -> None:
+    assert (deployment_name(one) == deployment_name(other)) == (one == other)
+    assert deployment_name(deployment_name(one)) != deployment_name(one) or deployment_name(one) == one
+    assert deployment_name(derived_name(one)) != derived_name(one)
+
+
+def test_an_id_that_looks_derived_gets_a_name_of_its_own() -> None:
+    derived = deployment_name("My_Job")
+    assert re.fullmatch("my-job-[0-9a-f]{16}", derived)
+    assert deployment_name(derived) not in (derived, "my-job")
+    assert deployment_name("orders-1ce4a870") == "orders-1ce4a870"
+
+
+PATHS = st.from_regex(r"[a-z0-9_][a-z0-9_.-]{0,6}(/[a-z0-9_][a-z0-9_.-]{0,6}){0,2}", fullmatch=True)
+
+
+@given(
+    st.lists(PATHS | st.sampled_from(["a/x.py", "001-x.py", "002-x.py", "b/x.py"]), min_size=1, max_size=8, unique=True)
+)
+def test_each_file_has_a_key_of_its_own(names: list[str]) -> None:
+    assume(not {str(folder) for name in names for folder in PurePosixPath(name).parents} & {*names, "job.py"})
+    files = [{"name": name, "content": f"# {name}"} for name in names if name != "job.py"]
+    request = parse_request({"script": {"name": "job.py", "content": "# job.py"}, "files": files})
+    manifest = render(ORDERS, request, PLATFORM, Stamp(1, "o", 1))
+    brought = config_map_of(manifest, request)
+    assert brought is not None
+    volumes = manifest["spec"]["jobManager"]["podTemplate"]["spec"]["volumes"]
+    (source,) = [each["configMap"] for each in volumes if each["name"] == "headrace-files"]
+    assert brought[0] == source["name"]
+    seen = {item["path"]: brought[1][item["key"]] for item in source["items"]}
+    assert seen == {name: f"# {name}" for name in ("job.py", *(file["name"] for file in files))}
+
+
+def test_what_a_manifest_of_another_release_mounts_is_made_under_its_names() -> None:
+    request = parse_request({**REQUESTS["folder"], "env": {"DB_PASSWORD": {"sealed": "c2VhbGVk"}}})
+    text = json.dumps(render(ORDERS, request, PLATFORM, Stamp(1, "o", 1)))
+    older = json.loads(
+        re.sub(r"(orders-(?:files|env)-[0-9a-f]{8})[0-9a-f]{8}", r"\1", text.replace("001-prices", "prices"))
+    )
+    brought = config_map_of(older, request)
+    assert brought is not None
+    assert re.fullmatch("orders-files-[0-9a-f]{8}", brought[0])
+    assert brought[1]["prices.py"] == "VAT = 0.2\n"
+    assert re.fullmatch("orders-env-[0-9a-f]{8}", secret_name_in(older, request) or "")
+    assert config_map_of({}, request) is secret_name_in({}, request) is None
+
+
+@pytest.mark.parametrize("parallelism", [1, 3, 5])
+def test_parallelism_beside_replicas_is_refused_where_they_differ(parallelism: int) -> None:
+    body = {"script": REQUESTS["file"]["script"], "resources": {"task_manager": {"replicas": 2, "slots": 2}}}
+    with pytest.raises(InvalidRequest, match="replicas gives 2 times 2 slots") as caught:
+        parse_resolved({**body, "parallelism": parallelism})
+    assert set(caught.value.problems) == {"job_config.parallelism"}
+    alike = parse_resolved({**body, "parallelism": 4})
+    assert parse_resolved(body).as_json()["parallelism"] == alike.as_json()["parallelism"] == 4
+    assert parse_request({**body, "parallelism": 1}).parallelism == 1, "as records of the release before have it"
 
 
 def test_a_request_survives_its_json_form() -> None:

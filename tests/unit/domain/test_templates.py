@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.domain.flink_options import (
+    ALLOWED,
+    ANYTHING,
+    ELSEWHERE,
+    OLDER_KEYS,
+    OLDER_PREFIXES,
+    REASONS,
+    option_of,
+    problems_of_configuration,
+    rules_of_names,
+)
 from headrace.domain.flink_sql import SettingRules
-from headrace.domain.job_requests import JobRequest, check_configuration, parse_request, setting_rules
+from headrace.domain.job_requests import JobRequest, parse_request, validated
 from headrace.domain.manifest import Stamp, render
 from headrace.domain.parameters import Parameter, substituted
 from headrace.domain.sources import MOST_FILE_BYTES
@@ -25,7 +35,7 @@ JAR = "https://files.example.com/job.jar"
 
 def problems(body: dict[str, Any]) -> dict[str, str]:
     with pytest.raises(InvalidRequest) as caught:
-        parse_request(body)
+        validated(body, "")
     return caught.value.problems
 
 
@@ -44,6 +54,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"script": {"name": "job.txt", "content": ""}}, "script.name", "must end with .py"),
     ({"script": FILE, "sha256": "0" * 64}, "sha256", "fetched by its URL"),
     ({"script": FILE, "files": [FILE]}, "files", "job.py is there twice"),
+    (
+        {"script": FILE, "files": [{"name": "job.py/a.py", "content": ""}]},
+        "files",
+        "job.py is a file, and a folder of other files",
+    ),
     ({"script": {"name": "job.py", "content": "x" * (MOST_FILE_BYTES + 1)}}, "files", "a ConfigMap takes"),
     ({"script": FILE, "jar": JAR}, "jar", "a PYTHON_SCRIPT job has none"),
     ({"type": "JAR"}, "jar", "is required"),
@@ -51,7 +66,6 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "JAR", "jar": "https://files.example.com/job.zip"}, "jar", "must end with .jar"),
     ({"type": "JAR", "jar": JAR, "main_class": "a b"}, "main_class", "com.example.Job"),
     ({"type": "SQL"}, "sql", "exactly one of sql"),
-    ({"type": "SQL", "sql": "INSERT INTO a SELECT 1;", "args": ["x"]}, "args", "a SQL job takes none"),
     ({"type": "SQL", "sql": "USE a;\nSELECT 'canary"}, "sql", "line 2: the string that begins here has no end"),
     (
         {"type": "SQL", "sql": "SET 'parallelism.default' = 'canary';"},
@@ -99,6 +113,39 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"script": URL, "pod": {"tolerations": [{"key": "a", "effect": "X"}]}}, "pod.tolerations.0.effect", "NoSchedule"),
     ({"script": URL, "labels": {"a b": "c"}}, "labels.a b", "example.com/name"),
     ({"script": URL, "image": "bad image"}, "image", "got 'bad image'"),
+    ({"script": URL, "image": "registry.example.com/../x"}, "image", "must be an image's name"),
+    ({"type": "SQL", "sql": "SELECT 1", "args": ["a"]}, "args", "a SQL job has none"),
+    ({"script": URL, "flink_configuration": {"a": None}}, "flink_configuration", "a has no value"),
+    ({"script": URL, "flink_configuration": {"a": [1]}}, "flink_configuration", "with ; between its values"),
+    ({"script": URL, "flink_configuration": {"parallelism.default": 2}}, "flink_configuration", "set parallelism"),
+    ({"script": URL, "labels": {"headrace.io/job": "x"}}, "labels", "headrace.io/job may not be set"),
+    ({"script": URL, "labels": {"app": "x"}}, "labels", "app may not be set"),
+    ({"script": URL, "env": {"PATH": "/x"}}, "env", "PATH may not be set"),
+    ({"script": URL, "env": {"PYFLINK_GATEWAY_PORT": "1"}}, "env", "PYFLINK_GATEWAY_PORT may not be set"),
+    ({"script": URL, "parallelism": True}, "parallelism", "valid integer"),
+    ({"script": URL, "parallelism": "2"}, "parallelism", "valid integer"),
+    ({"script": URL, "resources": {"task_manager": {"cpu": "1"}}}, "resources.task_manager.cpu", "valid number"),
+    ({"script": URL, "resources": {"task_manager": {"cpu": True}}}, "resources.task_manager.cpu", "valid number"),
+    (
+        {"script": URL, "pod": {"volumes": [{"name": "a", "mount_path": "/a", "empty_dir": "yes"}]}},
+        "pod.volumes.0.empty_dir",
+        "valid boolean",
+    ),
+    (
+        {"script": URL, "state": {"location": "file:///etc/x", "volume": {"host_path": "/x"}}},
+        "state",
+        "would be mounted at /etc/x",
+    ),
+    (
+        {"script": URL, "state": {"location": "file:///opt/headrace", "volume": {"host_path": "/x"}}},
+        "state",
+        "is reserved",
+    ),
+    (
+        {"script": URL, "state": {"location": "file:///x", "volume": {"host_path": "/x/../etc"}}},
+        "state.volume.host_path",
+        "may not hold . or ..",
+    ),
 ]
 
 
@@ -126,7 +173,20 @@ def test_the_other_spellings_of_a_script_mean_the_same(body: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "path", ["/opt", "/opt/", "/opt/headrace", "/opt/headrace/files", "/var", "/etc/ssl", "/opt/java"]
+    "path",
+    [
+        *(
+            "/opt",
+            "/opt/",
+            "/opt/headrace",
+            "/opt/headrace/files",
+            "/opt/headrace/state",
+            "/var",
+            "/run",
+            "/run/secrets",
+        ),
+        *("/etc/ssl", "/opt/java", "/usr", "/usr/lib", "/lib"),
+    ],
 )
 def test_no_volume_hides_what_the_image_needs(path: str) -> None:
     volume = {"name": "a", "mount_path": path, "emptyDir": True}
@@ -134,7 +194,7 @@ def test_no_volume_hides_what_the_image_needs(path: str) -> None:
         parse_request({"script": URL, "pod": {"volumes": [volume]}})
 
 
-@pytest.mark.parametrize("path", ["/opt/./headrace", "/./etc", "/data/../etc"])
+@pytest.mark.parametrize("path", ["/opt/./headrace", "/./etc", "/data/../etc", "/.", "/./"])
 def test_no_volume_has_a_path_that_comes_to_another(path: str) -> None:
     volume = {"name": "a", "mount_path": path, "emptyDir": True}
     with pytest.raises(InvalidRequest, match=r"may not hold \. or \.\."):
@@ -279,17 +339,18 @@ def test_overrides_lie_on_top_and_are_no_templates_themselves() -> None:
     assert request.env["MODE"] == "fast"
 
 
-OPTIONS = st.sampled_from([*setting_rules().refused, "pipeline.name", "table.exec.state.ttl", "state.backend.type"])
+OPTIONS = st.sampled_from([*ALLOWED, *ELSEWHERE, *REASONS, *OLDER_KEYS, *OLDER_PREFIXES, "x", "pipeline.name"])
+ENDS = st.sampled_from(["", ".x", "x", ".default", ".type"])
+LISTS = st.sampled_from([(), ANYTHING, ("kubernetes.client.", "security.kerberos.login.keytab"), ("jmx.*",)])
+FINE = {"kubernetes.rest-service.exposed.type": "ClusterIP", "web.submit.enable": "false"}
 
 
-@given(OPTIONS | st.tuples(OPTIONS, st.sampled_from([".x", "x", ".default"])).map("".join))
-def test_the_image_refuses_by_name_what_flink_configuration_refuses(key: str) -> None:
+@given(st.tuples(OPTIONS, ENDS).map("".join), LISTS)
+def test_the_image_refuses_by_name_what_flink_configuration_refuses(key: str, allowed: tuple[str, ...]) -> None:
     """The rules travel as data for scripts that are fetched by their URL: there is no list but one."""
-    is_refused = True
-    with suppress(ValueError):
-        check_configuration({key: "1"})
-        is_refused = False
-    assert (setting_rules().problem_of(key) is not None) == is_refused
+    rules = SettingRules(*rules_of_names(allowed))
+    value = FINE.get(option_of(key), "9")
+    assert (rules.problem_of(key) is not None) == bool(list(problems_of_configuration({key: value}, allowed)))
 
 
 def test_a_script_that_is_fetched_brings_the_rules_of_what_it_may_set() -> None:
@@ -299,7 +360,8 @@ def test_a_script_that_is_fetched_brings_the_rules_of_what_it_may_set() -> None:
         return {each["name"]: each["value"] for each in listed}
 
     fetched = env({"script": "https://files.example.com/job.sql"})
-    assert SettingRules.from_json(fetched["HEADRACE_SQL_SETTINGS"]) == setting_rules()
+    allowed = PLATFORM.policy.flink_configuration
+    assert SettingRules.from_json(fetched["HEADRACE_SQL_SETTINGS"]) == SettingRules(*rules_of_names(allowed))
     assert "HEADRACE_SQL_SETTINGS" not in env({"sql": "INSERT INTO a SELECT 1;"})
 
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from headrace.bootstrap import policy_of
+from headrace.domain.job_requests import parse_request
 from headrace.settings import Settings, load
 from local import job_settings
 from local.job_settings import IMAGE, NAMESPACE, STATE_LOCATION, STATE_VOLUME
+from local.stack import Options, Stack
 
 BUCKET = "s3://bucket/flink"
 
@@ -73,3 +76,38 @@ def test_what_is_said_stands_before_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HEADRACE_NAMESPACE", "of-the-environment")
     loaded = load({IMAGE: "said"})
     assert (loaded.flink_image, loaded.namespace) == ("said", "of-the-environment")
+
+
+def test_the_laptops_own_cluster_is_open_unless_a_list_is_said(tmp_path: Path) -> None:
+    policy = policy_of(load(job_settings.on_the_laptop({}, tmp_path)))
+    body = {
+        "script": {"name": "job.py", "content": ""},
+        "image": "anything:1",
+        "service_account": "any",
+        "env": {"A": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        "env_from": [{"configMapRef": {"name": "c"}}],
+        "pod": {
+            "volumes": [
+                {"name": "h", "mount_path": "/h", "host_path": "/any"},
+                {"name": "p", "mount_path": "/p", "persistent_volume_claim": "any"},
+            ],
+            "annotations": {"a.io/b": "c"},
+            "tolerations": [{"operator": "Exists"}],
+            "priority_class_name": "p",
+        },
+    }
+    assert list(policy.problems_of(parse_request(body))) == []
+    said = {"HEADRACE_ALLOWED_IMAGES": "mine:1"}
+    strict = policy_of(load(job_settings.on_the_laptop(said, tmp_path)))
+    assert [field for field, _ in strict.problems_of(parse_request(body))] == ["image"]
+
+
+def test_a_list_of_the_environment_holds_on_the_laptop_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_ALLOWED_IMAGES", "mine:1")
+    stack = Stack(Options(data=tmp_path), lambda _: None, lambda: False)
+    assert stack._for_jobs["HEADRACE_ALLOWED_IMAGES"] == "mine:1"
+    assert stack._for_jobs["HEADRACE_ALLOWED_SECRETS"] == "*"
+
+
+def test_every_list_of_the_laptop_is_a_setting() -> None:
+    assert {variable.removeprefix("HEADRACE_").lower() for variable in job_settings.OPEN} <= set(Settings.model_fields)

@@ -60,9 +60,9 @@ def test_the_pods_of_a_sight_are_asked_for_once(world: World, monkeypatch: Any) 
     world.runs()
     asked, pods = [], world.runtime.pods
 
-    def counted(namespace: str, name: str) -> Any:
+    def counted(namespace: str, name: str, labels: Any) -> Any:
         asked.append(name)
-        return pods(namespace, name)
+        return pods(namespace, name, labels)
 
     monkeypatch.setattr(world.runtime, "pods", counted)
     world.becomes(job={"state": "RESTARTING"})

@@ -12,6 +12,7 @@ from headrace.domain.log_requests import LogRequest, parse_log_request
 from headrace.domain.pods import MAIN_CONTAINER as MAIN
 from headrace.errors import InvalidRequest, NotFound, Unavailable
 from headrace.services.inspect import LogAnswer
+from tests.support.given import pod_labels
 from tests.support.world import World
 
 ORDERS = JobKey("default", "orders")
@@ -21,7 +22,7 @@ MANAGER, WORKERS = "orders-5d6885bb49-blqsx", ("orders-taskmanager-1-1", "orders
 def put_pod(world: World, name: str, component: str, **state: Any) -> None:
     running = {"name": MAIN, "restartCount": 0, "state": {"running": {}}, **state.pop("main", {})}
     status = {"phase": "Running", "containerStatuses": [running], **state.pop("status", {})}
-    labels = {"app": "orders", "component": component}
+    labels = pod_labels("orders", component)
     spec = {"containers": [{"name": MAIN}], **state}
     world.runtime.put_pod("default", {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status})
 
