@@ -6,7 +6,8 @@ program. pyflink is imported where it is used: what reads a script needs no Flin
 A script is statements that end with `;`, exactly one of which starts a job: an INSERT or a statement set, since an
 application on Kubernetes may run one job and no more. `SET` and `RESET` change the job's settings; a SET of
 'execution.runtime-mode' stands before all else. In strings, `${HEADRACE_OUTPUT}` is the value of that environment
-variable. There are no other variables.
+variable, and `${env:NAME}` that of any: a password comes so from a Secret, and stands in no script. Where it is printed
+in a reason, a value that came so is left out. There are no other variables.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any
 
 OUTPUT = "HEADRACE_OUTPUT"
 VARIABLE = f"${{{OUTPUT}}}"
+FROM_ENVIRONMENT = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 RUNTIME_MODE = "execution.runtime-mode"
 UID_GENERATION = "table.exec.uid.generation"
 DRIVER_PORT = "PYFLINK_GATEWAY_PORT"  # PythonDriver sets it: the JVM that it names goes on after this process
@@ -44,7 +46,36 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 OPENED = {"'": "the string", "`": "the quoted name", "/*": "the comment"}
-SECRET_OPTION = re.compile(r"pass|secret|token|credential|(api|access|account|service).?key|auth|jaas|header", re.I)
+# What an option is called that holds a secret, in lower case with its words apart. The control plane, which refuses
+# such options, has the same list (headrace/domain/secrets.py); a test holds the two equal.
+NAMES_OF_SECRETS = (
+    r"\b(?:[a-z]*passw(?:or)?ds?|[a-z]*passphrases?|passcodes?|(?:db|pg|my|mysql|user)pass|pass(?= ?[0-9]*$)|[a-z]*pwd|"
+    r"pw|[a-z]{2,5}pw|[a-z]*secrets?|(?:access|api|auth|bearer|bot|id|refresh|session)?tokens?|credentials?|creds?|jaas|"
+    r"authorization|bearer|jwt|cookies?|signature|sig|"
+    r"(?:access|account|admin|api|auth|client|decryption|deploy|encryption|function|license|master|private|registry|"
+    r"secret|service|session|shared|signing|ssh|storage|subscription|webhook) ?keys?)\b"
+    r"|\b(?:webhook|sas) ur[il]$"
+)
+DOUBTFUL_NAMES = (
+    r"(?<!primary )(?<!partition )(?<!partitioning )(?<!routing )(?<!public )(?<!sort )(?<!group )(?<!hash )"
+    r"(?<!foreign )(?<!row )(?<!message )(?<!join )(?<!cache )(?<!record )(?<!event )\bkeys?$|\bhmac$|\bsas$|\bauth$|"
+    r"\bdsn$|\bjdbc(?: ur[il])?$|\b(?:connection|conn) (?:str|string|ur[il])$|\bsalt$|\bpin$|\botp$|\bpem$|\bheaders?$|"
+    r"\b(?:database|db|redis|mongo|mongodb|postgres|postgresql|mysql|amqp|rabbitmq|broker|sentry|webhook) ?ur[il]$"
+)
+HARMLESS_ENDS = (
+    r"\b(?:algorithms?|arns?|audience|backoff|budget|bucket|class|classes|class name|column|counts?|days|dir|directory|"
+    r"disabled?|duration|enabled?|encoding|endpoint|expiration|expires|expiry|factory|fields?|files?|format|host|hours|"
+    r"index|interval|issuer|len|length|lifetime|limits?|location|manager|max|method|millis|min|minutes|mode|ms|names?|"
+    r"optional|parallelism|paths?|per [a-z]+|period|policy|port|position|prefix|providers?|ratio|refs?|reference|"
+    r"renewal|required|rotation|scheme|scopes?|seconds|secs|size|strategy|suffix|threshold|timeout|ttl|types?|ur[il]s?|"
+    r"validity|version|window)(?: [0-9]+)?$"
+)
+NO_SECRETS = (
+    r"\b(?:avg|average|bos|cls|completion|context|continuation|end|eos|input|mask|max|min|n|new|next|num|number of|"
+    r"output|pad|page|prompt|sep|special|start|stop|total|unk) tokens?\b|\b(?:kubernetes|pull) secrets?$"
+)
+ADDRESSES_OF_HOOKS = r"\b(?:webhook|sas) ur[il]$"
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 USER_INFO = re.compile(r"(?<=//)[^/@\s']+@")
 JAVA_EXCEPTION = re.compile(r"(?:Caused by: |: )?((?:\w+\.)+[\w$]+)(?:: (.*))?$")
 JAVA_FRAME = re.compile(r"\t+(at |\.\.\. |Suppressed: |Caused by: )")
@@ -67,13 +98,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of a statement that means something; `before` is the blanks and comments that lead to it."""
+    """A piece of a statement that means something; `before` is the blanks and comments that lead to it, `filled` the
+    values that came into it from the environment and may be secrets."""
 
     kind: str
     text: str
     line: int
     column: int
     before: str
+    filled: frozenset[str] = frozenset()
 
     @property
     def value(self) -> str:
@@ -130,12 +163,29 @@ class Statement:
         return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
     def secrets(self) -> set[str]:
-        """The values of options that look secret: `'password' = 'these'`."""
+        """The values of options that look secret, `'password' = 'these'`, and what came from the environment."""
         triples = zip(self.tokens, self.tokens[1:], self.tokens[2:], strict=False)
         options = [(key.value, value.value) for key, equals, value in triples if equals.text == "="]
         if self.kind is Kind.SET:
             options.append(setting(self))
-        return {value for key, value in options if value and SECRET_OPTION.search(key)}
+        named = {value for key, value in options if value and may_be_secret(key, value)}
+        return named.union(*(token.filled for token in self.tokens))
+
+
+def looks_secret(name: str) -> bool:
+    """Whether something of this name holds a secret. headrace/domain/secrets.py has the same."""
+    said = re.sub(NO_SECRETS, "", words_of(name))
+    is_named = re.search(NAMES_OF_SECRETS, said) and not re.search(HARMLESS_ENDS, said)
+    return bool(re.search(ADDRESSES_OF_HOOKS, said) or is_named)
+
+
+def may_be_secret(name: str, value: str) -> bool:
+    """The same, and by doubt: what is printed can do without a value. A very short one would blot out other words."""
+    return looks_secret(name) or (len(value) > 3 and bool(re.search(DOUBTFUL_NAMES, words_of(name))))
+
+
+def words_of(name: str) -> str:
+    return " ".join(re.findall(r"[a-z]+|[0-9]+", HUMP.sub(" ", name[-300:]).lower()))
 
 
 SEMICOLON = Token("mark", ";", 0, 0, "")
@@ -156,7 +206,8 @@ def tokens(script: str, output: str | None) -> Iterator[Token]:
             before += text
         else:
             means = filled_in(text, output, line) if kind == "string" else text
-            yield Token(kind, means, line, found.start() - line_start, before)
+            filled = frozenset(values_of(text, line)) if kind == "string" else frozenset()
+            yield Token(kind, means, line, found.start() - line_start, before, filled)
             before = ""
         if "\n" in text:
             line += text.count("\n")
@@ -164,12 +215,21 @@ def tokens(script: str, output: str | None) -> Iterator[Token]:
 
 
 def filled_in(string: str, output: str | None, line: int) -> str:
-    """The variable replaced by its value, whose quotes cannot end the string."""
-    if VARIABLE not in string:
-        return string
-    if not output:
+    """The variables replaced by their values, whose quotes cannot end the string."""
+    if VARIABLE in string and not output:
         raise ScriptError(f"line {line}: {VARIABLE} has no value: set {OUTPUT} in the job's environment")
-    return string.replace(VARIABLE, output.replace("'", "''"))
+    filled = string.replace(VARIABLE, (output or "").replace("'", "''"))
+    return FROM_ENVIRONMENT.sub(lambda found: environment(found[1], line).replace("'", "''"), filled)
+
+
+def values_of(string: str, line: int) -> Iterator[str]:
+    return (value for found in FROM_ENVIRONMENT.finditer(string) if (value := environment(found[1], line)))
+
+
+def environment(name: str, line: int) -> str:
+    if name not in os.environ:
+        raise ScriptError(f"line {line}: ${{env:{name}}} has no value: set {name} in the job's env or env_from")
+    return os.environ[name]
 
 
 def pieces(script: Iterable[Token]) -> Iterator[list[Token]]:

@@ -11,15 +11,16 @@ from urllib.parse import SplitResult
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from headrace.domain.disclosures import disclosures
 from headrace.domain.environment import (
     RESERVED_ENV,
     EnvFrom,
     EnvName,
     EnvValue,
-    secret_argument,
-    secret_configuration_key,
 )
 from headrace.domain.pod_fields import KubernetesName, LabelKey, LabelValue, MountPath, ObjectName, PodFields
+from headrace.domain.said import Text, is_said, text_of
+from headrace.domain.secrets import shown_name
 from headrace.domain.sources import (
     CONTROL,
     MOST_FILE_BYTES,
@@ -181,7 +182,7 @@ class JobRequest(Part):
     main_class: ClassName | None = None
     jar_files: tuple[Artifact, ...] = Field((), max_length=100)
     sha256: Digest | None = None
-    args: tuple[Annotated[str, Field(max_length=30_000)], ...] = Field((), max_length=1000)
+    args: tuple[Text, ...] = Field((), max_length=1000)
     env: Mapping[EnvName, EnvValue] = Field(default_factory=dict)
     env_from: tuple[EnvFrom, ...] = ()
     image: Image | None = None
@@ -189,7 +190,7 @@ class JobRequest(Part):
     profile: str | None = Field(None, max_length=100)
     resources: Resources = Resources()
     parallelism: int = Field(1, ge=1, le=32_768)
-    flink_configuration: Mapping[str, str] = Field(default_factory=dict)
+    flink_configuration: Mapping[str, Text] = Field(default_factory=dict)
     labels: Mapping[LabelKey, LabelValue] = Field(default_factory=dict)
     pod: PodFields = PodFields()
     state: StateLocation | None = None
@@ -216,10 +217,12 @@ class JobRequest(Part):
     def _configuration_is_flat_text(cls, configuration: Any) -> Any:
         if not isinstance(configuration, Mapping):
             return configuration
-        nested = [key for key, value in configuration.items() if isinstance(value, Mapping | list)]
+        nested = [
+            key for key, value in configuration.items() if isinstance(value, Mapping | list) and not is_said(value)
+        ]
         if nested:
             raise ValueError(f"must be flat: write {nested[0]}.<key>: value")
-        return {str(key): _as_flink_text(value) for key, value in configuration.items()}
+        return {str(key): value if is_said(value) else _as_flink_text(value) for key, value in configuration.items()}
 
     @field_validator("flink_configuration")
     @classmethod
@@ -228,15 +231,9 @@ class JobRequest(Part):
             if key in FORBIDDEN_CONFIGURATION:
                 raise ValueError(f"{key} may not be set: {FORBIDDEN_CONFIGURATION[key]}")
             if not re.fullmatch(r"[A-Za-z$][A-Za-z0-9_.$-]{0,250}", key):
-                raise ValueError(f"{key[:80]!r} is no Flink option: letters, digits, '.', '_' and '-'")
+                raise ValueError(f"{shown_name(key[:80])} is no Flink option: letters, digits, '.', '_' and '-'")
             if CONTROL.search(value):
                 raise ValueError(f"{key} may hold no line break or control character: it would set another option")
-        secret = secret_configuration_key(configuration)
-        if secret:
-            raise ValueError(
-                f"{secret} looks like a secret, and Flink's configuration is there for everybody to read: give it to "
-                "the pods by env and secret_key_ref (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for S3)"
-            )
         return configuration
 
     @field_validator("env", mode="before")
@@ -256,13 +253,7 @@ class JobRequest(Part):
 
     @field_validator("args")
     @classmethod
-    def _args_are_no_secrets(cls, args: tuple[str, ...]) -> tuple[str, ...]:
-        place = secret_argument(args)
-        if place is not None:
-            raise ValueError(
-                f"args.{place} looks like a secret, and arguments are there for everybody to read: give it by env and "
-                "secret_key_ref, and read it from the environment"
-            )
+    def _args_can_be_given_to_a_process(cls, args: tuple[str, ...]) -> tuple[str, ...]:
         if any("\0" in arg for arg in args):
             raise ValueError("may hold no NUL character")
         return args
@@ -335,6 +326,12 @@ def parse_request(body: Mapping[str, Any]) -> JobRequest:
     return validated(body, "")
 
 
+def recorded_request(body: Mapping[str, Any]) -> JobRequest:
+    """A job request as it was accepted: what it may hold was judged then. Raises InvalidRequest where it has another
+    form."""
+    return _of_form(body, "", ())
+
+
 def without_programs(request: Mapping[str, Any]) -> dict[str, Any]:
     """A stored request with each file's text, and that of long SQL, replaced by its size and hash: what a record and a
     reader need of it."""
@@ -358,6 +355,14 @@ def _size_of(text: str) -> dict[str, Any]:
 
 def validated(body: Mapping[str, Any], prefix: str, more: tuple[str, ...] = ()) -> JobRequest:
     """The request; problems are named with `prefix` before their fields, `more` are names that are known too."""
+    request = _of_form(body, prefix, more)
+    problems = disclosures(request.as_json())
+    if problems:
+        raise InvalidRequest({prefix + path: words for path, words in problems.items()})
+    return request
+
+
+def _of_form(body: Mapping[str, Any], prefix: str, more: tuple[str, ...]) -> JobRequest:
     try:
         return JobRequest.model_validate(body)
     except ValidationError as error:
@@ -374,10 +379,8 @@ def _at_field(prefix: str, path: str, words: str) -> tuple[str, str]:
 
 
 def _as_text(value: Any) -> Any:
-    return _as_flink_text(value) if isinstance(value, bool | int | float) else value
+    return value if is_said(value) else text_of(value)
 
 
 def _as_flink_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    return str(text_of(value))

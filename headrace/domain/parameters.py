@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from headrace.domain.said import is_said
 from headrace.errors import MOST_PROBLEMS, InvalidRequest
 
 Value = str | int | float | bool
@@ -173,6 +174,8 @@ def _check_size(request: Mapping[str, Any], known: Mapping[str, str]) -> None:
 
 
 def _filled(text: Any, known: Mapping[str, str]) -> Any:
+    if is_said(text):
+        return {**text, "value": _filled(text["value"], known)}
     return PLACEHOLDER.sub(lambda found: _one(found, known), text) if isinstance(text, str) else text
 
 
@@ -198,11 +201,13 @@ def _texts(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every text in which parameters are looked for, with its field's path."""
     args = request.get("args")
     for index, argument in enumerate(args if isinstance(args, list | tuple) else ()):
+        argument = argument["value"] if is_said(argument) else argument
         if isinstance(argument, str):
             yield f"args.{index}", argument
     for field in ("env", "flink_configuration"):
         named = request.get(field)
         for key, value in (named if isinstance(named, Mapping) else {}).items():
+            value = value["value"] if is_said(value) else value
             if isinstance(value, str):
                 yield f"{field}.{key}", value
     if isinstance(request.get("sql"), str):

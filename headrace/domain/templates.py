@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from headrace.domain.job_requests import JobRequest, validated
 from headrace.domain.parameters import Parameter, checked_values, declaration_problems, substituted
+from headrace.domain.secrets import shown_name
 from headrace.domain.sources import Part
 from headrace.domain.validation import matching, problems_of, unknown
 from headrace.errors import MOST_PROBLEMS, InvalidRequest
@@ -47,6 +48,8 @@ OVERRIDABLE = frozenset({*JobRequest.model_fields, "script_path"}) - {"type", "n
 """What job_config may set; `env`, `labels`, `flink_configuration`, `resources` and `pod` are merged, others are not."""
 
 _MERGED = ("env", "labels", "flink_configuration", "resources", "pod")
+_SHALLOW = ("env", "flink_configuration")
+"""Of these a value is replaced whole: a reference is no part of a text, and its user's word goes with its text."""
 _TEMPLATE_FIELDS = ("template_id", "parameters", "version")
 
 
@@ -98,14 +101,14 @@ def resolve(
     """
     allowed = OVERRIDABLE if template else OVERRIDABLE | {"type"}
     strangers = islice((key for key in job_config if key not in allowed), MOST_PROBLEMS + 1)
-    problems = {f"job_config.{key}": unknown(key, allowed) for key in strangers}
+    problems = {f"job_config.{shown_name(key)}": unknown(key, allowed) for key in strangers}
     values, wrong = checked_values(template.parameters if template else {}, parameters or {})
-    problems |= {f"parameters.{name}": words for name, words in wrong.items()}
+    problems |= {f"parameters.{shown_name(name)}": words for name, words in wrong.items()}
     if problems:
         raise InvalidRequest(problems)
     body = substituted(template.body, template.parameters, values) if template else {}
     for key, value in job_config.items():
-        body[key] = merged(body.get(key), value) if key in _MERGED else value
+        body[key] = merged(body.get(key), value, deep=key not in _SHALLOW) if key in _MERGED else value
     for one, other in (("sql", "script"), ("script", "sql")):
         if one in job_config and other not in job_config:
             body.pop(other, None)  # the one takes the other's place
@@ -117,8 +120,8 @@ def parse_resolved(body: Mapping[str, Any]) -> JobRequest:
     return validated(body, "job_config.")
 
 
-def merged(below: Any, above: Any) -> Any:
-    """`above` laid over `below`, key by key; anything but two objects is replaced."""
+def merged(below: Any, above: Any, *, deep: bool = True) -> Any:
+    """`above` laid over `below`, key by key, at every depth or the first alone; all but two objects are replaced."""
     if isinstance(below, Mapping) and isinstance(above, Mapping):
-        return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}
+        return {**below, **{key: merged(below.get(key), value) if deep else value for key, value in above.items()}}
     return above

@@ -9,7 +9,7 @@ from typing import Any
 from headrace.domain.inputs import blamed_on_input
 from headrace.domain.templates import Template, parse_template, template_body
 from headrace.ports import Store
-from headrace.services.sealing import Sealing
+from headrace.services.sealing import Sealing, refuse_secrets
 
 
 class Register:
@@ -22,6 +22,7 @@ class Register:
     def template(self, body: Mapping[str, Any], tenant: str) -> Template:
         """Stores the template's next version. Raises InvalidRequest that names each field."""
         with blamed_on_input("template"):
-            template = parse_template(self._sealing.of_template(body))
+            refuse_secrets({"template_id": body.get("template_id")})
+            template = parse_template(self._sealing.of_template(body, tenant))
             json.dumps(template_body(template), allow_nan=False)  # what cannot be shown is not stored
         return self._store.put_template(template, tenant)

@@ -75,7 +75,7 @@ def configuration(job: Job, request: JobRequest, platform: Platform) -> dict[str
     return {
         "execution.checkpointing.interval": "10s",
         "execution.checkpointing.num-retained": "5",
-        **request.flink_configuration,
+        **{key: str(value) for key, value in request.flink_configuration.items()},
         "execution.checkpointing.dir": job_location(job, state, "checkpoints"),
         "execution.checkpointing.savepoint-dir": job_location(job, state, "savepoints"),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
@@ -143,7 +143,7 @@ def _variable(job: Job, request: JobRequest, name: str, value: str | SecretRefer
         if isinstance(value, SecretReference)
         else {
             "name": name,
-            "value": value,
+            "value": str(value),
         }
     )
 

@@ -78,7 +78,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"script": URL, "pod": {"tolerations": [{"key": "a", "effect": "X"}]}}, "pod.tolerations.0.effect", "NoSchedule"),
     ({"script": URL, "labels": {"a b": "c"}}, "labels.a b", "example.com/name"),
-    ({"script": URL, "image": "bad image"}, "image", "got 'bad image'"),
+    ({"script": URL, "image": "canary image"}, "image", "must be an image's name"),
 ]
 
 

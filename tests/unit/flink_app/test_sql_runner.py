@@ -278,6 +278,28 @@ def test_secrets_do_not_come_back_in_a_reason():
     assert without(table.secrets() | token.secrets(), said) == shown
 
 
+def test_a_value_of_the_environment_stands_in_strings_alone_and_cannot_leave_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DB_PASSWORD", "it's; DROP TABLE a")
+    script = (
+        "-- ${env:NONE}\nCREATE TABLE a (b INT) WITH ('password' = '${env:DB_PASSWORD}', 'x' = '$${env:DB_PASSWORD}')"
+    )
+    (statement,) = statements(script)
+    assert statement.sql().strip() == (
+        "CREATE TABLE a (b INT) WITH ('password' = 'it''s; DROP TABLE a', 'x' = '$it''s; DROP TABLE a')"
+    )
+
+
+def test_a_value_of_the_environment_does_not_come_back_in_a_reason_whatever_the_option(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ADDRESS", "jdbc://db?k=hunter2")
+    (statement,) = statements("CREATE TABLE a (b INT) WITH ('url' = '${env:ADDRESS}&x=1')")
+    assert without(statement.secrets(), "cannot reach jdbc://db?k=hunter2&x=1") == "cannot reach …&x=1"
+
+
+def test_a_variable_that_is_not_set_is_named_with_its_line():
+    with pytest.raises(ScriptError, match=r"^line 2: \$\{env:DB_PASSWORD\} has no value: set DB_PASSWORD in"):
+        statements("USE a;\nSET 'x' = '${env:DB_PASSWORD}';")
+
+
 FLINK = "org.apache.flink.table.api"
 TRACES = {
     "a root cause that the outermost repeats": (
