@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 
+import flower.events
+
 from headrace import logs
 from worker.app import app, settings
+from worker.shown_events import ShownEvents
 
 
 def main() -> None:
@@ -14,6 +17,7 @@ def main() -> None:
     logs.say_start(settings(), "flower")
     # Without this Flower's API answers 401 unless a login is set up. It is bound to the loopback unless told otherwise.
     os.environ.setdefault("FLOWER_UNAUTHENTICATED_API", "true")
+    flower.events.EventsState = ShownEvents
     app.start(
         [
             "flower",
