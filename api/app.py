@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
+from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api import inspection, problems, views
@@ -22,7 +23,7 @@ from headrace.domain.inputs import json_or_yaml_object
 from headrace.domain.jobs import Job, JobKey, Phase
 from headrace.domain.operations import KINDS, Kind, Source, SubmitArguments
 from headrace.domain.templates import Template
-from headrace.errors import InvalidRequest, NotFound
+from headrace.errors import InvalidRequest, NotFound, Unavailable
 from headrace.ports import JobFilter
 from headrace.services.accept import LONGEST_KEY, Accepted
 
@@ -62,7 +63,12 @@ def _health(app: FastAPI, services: Services) -> None:
 
     @app.get("/readyz")
     async def readyz() -> dict[str, str]:
-        await readiness.check()
+        """It asks for no key: which server does not answer, and why, is for the log."""
+        try:
+            await readiness.check()
+        except Unavailable as error:
+            logger.warning("not ready: {}", error)
+            raise Unavailable("not ready: the store does not answer; the log of the API's process says more") from None
         return {"status": "ready"}
 
     @app.get("/metrics")

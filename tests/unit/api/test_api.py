@@ -12,6 +12,7 @@ import pytest
 
 from api.app import create_app
 from headrace.domain.pods import MAIN_CONTAINER as MAIN
+from headrace.errors import Unavailable
 from headrace.ports import ExceptionSeen
 from tests.support.world import SCRIPT, World
 
@@ -405,3 +406,13 @@ def test_what_nobody_foresaw_is_a_problem_without_its_words(
     refused = api.v1("POST", "/jobs/submit", {"job_id": "a", "job_config": {"script": SCRIPT}})
     assert refused.status_code == 400
     assert "canary" not in refused.text
+
+
+def test_readiness_tells_strangers_no_host(world: World, monkeypatch: pytest.MonkeyPatch, socket_enabled: None) -> None:
+    def away() -> None:
+        raise Unavailable("MongoDB at db.internal:27017 did not answer")
+
+    monkeypatch.setattr(world.services.store, "ping", away)
+    answer = Api(world).send("GET", "/readyz", headers={})
+    assert answer.status_code == 503
+    assert "db.internal" not in answer.text
