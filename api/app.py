@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
+from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api import access, inspection, problems, views
@@ -62,12 +63,15 @@ def _health(app: FastAPI, services: Services, keys: Sequence[bytes]) -> None:
 
     @app.get("/readyz")
     async def readyz(request: Request) -> dict[str, str]:
+        """Who brings no key is told no host: which server does not answer, and why, is in the log."""
         try:
             await readiness.check()
         except Unavailable as error:
+            logger.warning("not ready: {}", error)
             if access.is_allowed(keys, *access.given_by(request.headers)):
                 raise
-            raise Unavailable("the store does not answer; who brings an API key is told why") from error
+            words = "the store does not answer; the log, and the answer to who brings an API key, say why"
+            raise Unavailable(words) from None
         return {"status": "ready"}
 
     @app.get("/metrics")

@@ -1,4 +1,4 @@
-"""Records as JSON for readers. Secrets never leave: values of variables whose names look secret are redacted."""
+"""Records as JSON for readers. Secrets never leave: values of variables that look secret are redacted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from headrace.domain.environment import looks_secret
 from headrace.domain.job_requests import without_programs
 from headrace.domain.jobs import Job, Observation, Transition
 from headrace.domain.operations import Operation
+from headrace.domain.parameters import PLACEHOLDER
+from headrace.domain.said import plain_of
+from headrace.domain.secrets import is_secret
 from headrace.domain.templates import Template, template_body
 from headrace.services.inspect import EventsAnswer, ExceptionsAnswer
 
@@ -133,6 +135,7 @@ def redacted_request(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(name: str, value: Any) -> Any:
     """A reference to a Secret says where the value is, and not the value."""
-    if isinstance(value, Mapping):
-        return REDACTED if "sealed" in value else value
-    return REDACTED if looks_secret(name) and "${" not in value else value
+    if isinstance(value, Mapping) and "sealed" in value:
+        return REDACTED
+    text = PLACEHOLDER.sub("", plain_of(value) or "")
+    return REDACTED if is_secret(name, text) else value

@@ -2,7 +2,8 @@
 
 The one tokenizer, by the rules of Flink 2.2's own parser: the runner in the image splits scripts by it, and Headrace
 puts parameters in place by it (there `headrace/domain/flink_sql.py` is a link to this file, so that the wheel has it).
-It must know neither: the standard library is all that it may import. What it says has not been run: it knows no tables.
+It must know neither: the standard library, and the module beside it that knows what secrets are called, are all that it
+may import. What it says has not been run: it knows no tables, and no environment but the one that it is given.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from functools import cached_property
 from itertools import dropwhile
 from typing import NamedTuple
 
+from .secret_names import looks_secret, may_be_secret
+
 OUTPUT = "HEADRACE_OUTPUT"
-VARIABLE = f"${{{OUTPUT}}}"
 RUNTIME_MODE = "execution.runtime-mode"
 CLIENTS_OWN = "sql-client."
 """Options of Flink's SQL client: there is none here, they change nothing, and scripts that were its may keep them."""
@@ -28,6 +30,11 @@ MOST_TOKENS = 250_000
 
 PLACEHOLDER = re.compile(r"\$?\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """`${name}`, and `$${name}`, which stands for the text `${name}` itself. Flink knows neither."""
+
+FROM_ENVIRONMENT = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+"""`${env:NAME}`, the value of any variable where the script runs. No parameter has such a name."""
+
+VARIABLE = re.compile(rf"\$\{{({OUTPUT})\}}|{FROM_ENVIRONMENT.pattern}")
 
 LETTERS = (  # what its parser takes in an identifier that is not quoted, beside digits and `$`: tried on each character
     r"A-Z_a-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u1fff\u2d00-\u2d25\u3040-\u318f\u3300-\u337f\u3400-\u3d2d\u4e00-\u9fff"
@@ -46,7 +53,7 @@ TOKEN = re.compile(
     | (?P<prefixed>    [eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'(?!')
                      | (?:[nNxX]|[uU]&|_[A-Za-z0-9][A-Za-z0-9_]*)'[^']*(?:''[^']*)*'(?!')
                      | [uU]&"(?!"(?!"))[^"\n\r]*(?:""[^"\n\r]*)*"(?!") )
-    | (?P<placeholder> {PLACEHOLDER.pattern} )
+    | (?P<placeholder> {PLACEHOLDER.pattern} | {FROM_ENVIRONMENT.pattern} )
     | (?P<number>      (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? )
     | (?P<word>        (?:[{LETTERS}]|{DOLLAR})(?:[0-9{LETTERS}]+|{DOLLAR})* )
     | (?P<open>        '|`|/\*(?!\+) )
@@ -65,7 +72,8 @@ COLLATION = re.compile(rf"\$[{LETTERS}$]")
 CHARSET = re.compile(r"(?:^|[:.-])[0-9]*_[A-Za-z0-9][A-Za-z0-9_]*[:.-]")
 
 LINE_END = re.compile(r"\r\n?|\n")
-SECRET_OPTION = re.compile(r"pass|secret|token|credential|(api|access|account|service).?key|auth|jaas|header", re.I)
+SHORTEST_BLOTTED = 4
+"""Characters of what may be a secret by its name alone: less of it would blot out other words."""
 
 
 class ScriptError(Exception):
@@ -129,13 +137,15 @@ class Kind(Enum):
 
 
 class Token(NamedTuple):
-    """A piece of a statement that means something; `before` is the blanks and comments that lead to it."""
+    """A piece of a statement that means something; `before` is the blanks and comments that lead to it, `filled` the
+    values that came into it from the environment and may be secrets."""
 
     kind: str
     text: str
     line: int
     column: int
     before: str
+    filled: frozenset[str] = frozenset()
 
     @property
     def value(self) -> str:
@@ -194,12 +204,18 @@ class Statement:
         return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
     def secrets(self) -> set[str]:
-        """The values of options that look secret: `'password' = 'these'`."""
+        """The values of options that look secret, `'password' = 'these'`, and what came from the environment."""
         triples = zip(self.tokens, self.tokens[1:], self.tokens[2:], strict=False)
         options = [(key.value, value.value) for key, equals, value in triples if equals.text == "="]
         if self.kind is Kind.SET:
             options.append(setting(self))
-        return {value for key, value in options if value and SECRET_OPTION.search(key)}
+        named = {value for key, value in options if value and is_blotted(key, value)}
+        return named.union(*(token.filled for token in self.tokens))
+
+
+def is_blotted(name: str, value: str) -> bool:
+    """Whether what is printed does without this value: by doubt."""
+    return looks_secret(name) or (len(value) >= SHORTEST_BLOTTED and may_be_secret(name))
 
 
 SEMICOLON = Token("mark", ";", 0, 0, "")
@@ -247,16 +263,17 @@ def line_of(script: str, place: int) -> int:
     return len(LINE_END.findall(script, 0, place)) + 1
 
 
-def tokens(script: str, output: str | None) -> Iterator[Token]:
-    """What the script consists of, with the variable's value in its strings."""
+def tokens(script: str, environment: Mapping[str, str] | None = None) -> Iterator[Token]:
+    """What the script consists of, with the values of variables in its strings. Without an environment they stay as
+    they are written."""
     before, line, line_start, count = "", 1, 0, 0
     for found in scan(script):
         kind, text = str(found.lastgroup), found.group()
         if kind in ("comment", "space"):
             before += text
         else:
-            means = filled_in(text, kind, output, line) if VARIABLE in text else text
-            yield Token(kind, means, line, found.start() - line_start, before)
+            token = Token(kind, text, line, found.start() - line_start, before)
+            yield filled_in(token, environment) if "${" in text and VARIABLE.search(text) else token
             before, count = "", count + 1
             if count > MOST_TOKENS:
                 raise ScriptError(
@@ -268,15 +285,27 @@ def tokens(script: str, output: str | None) -> Iterator[Token]:
             line_start = found.start() + max(text.rfind("\n"), text.rfind("\r")) + 1
 
 
-def filled_in(text: str, kind: str, output: str | None, line: int) -> str:
-    """A string with the variable's value, whose quotes cannot end it. A name keeps the variable as it is."""
-    if kind == "name":
-        return text
-    if kind != "string":
-        raise ScriptError(f"line {line}: {VARIABLE} stands in a plain string alone: '{VARIABLE}/…'")
-    if not output:
-        raise ScriptError(f"line {line}: {VARIABLE} has no value: set {OUTPUT} in the job's environment")
-    return text.replace(VARIABLE, output.replace("'", "''"))
+def filled_in(token: Token, environment: Mapping[str, str] | None) -> Token:
+    """A string with the values of its variables, whose quotes cannot end it. A name keeps a variable as it is."""
+    found = list(VARIABLE.finditer(token.text))
+    if token.kind == "name":
+        return token
+    if token.kind != "string":
+        raise ScriptError(f"line {token.line}: {found[0][0]} stands in a plain string alone: '{found[0][0]}'")
+    if environment is None:
+        return token
+    values = {variable[0]: value_of(variable, environment, token.line) for variable in found}
+    text = VARIABLE.sub(lambda variable: values[variable[0]].replace("'", "''"), token.text)
+    secret = frozenset(values[variable[0]] for variable in found if variable[2] and values[variable[0]])
+    return token._replace(text=text, filled=secret)
+
+
+def value_of(variable: re.Match[str], environment: Mapping[str, str], line: int) -> str:
+    """An output folder has a name; any other variable may be empty."""
+    name = variable[1] or variable[2]
+    if name not in environment or (variable[1] and not environment[name]):
+        raise ScriptError(f"line {line}: {variable[0]} has no value: set {name} in the job's environment")
+    return environment[name]
 
 
 def pieces(script: Iterable[Token]) -> Iterator[list[Token]]:
@@ -292,10 +321,11 @@ def pieces(script: Iterable[Token]) -> Iterator[list[Token]]:
         yield piece
 
 
-def statements(script: str, output: str | None = None) -> list[Statement]:
-    """The script's statements in their order; raises ScriptError where it cannot be told where one ends."""
+def statements(script: str, environment: Mapping[str, str] | None = None) -> list[Statement]:
+    """The script's statements in their order, as `tokens` has them; raises ScriptError where it cannot be told where
+    one ends."""
     found: list[Statement] = []
-    waiting = pieces(tokens(script, output))
+    waiting = pieces(tokens(script, environment))
     for piece in waiting:
         number, inside = len(found) + 1, inside_of_set(words(piece))
         if inside is None:
@@ -352,11 +382,12 @@ def outside_of_parentheses(said: Iterable[str]) -> Iterator[str]:
 
 
 def setting(statement: Statement) -> tuple[str, str]:
-    """The key and the value of `SET 'key' = 'value'`; neither need be quoted."""
+    """The key and the value of `SET 'key' = 'value'`; neither need be quoted, and no key comes from the environment."""
     said = statement.tokens[1:]
     equals = words(said).index("=") if "=" in words(said) else 0
     key, value = said[:equals], said[equals + 1 :]
-    if not key or not value or any(token.kind == "prefixed" for token in said):
+    is_odd = any(token.kind == "prefixed" for token in said) or any(token.filled for token in key)
+    if not key or not value or is_odd:
         raise ScriptError(f"{statement.place}: a SET reads SET 'key' = 'value'")
     return joined(key), joined(value)
 

@@ -1,12 +1,14 @@
 """Runs a file of SQL statements as one Flink job: `sql_runner.py FILE`, in the image through Flink's PythonDriver.
 
-It must not know Headrace: the standard library, pyflink and the module beside it that reads scripts are all that it
+It must not know Headrace: the standard library, pyflink and the modules beside it that read scripts are all that it
 may import. pyflink is imported where it is used: what refuses a script needs no Flink.
 
 A script is statements that end with `;`, exactly one of which starts a job: an INSERT or a statement set, since an
 application on Kubernetes may run one job and no more. `SET` and `RESET` change the job's settings, by the rules that
 the variable HEADRACE_SQL_SETTINGS has, where it is there; a SET of 'execution.runtime-mode' stands before all else. In
-strings, `${HEADRACE_OUTPUT}` is the value of that environment variable. There are no other variables.
+strings, `${HEADRACE_OUTPUT}` is the value of that environment variable, and `${env:NAME}` that of any: a password comes
+so from a Secret, and stands in no script. A value that came so is left out of what is printed. There are no other
+variables.
 """
 
 import argparse
@@ -21,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from flink_app.flink_sql import (
-    OUTPUT,
     RUNTIME_MODE,
     Kind,
     ScriptError,
@@ -54,7 +55,7 @@ class Runner:
 
     def run(self, script: Sequence[Statement]) -> None:
         """Up to the submission of the job, or to its end."""
-        secrets = {secret for statement in script for secret in statement.secrets()}
+        secrets = secrets_of(script)
         for statement in script:
             place = f"statement {statement.number} of {len(script)}, line {statement.line}"
             print(f"running {place}: {statement.shown()}", flush=True)
@@ -102,6 +103,10 @@ def explained(statement: Statement, secrets: set[str]) -> Iterator[None]:
     except Exception as error:
         trace = str(error) or type(error).__name__
         raise ScriptError(f"{statement.place}: {reason(without(secrets, trace))}") from error
+
+
+def secrets_of(script: Sequence[Statement]) -> set[str]:
+    return {secret for statement in script for secret in statement.secrets()}
 
 
 def without(secrets: set[str], text: str) -> str:
@@ -201,9 +206,12 @@ def run(file: Path) -> None:
         raise ScriptError(f"script {file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ScriptError(f"script {file} cannot be read: it is not UTF-8 text") from None
-    script = statements(text, os.environ.get(OUTPUT))
+    script = statements(text, os.environ)
     rules = os.environ.get(SETTING_RULES)
-    check(script, SettingRules.from_json(rules) if rules else None)
+    try:
+        check(script, SettingRules.from_json(rules) if rules else None)
+    except ScriptError as error:
+        raise ScriptError(without(secrets_of(script), str(error))) from None
     # Started by hand, Flink lives inside this process and dies with it. Under the driver it goes on by itself.
     Runner(table_environment(runtime_mode(script)), waits=DRIVER_PORT not in os.environ).run(script)
 

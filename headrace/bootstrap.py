@@ -95,7 +95,7 @@ def wired(
     platform = platform_of(settings)
     holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     scope = Scope(settings.tenant, settings.cluster, settings.namespace)
-    records, sealing, plan = Records(store, clock, scope), Sealing(sealer), OperatorPlan()
+    records, sealing, plan = Records(store, clock, scope), Sealing(sealer, store), OperatorPlan()
     accept = Accept(records, queue, runtime, clock, platform, _place(settings), sealing)
     observe = Observe(store, runtime, plan, platform, settings.failure_grace_seconds)
     diagnose = Diagnose(runtime, job_manager, clock)

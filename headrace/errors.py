@@ -14,6 +14,7 @@ HeadraceError                      something a person may have to read
 ├── TransientError                 trying again may help
 │   ├── Unavailable                a server did not answer within its bound
 │   ├── HistoryGone                a watch cannot resume from where it was; list again
+│   ├── Unopenable                 no key here opens a secret; one may be on its way
 │   ├── Unreadable                 what a server holds does not have the form that it should have
 │   └── LostRace                   somebody else changed the record first; read again
 └── ConfigurationError             a setting is missing or wrong; the process cannot start
@@ -104,6 +105,11 @@ class HistoryGone(TransientError):
 
 class Unreadable(TransientError):
     """What a server holds does not have the form that it should have, and can be read once somebody has mended it."""
+
+
+class Unopenable(TransientError):
+    """No key that this process has opens a secret: another process may have sealed it with a key that is still on its
+    way here."""
 
 
 class LostRace(TransientError):

@@ -18,6 +18,7 @@ from headrace.domain.events import EventSeen
 from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen
+from headrace.domain.sealed import Anew, Owner, SealedText
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata
 from headrace.domain.templates import Template
 from headrace.domain.waiting import Progress
@@ -39,11 +40,13 @@ __all__ = [
     "Lease",
     "LogPart",
     "LogStream",
+    "Owner",
     "Page",
     "PodSeen",
     "Pods",
     "Progress",
     "Scope",
+    "SealedText",
     "Sealer",
     "Store",
     "TaskQueue",
@@ -391,6 +394,20 @@ class Store(Protocol):
         """The newest version of each template, by id."""
         ...
 
+    def kept_key(self, tenant: str, name: str) -> str | None:
+        """A key of the installation's own, as it was sealed; None where there is none yet."""
+        ...
+
+    def keep_key(self, tenant: str, name: str, sealed: str) -> str:
+        """Keeps a key where there is none of this name, and returns the one that is kept: the first wins."""
+        ...
+
+    def reseal(self, scope: Scope, anew: Anew) -> None:
+        """Puts `anew` of each sealed text in its place: in the tenant's templates and keys, and in the scope's jobs and
+        ended operations. An open operation keeps what it has: what it is about to create is named by that. Idempotent,
+        and safe beside running processes."""
+        ...
+
     def cursor(self, scope: Scope) -> Cursor | None:
         """How far the scope's sync is."""
         ...
@@ -414,14 +431,15 @@ class Store(Protocol):
 
 
 class Sealer(Protocol):
-    """Keeps secrets unreadable in records. The same name and text always give the same, so that a repeat is known."""
+    """Keeps secrets unreadable in records. The same owner, name and text always give the same under one key."""
 
-    def seal(self, name: str, text: str) -> str:
-        """What may be stored of a secret; `name` is bound to it."""
+    def seal(self, owner: Owner, name: str, text: str) -> str:
+        """What may be stored of a secret; owner and name are bound to it."""
         ...
 
-    def open(self, name: str, sealed: str) -> str:
-        """The secret again. Raises Refused where it was sealed with another key, or under another name."""
+    def open(self, owners: Sequence[Owner], name: str, sealed: str) -> str:
+        """The secret again. Raises Unopenable where no key at hand opens it, or where it was sealed under another name
+        or for none of these owners; what an older release sealed is bound to its name alone."""
         ...
 
 

@@ -178,15 +178,15 @@ class Settings(BaseSettings):
             "kubernetes": str(self.kubeconfig or "in-cluster or ~/.kube/config"),
             "mongodb": without_credentials(self.mongodb_url.get_secret_value()),
             "redis": without_credentials(self.redis_url.get_secret_value()),
-            "kafka": self.kafka_bootstrap_servers,
-            "state": self.flink_state_location,
+            "kafka": without_credentials(self.kafka_bootstrap_servers),
+            "state": without_credentials(self.flink_state_location),
         }
 
 
 def without_credentials(url: str) -> str:
-    """The URL with everything between `://` and `@` taken out."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url
+    """The URL without what stands before its `@`, and without its query, whose options may hold passwords."""
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"
 
 
 def load(said: Mapping[str, str] | None = None) -> Settings:

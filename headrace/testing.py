@@ -29,10 +29,11 @@ from headrace.domain.events import Event, InvolvedObject, event_seen, is_about
 from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
+from headrace.domain.sealed import Anew, Owner, SealedText, owners_of_job, resealed
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.domain.templates import Template
 from headrace.domain.waiting import Progress
-from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, Unavailable, Unreadable
+from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, Unavailable, Unopenable, Unreadable
 from headrace.ports import (
     WHOLE_LOG,
     Change,
@@ -83,16 +84,20 @@ class InMemoryQueue:
 class ReversingSealer:
     """ports.Sealer that a test can see through, and a search for the plain text cannot."""
 
-    def seal(self, name: str, text: str) -> str:
+    def seal(self, owner: Owner, name: str, text: str) -> str:
         """See ports.Sealer."""
-        return f"{name}:{text[::-1]}"
+        return f"{_binding(owner, name)}:{text[::-1]}"
 
-    def open(self, name: str, sealed: str) -> str:
+    def open(self, owners: Sequence[Owner], name: str, sealed: str) -> str:
         """See ports.Sealer."""
         bound, _, text = sealed.partition(":")
-        if bound != name:
-            raise Refused(f"the secret {name} cannot be opened")
+        if bound not in [_binding(owner, name) for owner in owners]:
+            raise Unopenable(f"the secret {name} cannot be opened: it was sealed for somebody else")
         return text[::-1]
+
+
+def _binding(owner: Owner, name: str) -> str:
+    return f"{owner.tenant}/{owner.kind}/{owner.name}/{name}"
 
 
 class InMemoryStore:
@@ -107,6 +112,7 @@ class InMemoryStore:
         self._templates: dict[tuple[str, str, int], Template] = {}
         self._cursors: dict[Scope, tuple[Cursor, int]] = {}
         self._leases: dict[str, tuple[str, datetime, int]] = {}
+        self._keys: dict[tuple[str, str], str] = {}
         self.savepoints: dict[str, tuple[JobKey, int, str]] = {}
         self.clock: Clock | None = None
 
@@ -297,6 +303,50 @@ class InMemoryStore:
         with self._lock:
             names = sorted({name for owner, name, _ in self._templates if owner == tenant})
         return [t for name in names if (t := self.template(tenant, name)) is not None]
+
+    def kept_key(self, tenant: str, name: str) -> str | None:
+        """See ports.Store."""
+        return self._keys.get((tenant, name))
+
+    def keep_key(self, tenant: str, name: str, sealed: str) -> str:
+        """See ports.Store."""
+        with self._lock:
+            return self._keys.setdefault((tenant, name), sealed)
+
+    def reseal(self, scope: Scope, anew: Anew) -> None:
+        """See ports.Store."""
+        with self._lock:
+            for named, text in list(self._keys.items()):
+                if named[0] == scope.tenant:
+                    found = SealedText(f"key {named[1]}", [Owner.installation(named[0])], named[1], text)
+                    self._keys[named] = anew(found)
+            self._reseal_templates(scope.tenant, anew)
+            for operation in list(self._operations.values()):
+                self._reseal_operation(scope, operation, anew)
+            for document in list(self._documents.values()):
+                self._reseal_job(scope, document, anew)
+
+    def _reseal_templates(self, tenant: str, anew: Anew) -> None:
+        for place, template in list(self._templates.items()):
+            if place[0] == tenant:
+                owners = [Owner.template(tenant, place[1])]
+                body = resealed(template.body, f"template {place[1]} version {place[2]}", owners, anew)
+                self._templates[place] = template.model_copy(update={"body": body})
+
+    def _reseal_operation(self, scope: Scope, operation: Operation, anew: Anew) -> None:
+        is_ours = operation.tenant == scope.tenant and operation.place == (scope.cluster, scope.namespace)
+        request = operation.arguments.get("request")
+        if is_ours and not operation.is_open and request is not None:
+            owners = owners_of_job(operation.tenant, operation.job_id, operation.arguments.get("template_id"))
+            put = resealed(request, f"operation {operation.id}", owners, anew)
+            self._operations[operation.id] = replace(operation, arguments={**operation.arguments, "request": put})
+
+    def _reseal_job(self, scope: Scope, document: JobDocument, anew: Anew) -> None:
+        job = document.job
+        if scope.has(job) and all(each.id != job.submitted_by for each in document.open_operations):
+            owners = owners_of_job(job.tenant, job.job_id, job.template_id)
+            put = resealed(job.submitted, f"job {job.job_id}", owners, anew)
+            self._documents[document.key] = replace(document, job=replace(job, submitted=put))
 
     def cursor(self, scope: Scope) -> Cursor | None:
         """See ports.Store."""

@@ -12,16 +12,12 @@ from loguru import logger
 
 from headrace import metrics
 from headrace.domain.inputs import check
-from headrace.domain.operations import KINDS
 from headrace.errors import INPUTS_FAULT, HeadraceError, InvalidRequest, unforeseen
 from headrace.logs import say_unforeseen
+from worker.requests import shown
 
 LONGEST_COUNTDOWN_SECONDS = 60
 """Below the broker's visibility timeout: a task that waits for its next try is not delivered a second time."""
-
-REDACTED = "…"
-SHOWN = {"tenant", "job_id", "idempotency_key", *(name for kind in KINDS.values() for name in kind.shown)}
-"""Arguments that may be shown in Flower and logs; others may carry what a user typed."""
 
 
 class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
@@ -33,6 +29,7 @@ class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
     """
 
     abstract = True
+    Request = "worker.requests:ShownRequest"
     max_retries: int | None = 3
     typing = True
 
@@ -95,8 +92,3 @@ class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
     def _count(self, outcome: str, begun: float) -> None:
         metrics.TASKS.labels(self.name, outcome).inc()
         metrics.TASK_SECONDS.labels(self.name).observe(time.monotonic() - begun)
-
-
-def shown(arguments: dict[str, Any]) -> str:
-    """The arguments as Flower and logs may have them."""
-    return repr({key: value if key in SHOWN else REDACTED for key, value in arguments.items()})

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import flower.events
+
 from headrace import key_files, logs
 from headrace.errors import ConfigurationError
 from worker.app import app, settings
+from worker.shown_events import ShownEvents
 
 VARIABLE = "HEADRACE_FLOWER_LOGIN_FILE"
 
@@ -24,6 +27,7 @@ def main() -> int:
     logs.configure(settings(), "flower")
     logs.say_start(settings(), "flower")
     os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)  # with it Flower lets every web page read its API
+    flower.events.EventsState = ShownEvents
     app.start(
         [
             "flower",

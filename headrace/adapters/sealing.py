@@ -8,36 +8,67 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from headrace.errors import ConfigurationError, Refused
+from headrace.domain.sealed import Owner
+from headrace.errors import ConfigurationError, Unopenable
 
 KEY_BYTES = 64
+
+BOUND = "2:"
+"""How a text begins that is bound to its owner. The texts of older releases are bound to their name alone."""
 
 
 class AesSealer:
     """Seals with the first key, and opens with any: a new key is put on top of the file."""
 
-    def __init__(self, keys: list[bytes]) -> None:
-        self._ciphers = [AESSIV(key) for key in keys]
+    def __init__(self, keys: list[bytes], again: Callable[[], list[bytes]] | None = None) -> None:
+        """`again` reads the keys anew: a key that is on its way to this process is found without a restart."""
+        self._keys, self._again = keys, again
 
-    def seal(self, name: str, text: str) -> str:
+    def seal(self, owner: Owner, name: str, text: str) -> str:
         """See ports.Sealer."""
-        return base64.b64encode(self._ciphers[0].encrypt(text.encode(), [name.encode()])).decode()
+        sealed = AESSIV(self._keys[0]).encrypt(text.encode(), _bound_to(owner, name))
+        return BOUND + base64.b64encode(sealed).decode()
 
-    def open(self, name: str, sealed: str) -> str:
+    def open(self, owners: Sequence[Owner], name: str, sealed: str) -> str:
         """See ports.Sealer."""
-        for cipher in self._ciphers:
-            try:
-                return cipher.decrypt(base64.b64decode(sealed, validate=True), [name.encode()]).decode()
-            except (InvalidTag, binascii.Error, ValueError):
-                continue
-        raise Refused(
-            f"the secret {name} cannot be opened: it was sealed with a key that HEADRACE_SEALING_KEYS_FILE lacks"
+        found = self._opened(owners, name, sealed)
+        if found is None and self._again is not None:
+            self._keys = self._again()
+            found = self._opened(owners, name, sealed)
+        if found is None:
+            raise Unopenable(
+                f"the secret {name} cannot be opened: it was sealed with a key that HEADRACE_SEALING_KEYS_FILE lacks, "
+                "or for somebody else; put that key back into the file of this process"
+            )
+        return found
+
+    def _opened(self, owners: Sequence[Owner], name: str, sealed: str) -> str | None:
+        is_bound = sealed.startswith(BOUND)
+        bindings = [_bound_to(owner, name) for owner in owners] if is_bound else [[name.encode()]]
+        try:
+            content = base64.b64decode(sealed.removeprefix(BOUND), validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        return next(
+            (text for key in self._keys for binding in bindings for text in _tried(key, content, binding)), None
         )
+
+
+def _tried(key: bytes, content: bytes, binding: list[bytes]) -> Iterator[str]:
+    try:
+        yield AESSIV(key).decrypt(content, binding).decode()
+    except (InvalidTag, ValueError):
+        return
+
+
+def _bound_to(owner: Owner, name: str) -> list[bytes]:
+    return [part.encode() for part in (owner.tenant, owner.kind, owner.name, name)]
 
 
 def read_sealer(file: Path | None) -> AesSealer | None:
@@ -47,16 +78,28 @@ def read_sealer(file: Path | None) -> AesSealer | None:
     """
     if file is None:
         return None
+
+    def again() -> list[bytes]:
+        try:
+            return _read(file)
+        except ConfigurationError as error:
+            raise Unopenable(f"a secret cannot be opened: {error}") from error
+
+    return AesSealer(_read(file), again)
+
+
+def _read(file: Path) -> list[bytes]:
     try:
         keys = [base64.b64decode(line, validate=True) for line in file.read_text().split()]
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"HEADRACE_SEALING_KEYS_FILE: {file} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or "it is not base64, one key a line"
+        raise ConfigurationError(f"HEADRACE_SEALING_KEYS_FILE: {file} cannot be read: {why}") from error
     if not keys or any(len(key) != KEY_BYTES for key in keys):
         raise ConfigurationError(
             f"HEADRACE_SEALING_KEYS_FILE: {file} must hold keys of {KEY_BYTES} bytes in base64, one a line: "
             f"head -c {KEY_BYTES} /dev/urandom | base64 -w0 makes one"
         )
-    return AesSealer(keys)
+    return keys
 
 
 def new_key() -> str:

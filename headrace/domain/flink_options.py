@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from headrace.domain.secrets import shown_name
+
 OLDER_KEYS: Mapping[str, str] = {
     "high-availability": "high-availability.type",
     "recovery.mode": "high-availability.type",
@@ -201,7 +203,11 @@ def problems_of_configuration(configuration: Mapping[str, str], allowed: Sequenc
     keys: dict[str, str] = {}
     for key, value in configuration.items():
         other = keys.setdefault(option_of(key), key)
-        problem = f"is the same option as {other}: give one of them" if other != key else _problem(key, value, allowed)
+        problem = (
+            f"is the same option as {_shown(other)}: give one of them"
+            if other != key
+            else _problem(key, value, allowed)
+        )
         if problem:
             yield key, f"{_shown(key)} {problem}"
 
@@ -227,7 +233,8 @@ def _bare(entry: str) -> str:
 
 
 def _shown(key: str) -> str:
-    return key if _KEY.fullmatch(key) else repr(key[:80])
+    shown = shown_name(key)
+    return shown if _KEY.fullmatch(shown) else repr(shown[:80])
 
 
 def _problem(key: str, value: str, allowed: Sequence[str]) -> str | None:

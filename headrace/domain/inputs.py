@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
+from headrace.domain.secrets import shown_name
 from headrace.errors import HeadraceError, InvalidRequest, Unforeseen
 
 MOST_BYTES = 2 * 1024 * 1024
@@ -107,7 +108,7 @@ def _words(path: _Path) -> str:
     names = []
     while path is not None:
         path, name = path
-        names.append(str(name)[:100])
+        names.append(shown_name(str(name)[:100]))
     return ".".join(reversed(names)) or "body"
 
 
@@ -182,7 +183,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise InvalidRequest({next(name for name in found if names.count(name) > 1): _TWICE})
+        raise InvalidRequest({shown_name(next(name for name in found if names.count(name) > 1)): _TWICE})
     return found
 
 
@@ -277,7 +278,7 @@ class _Building:
             self._names[-1] = None
 
     def _place(self, name: str) -> str:
-        return ".".join(each[:100] for each in (*(n for n in self._names if n is not None), name))
+        return ".".join(shown_name(each[:100]) for each in (*(n for n in self._names if n is not None), name))
 
     def _refuse(self, words: str, event: Any) -> None:
         raise InvalidRequest({self._what: f"{words} (line {event.start_mark.line + 1})"})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import SplitResult
@@ -15,18 +16,16 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from headrace.domain.disclosures import disclosures
 from headrace.domain.environment import (
     RESERVED_ENV,
     EnvFrom,
     EnvName,
     EnvValue,
-    secret_argument,
-    secret_configuration_key,
 )
 from headrace.domain.flink_options import ANYTHING, problems_of_configuration
 from headrace.domain.flink_sql import ScriptError, settings, statements
@@ -41,6 +40,8 @@ from headrace.domain.pod_fields import (
     is_within,
     mount_problem,
 )
+from headrace.domain.said import Text, is_said, text_of
+from headrace.domain.secrets import shown_name
 from headrace.domain.sources import (
     CONTROL,
     MOST_FILE_BYTES,
@@ -56,7 +57,7 @@ from headrace.domain.sources import (
     split_url,
 )
 from headrace.domain.validation import matching, problems_of
-from headrace.errors import InvalidRequest
+from headrace.errors import MOST_PROBLEMS, InvalidRequest
 
 
 class JobType(StrEnum):
@@ -160,28 +161,12 @@ class StateLocation(Part):
         return self
 
 
-def check_configuration(configuration: Mapping[str, str], allowed: Sequence[str] = ANYTHING) -> None:
-    """Raises ValueError for an option that a job may not set, wherever it would set it. `allowed` is what the
-    installation allows beyond what every job may set."""
-    for _, words in problems_of_configuration(configuration, allowed):
-        raise ValueError(words)
-    secret = secret_configuration_key(configuration)
-    if secret:
-        raise ValueError(
-            f"{secret} looks like a secret, and Flink's configuration is there for everybody to read: give it to "
-            "the pods by env and secret_key_ref (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for S3)"
-        )
-
-
 SOURCES: Mapping[JobType, tuple[str, ...]] = {
     JobType.PYTHON_SCRIPT: ("script", "files", "sha256"),
     JobType.JAR: ("jar", "main_class", "sha256"),
     JobType.SQL: ("sql", "script", "files", "sha256"),
 }
 """The fields that say what a job of each type runs; the others' are refused."""
-
-STORED = "stored"
-"""The context of validating what was accepted before."""
 
 RESERVED_LABELS = frozenset({"app", "component", "type", "app.kubernetes.io/managed-by"})
 """Labels that the operator or Headrace puts on a job's pods, whatever a template says."""
@@ -201,7 +186,7 @@ class JobRequest(Part):
     main_class: ClassName | None = None
     jar_files: tuple[Artifact, ...] = Field((), max_length=100)
     sha256: Digest | None = None
-    args: tuple[Annotated[str, Field(max_length=30_000)], ...] = Field((), max_length=1000)
+    args: tuple[Text, ...] = Field((), max_length=1000)
     env: Mapping[EnvName, EnvValue] = Field(default_factory=dict)
     env_from: tuple[EnvFrom, ...] = ()
     image: Image | None = None
@@ -209,7 +194,7 @@ class JobRequest(Part):
     profile: str | None = Field(None, max_length=100)
     resources: Resources = Resources()
     parallelism: StrictInt = Field(1, ge=1, le=32_768)
-    flink_configuration: Mapping[str, str] = Field(default_factory=dict)
+    flink_configuration: Mapping[str, Text] = Field(default_factory=dict)
     labels: Mapping[LabelKey, LabelValue] = Field(default_factory=dict)
     pod: PodFields = PodFields()
     state: StateLocation | None = None
@@ -240,13 +225,7 @@ class JobRequest(Part):
             problem = _no_flink_text(key, value)
             if problem:
                 raise ValueError(problem)
-        return {str(key): _as_flink_text(value) for key, value in configuration.items()}
-
-    @field_validator("flink_configuration")
-    @classmethod
-    def _configuration_is_allowed(cls, configuration: Mapping[str, str]) -> Mapping[str, str]:
-        check_configuration(configuration)
-        return configuration
+        return {str(key): value if is_said(value) else _as_flink_text(value) for key, value in configuration.items()}
 
     @field_validator("env", mode="before")
     @classmethod
@@ -265,13 +244,7 @@ class JobRequest(Part):
 
     @field_validator("args")
     @classmethod
-    def _args_are_no_secrets(cls, args: tuple[str, ...]) -> tuple[str, ...]:
-        place = secret_argument(args)
-        if place is not None:
-            raise ValueError(
-                f"args.{place} looks like a secret, and arguments are there for everybody to read: give it by env and "
-                "secret_key_ref, and read it from the environment"
-            )
+    def _args_can_be_given_to_a_process(cls, args: tuple[str, ...]) -> tuple[str, ...]:
         if any("\0" in arg for arg in args):
             raise ValueError("may hold no NUL character")
         return args
@@ -281,16 +254,8 @@ class JobRequest(Part):
     def _labels_are_the_users(cls, labels: Mapping[str, str]) -> Mapping[str, str]:
         ours = next((key for key in labels if key in RESERVED_LABELS or key.startswith("headrace.io/")), None)
         if ours is not None:
-            raise ValueError(f"{ours} may not be set: Headrace or the operator sets it")
+            raise ValueError(f"{shown_name(ours)} may not be set: Headrace or the operator sets it")
         return labels
-
-    @model_validator(mode="after")
-    def _is_said_once(self, info: ValidationInfo) -> JobRequest:
-        """What is stored was checked when it was accepted, and says its parallelism beside its replicas."""
-        problem = None if info.context == STORED else _said_twice(self)
-        if problem:
-            raise ValueError(problem)
-        return self
 
     @model_validator(mode="after")
     def _has_one_source(self) -> JobRequest:
@@ -339,18 +304,6 @@ class JobRequest(Part):
         return (*own, *sql, *self.files)
 
 
-def _said_twice(request: JobRequest) -> str | None:
-    task_manager = request.resources.task_manager
-    if "parallelism" in request.model_fields_set and request.parallelism != request.whole_parallelism:
-        return (
-            f"parallelism: resources.task_manager.replicas gives {task_manager.replicas} times {task_manager.slots} "
-            "slots: set one of the two, or both alike"
-        )
-    if "python.requirements" in request.flink_configuration and any(f.name == REQUIREMENTS for f in request.files):
-        return f"flink_configuration: python.requirements and files: {REQUIREMENTS} say the same: give one of them"
-    return None
-
-
 def _source_problem(request: JobRequest) -> str | None:
     foreign = [f for f in _EVERY_SOURCE if f not in SOURCES[request.type] and getattr(request, f) not in (None, ())]
     if foreign:
@@ -374,21 +327,6 @@ def _source_problem(request: JobRequest) -> str | None:
     return None
 
 
-def sql_problems(request: JobRequest) -> dict[str, str]:
-    """What is wrong with a SQL job that its fields alone do not show, by field: its script, where it is at hand."""
-    if request.type is not JobType.SQL:
-        return {}
-    try:
-        for field, place, option in settings_of(request):
-            try:
-                check_configuration(option)
-            except ValueError as error:
-                return {field: f"{place}: SET {error}"}
-    except ScriptError as error:
-        return {sql_text(request)[0]: str(error)}
-    return {}
-
-
 def sql_text(request: JobRequest) -> tuple[str, str | None]:
     """The field that has a SQL job's statements, and their text; None where they are fetched by the job's pods."""
     if isinstance(request.script, SourceFile):
@@ -402,7 +340,7 @@ def settings_of(request: JobRequest) -> Iterator[tuple[str, str, dict[str, str]]
     field, script = sql_text(request)
     if request.type is not JobType.SQL or script is None:
         return
-    for statement, key, value in settings(statements(script, output="file:///output")):
+    for statement, key, value in settings(statements(script)):
         yield field, statement.place, {key: value}
 
 
@@ -411,9 +349,56 @@ def _is_fetched(request: JobRequest) -> bool:
     return isinstance(source, str)
 
 
-def parse_request(body: Mapping[str, Any]) -> JobRequest:
-    """A job request from what is stored of it (`as_json`). Raises InvalidRequest that names each field."""
-    return validated(body, "", context=STORED)
+def parse_request(body: Mapping[str, Any], prefix: str = "", more: tuple[str, ...] = ()) -> JobRequest:
+    """A job request as somebody asks for it, judged whole. Raises InvalidRequest that names each field, with `prefix`
+    before it; `more` are names that are known too."""
+    request = _of_form(body, prefix, more)
+    problems: dict[str, str] = {}
+    for field, words in islice(_problems_of(request), MOST_PROBLEMS + 1):
+        problems.setdefault(prefix + field, words)
+    if problems:
+        raise InvalidRequest(problems)
+    return request
+
+
+def recorded_request(body: Mapping[str, Any]) -> JobRequest:
+    """A job request as it is stored (`as_json`): what it may hold was judged when it was accepted, and what may reach
+    the cluster is judged when it is rendered. Raises InvalidRequest where it has another form."""
+    return _of_form(body, "", ())
+
+
+def _problems_of(request: JobRequest) -> Iterator[tuple[str, str]]:
+    """What may not be asked for although its form is right, by field."""
+    yield from _said_twice(request)
+    for _, words in problems_of_configuration(request.flink_configuration, ANYTHING):
+        yield "flink_configuration", words
+    yield from _sql_problems(request)
+    yield from disclosures(request.as_json()).items()
+
+
+def _said_twice(request: JobRequest) -> Iterator[tuple[str, str]]:
+    task_manager = request.resources.task_manager
+    if "parallelism" in request.model_fields_set and request.parallelism != request.whole_parallelism:
+        yield (
+            "parallelism",
+            f"resources.task_manager.replicas gives {task_manager.replicas} times {task_manager.slots} slots: set one "
+            "of the two, or both alike",
+        )
+    if "python.requirements" in request.flink_configuration and any(f.name == REQUIREMENTS for f in request.files):
+        yield (
+            "flink_configuration",
+            f"python.requirements and files: {REQUIREMENTS} say the same: give one of them",
+        )
+
+
+def _sql_problems(request: JobRequest) -> Iterator[tuple[str, str]]:
+    """What is wrong with a SQL job that its fields alone do not show: its script, where it is at hand."""
+    try:
+        for field, place, option in settings_of(request):
+            for _, words in problems_of_configuration(option, ANYTHING):
+                yield field, f"{place}: SET {words}"
+    except ScriptError as error:
+        yield sql_text(request)[0], str(error)
 
 
 def without_programs(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -437,17 +422,12 @@ def _size_of(text: str) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def validated(body: Mapping[str, Any], prefix: str, more: tuple[str, ...] = (), context: str = "") -> JobRequest:
-    """The request; problems are named with `prefix` before their fields, `more` are names that are known too."""
+def _of_form(body: Mapping[str, Any], prefix: str, more: tuple[str, ...]) -> JobRequest:
     try:
-        request = JobRequest.model_validate(body, context=context)
+        return JobRequest.model_validate(body)
     except ValidationError as error:
         problems = problems_of(error, JobRequest, (*more, "script_path"))
         raise InvalidRequest(dict(_at_field(prefix, path, words) for path, words in problems.items())) from error
-    wrong = sql_problems(request) if context != STORED else {}  # what is stored has been through it
-    if wrong:
-        raise InvalidRequest({prefix + field: words for field, words in wrong.items()})
-    return request
 
 
 def _at_field(prefix: str, path: str, words: str) -> tuple[str, str]:
@@ -459,21 +439,20 @@ def _at_field(prefix: str, path: str, words: str) -> tuple[str, str]:
 
 
 def _as_text(value: Any) -> Any:
-    return _as_flink_text(value) if isinstance(value, bool | int | float) else value
+    return value if is_said(value) else text_of(value)
 
 
 def _no_flink_text(key: Any, value: Any) -> str | None:
     """Why a value cannot be one of Flink's: its configuration is flat text."""
-    if isinstance(value, Mapping):
-        return f"must be flat: write {key}.<key>: value"
+    name = shown_name(key)
+    if isinstance(value, Mapping) and not is_said(value):
+        return f"must be flat: write {name}.<key>: value"
     if isinstance(value, list | tuple):
-        return f"must be flat: write the list of {key} as one text, with ; between its values: first;second"
+        return f"must be flat: write the list of {name} as one text, with ; between its values: first;second"
     if value is None:
-        return f"{key} has no value: leave it out, or write '' for an empty one"
+        return f"{name} has no value: leave it out, or write '' for an empty one"
     return None
 
 
 def _as_flink_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    return str(text_of(value))

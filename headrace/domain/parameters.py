@@ -1,8 +1,9 @@
 """Declared parameters of a template, and their values put in place of `${name}` without injection. No I/O here.
 
 Every text of a template is a place for them, or refused when it is registered. A value is data wherever it lands: an
-argument stays one argument, a SQL string stays one string, a URL keeps its host and its folders. `$${name}` is the text
-`${name}` itself. A template that declares no parameters is taken as it is.
+argument stays one argument, a SQL string stays one string and reads no variable of the pod that its template does not
+read, a URL keeps its host and its folders. `$${name}` is the text `${name}` itself. A template that declares no
+parameters is taken as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from headrace.domain.flink_sql import OUTPUT, PLACEHOLDER, ScriptError, scan
+from headrace.domain.flink_sql import FROM_ENVIRONMENT, OUTPUT, PLACEHOLDER, ScriptError, scan
+from headrace.domain.said import plain_of
 from headrace.errors import MOST_PROBLEMS, InvalidRequest
 
 __all__ = [
@@ -111,6 +113,9 @@ class _Place(Enum):
 
 _Path = tuple[str | int, ...]
 
+_SAID = ("args", "env", "flink_configuration")
+"""Fields whose values may come with their user's word: `{value, secret}`."""
+
 _ADDRESSES = ("script", "script_path", "jar", "jar_files", "image")
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.~+-]*")
 
@@ -146,11 +151,16 @@ def _texts(request: Mapping[str, Any]) -> Iterator[tuple[_Path, str, _Place]]:
         waiting += [((*path, name), each) for name, each in reversed(inner)]
 
 
+def _field_of(path: _Path) -> str:
+    """The path as refusals have it: a value that comes with its user's word is named as one that comes alone."""
+    return ".".join(map(str, path[:2] if path[0] in _SAID and path[2:] == ("value",) else path))
+
+
 def declaration_problems(parameters: Mapping[str, Parameter], request: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with the use of parameters in a template's body, by field."""
     if not parameters:
         return {}
-    found = ((".".join(map(str, path)), words) for path, words in _declaration_problems(parameters, request))
+    found = ((_field_of(path), words) for path, words in _declaration_problems(parameters, request))
     return dict(islice(found, MOST_PROBLEMS + 1))
 
 
@@ -162,22 +172,28 @@ def _declaration_problems(
             yield from ((path, words) for words in _sql_problems(parameters, text))
             continue
         for name in _names_in(text):
-            words = _problem_at(parameters, name, path, place)
+            words = _problem_at(parameters, name, place)
+            if words is None and name in parameters and parameters[name].secret and not _is_sealed(request, path):
+                words = _secret(name)
             if words:
                 yield path, words
 
 
-def _problem_at(parameters: Mapping[str, Parameter], name: str, path: _Path, place: _Place) -> str | None:
+def _is_sealed(request: Mapping[str, Any], path: _Path) -> bool:
+    """Whether what is filled in there goes into a Secret: it is a variable's value, and nobody says that it is none."""
+    if path[0] != "env" or path[2:] not in ((), ("value",)):
+        return False
+    env = request["env"] if isinstance(request["env"], Mapping) else {}
+    return all(plain_of(value) is not None for name, value in env.items() if str(name) == path[1])
+
+
+def _problem_at(parameters: Mapping[str, Parameter], name: str, place: _Place) -> str | None:
     if place is _Place.PROGRAM:
         hint = "give it by args or env, or give the parameter another name"
         return f"${{{name}}} is not filled in here, in a program's own text: {hint}" if name in parameters else None
     if place is _Place.FIXED:
         return "may hold no parameter: what a template may say depends on it"
-    if name not in parameters:
-        return _undeclared(parameters, name)
-    if parameters[name].secret and not (len(path) == 2 and path[0] == "env"):
-        return _secret(name)
-    return None
+    return None if name in parameters else _undeclared(parameters, name)
 
 
 def _undeclared(parameters: Mapping[str, Parameter], name: str) -> str:
@@ -236,7 +252,7 @@ def examples_in(parameters: Mapping[str, Parameter], request: Mapping[str, Any])
     unsaid = {name for name, each in parameters.items() if each.default is None and each.allowed_values is None}
     named = ((path, next((n for n in _names_in(text) if n in unsaid), None)) for path, text, _ in _texts(request))
     words = "; checked with an example for ${{{}}}: give it a default or allowed_values".format
-    return {".".join(map(str, path)): words(name) for path, name in named if name is not None}
+    return {_field_of(path): words(name) for path, name in named if name is not None}
 
 
 def checked_values(
@@ -320,7 +336,7 @@ class _Filling:
     def at(self, place: _Place, path: _Path, text: str) -> Value:
         """The text filled in. Raises InvalidRequest."""
         if place is _Place.SQL:
-            return self._sql(text, ".".join(map(str, path)))
+            return self._sql(text, _field_of(path))
         whole = PLACEHOLDER.fullmatch(text)
         if place is _Place.ADDRESS and not whole:
             return self._replaced(text, self._as_name)
@@ -381,9 +397,14 @@ class _Filling:
         """A string or a quoted name, filled in: the quotes of a value are doubled."""
         quote = text[0]
         filled = self._replaced(text, lambda name: self._texts[name].replace(quote, 2 * quote))
+        words = None
         if kind == "name" and filled != text and (filled == "``" or "\n" in filled or "\r" in filled):
+            words = "is a name in SQL: it may not be empty, nor hold a line break"
+        elif kind == "string" and FROM_ENVIRONMENT.findall(filled) != FROM_ENVIRONMENT.findall(text):
+            words = "is text in SQL: a variable of the pod, ${env:NAME}, is named by the template alone"
+        if words:
             name = next(name for name in _names_in(text) if name in self._values)
-            raise InvalidRequest({f"parameters.{name}": "is a name in SQL: it may not be empty, nor hold a line break"})
+            raise InvalidRequest({f"parameters.{name}": words})
         return filled
 
 

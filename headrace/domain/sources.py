@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
@@ -31,11 +31,13 @@ REQUIREMENTS = "requirements.txt"
 
 
 class SourceFile(Part):
-    """A file from the user's disk: its path below the job's folder, its text and the SHA-256 of that text in UTF-8."""
+    """A file from the user's disk: its path below the job's folder, its text and the SHA-256 of that text in UTF-8.
+    `secret: false` is its user's word that what looks like a secret in it is none."""
 
     name: str = Field(max_length=200)
     content: str
     sha256: Digest
+    secret: Literal[False] | None = None
 
     @model_validator(mode="before")
     @classmethod

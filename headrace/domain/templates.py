@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from headrace.domain.job_requests import JobRequest, parse_request, validated
+from headrace.domain.job_requests import JobRequest, parse_request, recorded_request
 from headrace.domain.parameters import Parameter, checked_values, declaration_problems, examples_in, substituted
+from headrace.domain.secrets import shown_name
 from headrace.domain.sources import Part
 from headrace.domain.validation import matching, problems_of, unknown
 from headrace.errors import MOST_PROBLEMS, InvalidRequest
@@ -47,6 +48,8 @@ OVERRIDABLE = frozenset({*JobRequest.model_fields, "script_path"}) - {"type", "n
 """What job_config may set; `env`, `labels`, `flink_configuration`, `resources` and `pod` are merged, others are not."""
 
 _MERGED = ("env", "labels", "flink_configuration", "resources", "pod")
+_SHALLOW = ("env", "flink_configuration")
+"""Of these a value is replaced whole: a reference is no part of a text, and its user's word goes with its text."""
 _TEMPLATE_FIELDS = ("template_id", "parameters", "version")
 
 
@@ -73,7 +76,7 @@ def parse_template(body: Mapping[str, Any]) -> Template:
 
 def _checked_with_examples(template: Template, fields: Mapping[str, Any]) -> JobRequest:
     try:
-        return validated(substituted(fields, template.parameters, _examples(template)), "", _TEMPLATE_FIELDS)
+        return parse_request(substituted(fields, template.parameters, _examples(template)), more=_TEMPLATE_FIELDS)
     except InvalidRequest as error:
         made_up = examples_in(template.parameters, fields)
         raise InvalidRequest({f: words + made_up.get(f, "") for f, words in error.problems.items()}) from error
@@ -91,8 +94,8 @@ def _examples(template: Template) -> dict[str, Any]:
 
 
 def example_of(template: Template) -> JobRequest:
-    """The request that a template gives with its defaults, and examples of parameters that have none."""
-    return parse_request(substituted(template.body, template.parameters, _examples(template)))
+    """The request that a parsed template gives with its defaults, and examples of parameters that have none."""
+    return recorded_request(substituted(template.body, template.parameters, _examples(template)))
 
 
 def template_body(template: Template) -> dict[str, Any]:
@@ -111,14 +114,14 @@ def resolve(
     """
     allowed = OVERRIDABLE if template else OVERRIDABLE | {"type"}
     strangers = islice((key for key in job_config if key not in allowed), MOST_PROBLEMS + 1)
-    problems = {f"job_config.{key}": unknown(key, allowed) for key in strangers}
+    problems = {f"job_config.{shown_name(key)}": unknown(key, allowed) for key in strangers}
     values, wrong = checked_values(template.parameters if template else {}, parameters or {})
-    problems |= {f"parameters.{name}": words for name, words in wrong.items()}
+    problems |= {f"parameters.{shown_name(name)}": words for name, words in wrong.items()}
     if problems:
         raise InvalidRequest(problems)
     body = substituted(template.body, template.parameters, values) if template else {}
     for key, value in job_config.items():
-        body[key] = merged(body.get(key), value) if key in _MERGED else value
+        body[key] = merged(body.get(key), value, deep=key not in _SHALLOW) if key in _MERGED else value
     for one, other in (("sql", "script"), ("script", "sql")):
         if one in job_config and other not in job_config:
             body.pop(other, None)  # the one takes the other's place
@@ -127,11 +130,11 @@ def resolve(
 
 def parse_resolved(body: Mapping[str, Any]) -> JobRequest:
     """What `resolve` gave, validated. Raises InvalidRequest, fields named `job_config.…`."""
-    return validated(body, "job_config.")
+    return parse_request(body, "job_config.")
 
 
-def merged(below: Any, above: Any) -> Any:
-    """`above` laid over `below`, key by key; anything but two objects is replaced."""
+def merged(below: Any, above: Any, *, deep: bool = True) -> Any:
+    """`above` laid over `below`, key by key, at every depth or the first alone; all but two objects are replaced."""
     if isinstance(below, Mapping) and isinstance(above, Mapping):
-        return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}
+        return {**below, **{key: merged(below.get(key), value) if deep else value for key, value in above.items()}}
     return above

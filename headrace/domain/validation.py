@@ -1,6 +1,6 @@
 """A validation error as field path -> what is wrong, with the value and what is allowed. No I/O here.
 
-Values are repeated only where they cannot be secrets.
+Values are repeated only where they cannot be secrets: of the fields that secrets.HARMLESS_FIELDS names.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ValidationError
 
+from headrace.domain.secrets import NAMED_BY_USERS, may_be_shown, shown_name
 from headrace.errors import MOST_PROBLEMS
 
 
@@ -28,9 +29,6 @@ def matching(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-NEVER_REPEATED = frozenset({"env", "args", "sql", "content", "script", "jar", "jar_files", "parameters", "sealed"})
-"""Fields whose values may hold a secret, or a user-info in a URL."""
-
 _TAGS = frozenset({"env-text", "env-reference", "env-sealed", "script-url", "script-file"})
 """What pydantic adds to a path to say which member of a union it tried."""
 
@@ -42,7 +40,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], more: Iterable[s
         if len(problems) > MOST_PROBLEMS:
             break
         path = [part for part in found["loc"] if part not in _TAGS]
-        name = ".".join(str(part) for part in path if part != "[key]") or "body"
+        name = ".".join(shown_name(part) for part in path if part != "[key]") or "body"
         problems.setdefault(name, _words(dict(found), path, model, more))
     return problems
 
@@ -62,10 +60,10 @@ def unknown(key: str, known: Iterable[str]) -> str:
 
 
 def _shown(value: Any, path: Sequence[Any]) -> str:
-    if NEVER_REPEATED & {str(part) for part in path} or isinstance(value, Mapping | list | tuple | BaseModel | None):
+    names = [str(part) for part in path if not isinstance(part, int)]
+    if value is None or not names or NAMED_BY_USERS & set(names[:-1]) or not may_be_shown(names[-1], value):
         return ""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
+    return repr(value)
 
 
 def fields_at(model: type[BaseModel], path: Sequence[Any]) -> set[str]:

@@ -21,6 +21,7 @@ from headrace.domain.manifest import Platform, Stamp, render
 from headrace.domain.manifest.parts import state_of
 from headrace.domain.operations import KINDS, LAST, KindName, Operation, Source, SubmitArguments, hash_of, operation_id
 from headrace.domain.pod_fields import meet
+from headrace.domain.secrets import may_be_shown
 from headrace.domain.templates import Template, merged, parse_resolved, resolve
 from headrace.errors import (
     Conflict,
@@ -32,9 +33,9 @@ from headrace.errors import (
     TransientError,
     Unavailable,
 )
-from headrace.ports import Clock, FlinkRuntime, TaskQueue
+from headrace.ports import Clock, FlinkRuntime, Owner, TaskQueue
 from headrace.services.records import Records
-from headrace.services.sealing import Sealing
+from headrace.services.sealing import Sealing, refuse_secrets
 
 JOB_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?")
 LONGEST_KEY = 200
@@ -100,6 +101,7 @@ class Accept:
         (the job, where the kind begins none), Conflict, IdempotencyConflict, TooMany.
         """
         with blamed_on_input("arguments"):
+            refuse_secrets({"job_id": job_id, "idempotency_key": key})
             asked = KINDS[kind].asked(arguments)
         key = key or str(uuid.uuid4())
         if isinstance(asked, SubmitArguments):
@@ -115,19 +117,21 @@ class Accept:
     ) -> Accepted:
         named = None if job_id is None else _checked_job_id(job_id)
         with blamed_on_input("job_config"):
-            sealed = self._sealing.of_submit(dict(asked.job_config), dict(asked.parameters), source) | {
-                "template_id": asked.template_id,
-                "template_version": asked.template_version,
-                "start_from": asked.start_from,
-                "job_id": named,
-            }
-            body_hash = hash_of(kind, named or "", sealed)
+            named_by = {"template_id": asked.template_id, "start_from": asked.start_from}
+            self._sealing.check_submit(asked.job_config, named_by, source)
+            given = {"job_config": dict(asked.job_config)} | (
+                {"parameters": dict(asked.parameters)} if asked.parameters else {}
+            )
+            version = {"template_version": asked.template_version, "job_id": named}
+            body_hash = self._sealing.hash_of_submit(kind, named or "", {**given, **named_by, **version}, tenant)
         repeated = self._repeat_of(tenant, key, body_hash)
         if repeated is not None:
             return repeated
         template = self._template(tenant, asked.template_id, asked.template_version)
-        request = self._request(template, asked)
+        with blamed_on_input("parameters"):
+            self._sealing.check_parameters(template, asked.parameters, source)
         job_key = JobKey(tenant, named or _job_id_for(template, operation_id(tenant, key)))
+        request = self._request(template, asked, job_key)
         if asked.start_from == LAST and self._records.preview(job_key) is None:
             raise InvalidRequest({"start_from": f"job {job_key.job_id} is new: it has no last state to start from"})
         stored = {
@@ -142,17 +146,20 @@ class Accept:
         """The manifest that a SUBMIT of these arguments would create, and nothing else. Raises as `operation` does."""
         with blamed_on_input("arguments"):
             asked = cast(SubmitArguments, KINDS[KindName.SUBMIT].asked(arguments))
-        template = self._template(tenant, asked.template_id, asked.template_version)
-        request = self._request(template, asked)
-        named = _job_id_for(template, "00000000") if job_id is None else _checked_job_id(job_id)
         with blamed_on_input("job_config"):
-            return render(self._new_job(JobKey(tenant, named)), request, self._platform, Stamp(1, "dry-run", 1))
+            self._sealing.check_submit(asked.job_config, {"template_id": asked.template_id}, Source(via="http"))
+        template = self._template(tenant, asked.template_id, asked.template_version)
+        named = _job_id_for(template, "00000000") if job_id is None else _checked_job_id(job_id)
+        job_key = JobKey(tenant, named)
+        request = self._request(template, asked, job_key)
+        with blamed_on_input("job_config"):
+            return render(self._new_job(job_key), request, self._platform, Stamp(1, "dry-run", 1))
 
-    def _request(self, template: Template | None, asked: SubmitArguments) -> JobRequest:
+    def _request(self, template: Template | None, asked: SubmitArguments, job: JobKey) -> JobRequest:
         with blamed_on_input("job_config"):
             body = resolve(template, asked.job_config, asked.parameters)
             body = with_profile(body, asked.job_config, self._platform.profiles)
-            request = parse_resolved(self._sealing.of_request(body, template))
+            request = parse_resolved(self._sealing.of_request(body, template, Owner.job(job.tenant, job.job_id)))
         return self._checked(request)
 
     def _insert(
@@ -245,7 +252,9 @@ class Accept:
             words = f"template {template_id!r} has no version {version}; its newest is {newest.version}"
             raise InvalidRequest({"template_version": words})
         known = ", ".join(known.template_id for known in self._store.templates(tenant)) or "none yet"
-        raise InvalidRequest({"template_id": f"there is no template {template_id!r}; known: {known}"})
+        raise InvalidRequest(
+            {"template_id": f"there is no template{_named('template_id', template_id)}; known: {known}"}
+        )
 
     def _checked(self, request: JobRequest) -> JobRequest:
         """What only the installation can check: policy, namespace, state, and the Flink versions of the live CRD."""
@@ -257,7 +266,7 @@ class Accept:
     def _problems_of(self, request: JobRequest) -> Iterator[tuple[str, str]]:
         yield from self._platform.policy.problems_of(request)
         if request.namespace not in (None, self._place.namespace):
-            yield "namespace", f"must be {self._place.namespace}, this tenant's own; got {request.namespace!r}"
+            yield "namespace", f"must be {self._place.namespace}, this tenant's own"
         yield from self._state_problems(request)
         version = request.flink_version or self._platform.flink_version
         known = [each for each in self._known_flink_versions() if flink_release(each) >= OLDEST_FLINK]
@@ -306,10 +315,14 @@ def with_profile(
         raise InvalidRequest({"job_config.profile": "must be text"})
     if name not in profiles:
         known = ", ".join(sorted(profiles)) or "none: set HEADRACE_RESOURCE_PROFILES_FILE"
-        raise InvalidRequest({"job_config.profile": f"there is no profile {name!r}; known: {known}"})
+        raise InvalidRequest({"job_config.profile": f"there is no profile{_named('profile', name)}; known: {known}"})
     own = config.get("resources") if "profile" in config else body.get("resources")
     base = profiles[name].model_dump(mode="json", exclude_none=True)
     return {**body, "resources": merged(base, own) if own else base}
+
+
+def _named(field: str, name: str) -> str:
+    return f" {name!r}" if may_be_shown(field, name) else " of this name"
 
 
 def _another_body(key: str, stored: Operation) -> IdempotencyConflict:

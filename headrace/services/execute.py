@@ -24,7 +24,7 @@ from headrace.domain.deployments import (
 )
 from headrace.domain.document import JobDocument
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.job_requests import parse_request
+from headrace.domain.job_requests import JobRequest, recorded_request
 from headrace.domain.jobs import Job, JobKey, Observation, Phase
 from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name_in
 from headrace.domain.manifest.programs import config_map_of
@@ -44,13 +44,18 @@ from headrace.domain.runtimes.plan import (
     Look,
     Plan,
     Raise,
+    Wait,
 )
+from headrace.domain.sealed import owners_of_job
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata, Known, NotAsked, Said, state_on_hand
-from headrace.errors import HeadraceError, LostRace, PermanentError, Refused, TransientError, Unavailable
+from headrace.errors import HeadraceError, LostRace, PermanentError, Refused, TransientError, Unavailable, Unopenable
 from headrace.ports import Clock, Fence, FlinkRuntime, JobManager
 from headrace.services.observe import Observe, ended
 from headrace.services.records import Records, merged, soon
 from headrace.services.sealing import Sealing
+
+KEY_LOOK_SECONDS = 10.0
+"""How long after a secret could not be opened it is tried again."""
 
 STEPS_AT_ONCE = 8
 """An upper bound on the steps of one call; the next wake-up goes on from there."""
@@ -261,6 +266,10 @@ class _Step:
         """The intent is on record. What nobody wants any more after the create is deleted again."""
         self.written()
         job, operation = self._document.job, self._operation
+        try:
+            self._secrets(self._request())
+        except Unopenable as error:
+            return self._waits_for_a_key(error)
         created = self._of.runtime.create(manifest)
         if created is None:
             self.missed = True
@@ -283,7 +292,10 @@ class _Step:
 
     def _adopt(self, deployment: Deployment) -> bool:
         operation = self._operation
-        self._bring_files_and_secrets(deployment)
+        try:
+            self._bring_files_and_secrets(deployment)
+        except Unopenable as error:
+            return self._waits_for_a_key(error)
         now = self.seen.at
         uid, generation = deployment.metadata.uid, deployment.metadata.generation
         job = replace(
@@ -297,7 +309,7 @@ class _Step:
             next_step="",
             applied=self._document.job.intended or self._document.job.applied,
         )
-        moved = operation.moved(Step.AWAIT_RUNNING, now, generation=generation, deployment_uid=uid)
+        moved = operation.moved(Step.AWAIT_RUNNING, now, generation=generation, deployment_uid=uid, reason="")
         self._document = self._document.with_job(job).with_operation(moved)
         try:
             self.written()
@@ -310,7 +322,7 @@ class _Step:
     def _bring_files_and_secrets(self, created: Deployment) -> None:
         """What the pods wait for, made after the deployment since that owns it."""
         job = self._document.job
-        request = parse_request(self._of.with_arguments(self._operation).arguments["request"])
+        request = self._request()
         labels = metadata_labels(job, {})
         manifest = job.intended_manifest or job.applied_manifest or {}
         files = config_map_of(manifest, request)
@@ -319,7 +331,21 @@ class _Step:
             self._of.runtime.put_files(created, name, texts, labels)
         secret = secret_name_in(manifest, request)
         if secret is not None:
-            self._of.runtime.put_secret(created, secret, self._of.sealing.opened(sealed_of(request)), labels)
+            self._of.runtime.put_secret(created, secret, self._secrets(request), labels)
+
+    def _request(self) -> JobRequest:
+        return recorded_request(self._of.with_arguments(self._operation).arguments["request"])
+
+    def _secrets(self, request: JobRequest) -> Mapping[str, str]:
+        """What was sealed for this job, or for the template that it is made from. Raises Unopenable."""
+        job, template_id = self._document.job, self._operation.arguments.get("template_id")
+        return self._of.sealing.opened(sealed_of(request), owners_of_job(job.tenant, job.job_id, template_id))
+
+    def _waits_for_a_key(self, error: Unopenable) -> bool:
+        """The key may be on its way here, from who sealed with it: the operation's deadline ends the wait."""
+        wait = Wait(KEY_LOOK_SECONDS, f"waiting: {error}")
+        self._document = self._of.observe.on_record(self._document, wait, self.seen)
+        return False
 
     def _change(self, change: Change, case: Case) -> bool:
         """Intent and inverse are on record first; then one patch behind the fence of this very sight."""

@@ -63,7 +63,8 @@ class PodView:
 
 def image_paths() -> dict[str, str]:
     """What the image holds, by the paths it has there (flink_app/Dockerfile)."""
-    programs, modules = ("entrypoint.py", "sql_runner.py", "quiet.properties"), ("__init__.py", "flink_sql.py")
+    programs = ("entrypoint.py", "sql_runner.py", "quiet.properties")
+    modules = ("__init__.py", "flink_sql.py", "secret_names.py")
     return {
         **{f"/opt/headrace/{name}": str(CHECKOUT / "flink_app" / name) for name in programs},
         **{f"/opt/headrace/flink_app/{name}": str(CHECKOUT / "flink_app" / name) for name in modules},

@@ -26,7 +26,7 @@ from headrace.domain.operations import KindName, Operation, Source, State, Step,
 from headrace.domain.parameters import Parameter, ParameterType
 from headrace.domain.templates import Template
 from headrace.errors import LostRace, NameTaken, Unavailable
-from headrace.ports import JobFilter, Lease, Scope, Store
+from headrace.ports import JobFilter, Lease, Owner, Scope, SealedText, Store
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
 from tests.support import servers
@@ -427,6 +427,66 @@ def test_templates_have_versions_and_equal_content_makes_none(store: Store) -> N
     assert store.templates("other") == []
     at_once(5, lambda n: store.put_template(template(n + 10), "default"))
     assert [each.version for each in store.templates("default")] == [7]
+
+
+# sealed texts
+
+
+def sealed_request(text: str) -> dict[str, object]:
+    return {"script": "https://x.y/job.py", "env": {"A": {"sealed": text}, "B": "plain"}}
+
+
+def test_the_first_key_of_a_name_is_kept(store: Store) -> None:
+    assert store.kept_key("default", "k") is None
+    found = at_once(5, lambda number: store.keep_key("default", "k", f"key-{number}"))
+    assert set(found) == {store.kept_key("default", "k")}
+    assert store.kept_key("other", "k") is None
+
+
+def test_every_sealed_text_of_a_scope_is_put_anew_and_open_operations_are_left_alone(store: Store) -> None:
+    arguments = {"request": sealed_request("s"), "template_id": "t"}
+    done = operation("done", 1, kind=KindName.SUBMIT, arguments=arguments)
+    waits = operation("open", 2, kind=KindName.SUBMIT, arguments=arguments)
+    elsewhere = operation(
+        "else", 1, JobKey("default", "else"), kind=KindName.SUBMIT, arguments=arguments, namespace="x"
+    )
+    for each in (done, waits, elsewhere):
+        store.insert_operation(each)
+    store.write_outcomes([each.ended(State.SUCCEEDED, "", NOW) for each in (done, elsewhere)])
+    stored_in(store, document(submitted=sealed_request("s"), submitted_by=done.id, template_id="t"))
+    store.put_template(Template(template_id="t", body=sealed_request("s")), "default")
+    store.put_template(Template(template_id="t", body=sealed_request("s")), "other")
+    store.keep_key("default", "k", "s")
+
+    seen: list[SealedText] = []
+
+    def anew(text: SealedText) -> str:
+        seen.append(text)
+        return f"{text.text}-anew"
+
+    store.reseal(SCOPE, anew)
+    of_job, of_template = Owner.job("default", "orders"), Owner.template("default", "t")
+    assert {each.place: list(each.owners) for each in seen} == {
+        "key k": [Owner.installation("default")],
+        "template t version 1, env.A": [of_template],
+        f"operation {done.id}, env.A": [of_job, of_template],
+        "job orders, env.A": [of_job, of_template],
+    }
+
+    def request_of(stored: Operation) -> object:
+        found = store.operation("default", stored.id)
+        assert found is not None
+        return found.arguments["request"]
+
+    assert [request_of(each) for each in (done, waits, elsewhere)] == [sealed_request(t) for t in ("s-anew", "s", "s")]
+    written, template, other = store.document(KEY), store.template("default", "t"), store.template("other", "t")
+    assert written is not None
+    assert written.job.submitted == sealed_request("s-anew")
+    assert written.revision == 1, "who decides meanwhile loses no race"
+    assert template is not None
+    assert other is not None
+    assert (template.body, other.body) == (sealed_request("s-anew"), sealed_request("s"))
+    assert store.kept_key("default", "k") == "s-anew"
 
 
 # leases and cursors

@@ -5,6 +5,7 @@ and, where a job has it in its environment, what Flink writes.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -15,17 +16,21 @@ import httpx
 import psutil
 import pytest
 import redis
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from celery import Celery
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from pymongo import MongoClient
 
 from local.flink_operator.pods import PID_ANNOTATION
 from local.kubernetes_api.server import LocalKubernetesApi
 from tests.faults.conftest import SCRIPT, TOKEN, created
+from tests.support.secret_shapes import CANARY as IN_SHAPES
+from tests.support.secret_shapes import SHAPES
 from tests.support.stack import RunningStack, running_stack, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
 CANARY = "canary-9d41c7"
+TOPIC, LETTERS = "headrace.operations", "headrace.operations.dead-letters"
 TEMPLATE = {
     "template_id": "keeps-secrets",
     "script": SCRIPT,
@@ -65,6 +70,54 @@ def test_a_secret_is_found_nowhere(stack: RunningStack, kubernetes: LocalKuberne
     assert [place for place, text in places.items() if CANARY in text] == []
     values = secrets_of(kubernetes)
     assert values == {"API_TOKEN": CANARY, "DB_PASSWORD": CANARY, "DSN": f"postgres://app:{CANARY}-2@db/orders"}
+
+
+def test_a_secret_of_any_shape_goes_no_further_than_its_sender_put_it(stack: RunningStack) -> None:
+    """By HTTP it is sealed or refused. A message to a broker is where its sender put it, and nowhere else."""
+    for number, text in enumerate(SHAPES.values()):
+        env = stack.call(
+            "POST", "/jobs/submit", {"job_id": f"j{number}", "job_config": {"script": SCRIPT, "env": {"A": text}}}
+        )
+        args = stack.call(
+            "POST", "/jobs/submit", {"job_config": {"script": SCRIPT, "args": [text], "labels": {"a": text}}}
+        )
+        assert (env.status_code, args.status_code) == (202, 400), text
+        assert IN_SHAPES not in env.text + args.text
+    by_kafka, by_celery = sent_by_brokers(stack)
+    log = stack.data / "logs" / "worker.log"
+    wait_for("each message to be refused", lambda: log.read_text().count("was refused") >= by_celery)
+    wait_for("each record to be put aside", lambda: len(of_topic(stack, LETTERS)) >= by_kafka)
+    wait_for("Flower to know of them", lambda: stack.flower("/api/tasks").text.count("flink.submit") >= by_celery)
+    senders = {
+        f"topic {TOPIC}",
+        *(str(file.relative_to(stack.data)) for file in (stack.data / "redis").rglob("*.aof*")),
+    }
+    places = {place: text for place, text in everything(stack) if place not in senders}
+    assert f"topic {LETTERS}" in places
+    assert [place for place, text in places.items() if IN_SHAPES in text] == []
+
+
+def sent_by_brokers(stack: RunningStack) -> tuple[int, int]:
+    """How many records and messages a bare producer of each kind sent, with a secret in each; its own events too."""
+    bodies: list[dict[str, Any]] = []
+    for text in SHAPES.values():
+        bodies += [
+            {"job_config": {"script": SCRIPT, field: text}} for field in ("args", "state", "flink_configuration")
+        ]
+        bodies.append({"job_config": {"script": SCRIPT, "env": {"A": text}}})
+        bodies.append({"template_id": "keeps-secrets", "parameters": {"password": text}, "idempotency_key": text})
+    producer = Producer({"bootstrap.servers": stack.file["kafka_bootstrap_servers"]})
+    for body in bodies:
+        headers = [("authorization", body.get("idempotency_key", "x").encode())]
+        producer.produce(TOPIC, json.dumps({"operation": "SUBMIT", **body}).encode(), headers=headers)
+    producer.produce(TOPIC, b'{"operation": "SUBMIT", ' + SHAPES["JSON"].encode())
+    assert producer.flush(30) == 0
+    with Celery(broker=stack.file["redis_url"], set_as_current=False) as app:
+        app.conf.task_send_sent_event = True
+        for body in bodies:
+            app.send_task("flink.submit", kwargs=body, queue="flink.operations", ignore_result=True)
+        app.send_task("flink.submit", args=[*SHAPES.values()], queue="flink.operations", ignore_result=True)
+    return len(bodies) + 1, len(bodies) + 1
 
 
 def test_flink_writes_a_jobs_secrets_nowhere(tmp_path: Path) -> None:
@@ -132,7 +185,8 @@ def everything(stack: RunningStack, *jobs: str) -> Iterator[tuple[str, str]]:
             yield f"mongodb/{name}", repr(list(database[name].find()))
     store = redis.Redis.from_url(stack.file["redis_url"], socket_timeout=10)
     yield "redis", repr([(key, store.dump(key)) for key in store.scan_iter()])
-    yield "topics", repr(list(records(stack.file["kafka_bootstrap_servers"])))
+    for topic in (TOPIC, LETTERS):
+        yield f"topic {topic}", repr(of_topic(stack, topic))
     for path in ("/api/tasks", "/api/workers"):
         yield f"flower{path}", stack.flower(path).text
     of_jobs = [f"/jobs/{job}{part}" for job in jobs for part in ("", "/operations")]
@@ -140,16 +194,17 @@ def everything(stack: RunningStack, *jobs: str) -> Iterator[tuple[str, str]]:
         yield f"api{path}", stack.call("GET", path).text
 
 
-def records(servers: str) -> Iterator[tuple[bytes | None, bytes | None]]:
-    """Every record of ours on the broker."""
+def of_topic(stack: RunningStack, topic: str) -> list[Any]:
+    """Every record of a topic of ours."""
+    servers, found = stack.file["kafka_bootstrap_servers"], []
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "canary", "enable.auto.commit": False})
     try:
-        topics = [name for name in consumer.list_topics(timeout=10).topics if name.startswith("headrace")]
-        consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics])
+        consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
         while (message := consumer.poll(2)) is not None and not message.error():
-            yield message.key(), message.value()
+            found.append((message.key(), message.value(), message.headers()))
     finally:
         consumer.close()
+    return found
 
 
 def secrets_of(kubernetes: LocalKubernetesApi) -> dict[str, str]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import confluent_kafka
@@ -164,6 +165,11 @@ def consuming(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Consum
         yield Consuming(command.address)
 
 
+def digest(letter: Message) -> str:
+    """Which record a letter is about: it repeats none of its values."""
+    return bytes(dict(letter.headers() or [])["headrace-sha256"] or b"").decode()
+
+
 def submit(job_id: str) -> bytes:
     return json.dumps({"operation": "SUBMIT", "job_id": job_id, "job_config": {"script": SCRIPT}}).encode()
 
@@ -175,7 +181,7 @@ def test_good_records_are_done_once_and_poison_is_put_aside(consuming: Consuming
         consuming.await_job("second")
     assert [consuming.count(name) for name in ("first", "second")] == [1, 1]
     letters = consuming.letters(2)
-    assert [letter.value() for letter in letters] == [POISON, b"[" * 200_000]
+    assert [digest(letter) for letter in letters] == [sha256(each).hexdigest() for each in (POISON, b"[" * 200_000)]
     headers = dict(letters[0].headers() or [])
     assert b"SUBMIT, STOP, SCALE" in headers["headrace-reason"]
     assert (headers["headrace-topic"], headers["headrace-offset"]) == (TOPIC.encode(), b"1")
@@ -226,10 +232,8 @@ def test_no_record_stops_the_consumer_and_none_is_lost(consuming: Consuming, mon
         consuming.await_job("last")
         letters = consuming.letters(len(poison))
     assert [consuming.count(name) for name in [*names, "unreadable-header", "last"]] == [1] * (len(poison) + 2)
-    assert [letter.value() or b"" for letter in letters[:-1]] == poison[:-1]
-    cut = dict(letters[-1].headers() or [])
-    if letters[-1].value() != too_large_for_a_letter:
-        assert cut["headrace-bytes"] == b"1048400"
+    assert [digest(letter) for letter in letters] == [sha256(each).hexdigest() for each in poison]
+    assert dict(letters[-1].headers() or [])["headrace-bytes"] == b"1048400"
     assert all(len(dict(each.headers() or [])["headrace-reason"]) < 9_000 for each in letters)
 
 

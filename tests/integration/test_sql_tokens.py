@@ -258,7 +258,7 @@ def test_a_value_never_changes_the_statements_nor_the_kinds_of_tokens(
     assert kinds(after) == kinds(before)
     ends = [[kind for kind, _ in tokens].count('";"') for tokens in (before, after)]
     assert ends[0] == ends[1]
-    assert len(statements(filled, "o")) == len(statements(example, "o"))
+    assert len(statements(filled)) == len(statements(example))
     parsed = flink.statements(example)
     if parsed is not None:
         SEEN["parsed"] += 1

@@ -1,18 +1,26 @@
-"""Puts what cannot be used aside: the record's bytes, why, and where it stood. Knows no use case."""
+"""Puts what cannot be used aside: what it was, why, and where it stood. Knows no use case.
+
+A letter repeats no value that could be a secret: a record's fields stand in it with the values of harmless ones alone,
+and what is no JSON object does not stand in it at all. Size, hash and place tell the record, which its topic still has.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.adapters.kafka.records import Record
-from headrace.errors import Unavailable
+from headrace.domain.inputs import json_object
+from headrace.domain.secrets import outlined_data, why_refused
+from headrace.errors import InvalidRequest, Unavailable
 
 LONGEST_REASON = 2_000
-LONGEST_CUT_BODY = 64_000
+LONGEST_OUTLINE = 64_000
+LONGEST_SHOWN_HEADER = 1_000
 MOST_BYTES_TRIED = 64 * 1024 * 1024
 """The broker says what is too large, not the producer's own, smaller default."""
 
@@ -27,14 +35,29 @@ class Letter:
 
 
 def letters_of(record: Record, reason: str) -> Iterator[Letter]:
-    """The letter about a record, then smaller ones for a broker that finds it too large: first with the beginning of
-    the body, then without one; both say the body's size and hash, and where the record stands."""
+    """The letter about a record, then a smaller one, without its outline, for a broker that finds it too large; both
+    say the body's size and hash, and where the record stands."""
     own = _own_headers(record, reason)
-    yield Letter(record.key, record.value, (*record.headers, *own))
-    digest = hashlib.sha256(record.value).hexdigest()
-    own = (*own, *_encoded({"headrace-bytes": str(len(record.value)), "headrace-sha256": digest}))
-    yield Letter(None, record.value[:LONGEST_CUT_BODY], own)
+    theirs = tuple((name, value) for name, value in record.headers if _is_shown(name, value))
+    yield Letter(record.key if _is_shown("key", record.key) else None, _outline(record.value), (*theirs, *own))
     yield Letter(None, None, own)
+
+
+def _outline(value: bytes) -> bytes | None:
+    try:
+        outline = json.dumps(outlined_data(json_object(value, "record")), ensure_ascii=False).encode()
+    except InvalidRequest:
+        return None
+    return outline if len(outline) <= LONGEST_OUTLINE else None
+
+
+def _is_shown(name: str, value: bytes | None) -> bool:
+    """Whether a header, or a record's key, may be repeated: short text that looks like no secret."""
+    try:
+        text = (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return len(text) <= LONGEST_SHOWN_HEADER and text.isprintable() and why_refused(name, text) is None
 
 
 def _own_headers(record: Record, reason: str) -> Sequence[tuple[str, bytes | None]]:
@@ -43,6 +66,8 @@ def _own_headers(record: Record, reason: str) -> Sequence[tuple[str, bytes | Non
         "headrace-topic-id": record.topic_id,
         "headrace-partition": str(record.partition),
         "headrace-offset": str(record.offset),
+        "headrace-bytes": str(len(record.value)),
+        "headrace-sha256": hashlib.sha256(record.value).hexdigest(),
     }
     shown = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
     return _encoded({"headrace-reason": shown, **origin})

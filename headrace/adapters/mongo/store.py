@@ -25,11 +25,12 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from headrace.adapters.mongo import migrations
+from headrace.adapters.mongo import migrations, resealing
 from headrace.adapters.mongo.documents import from_document, to_document
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
+from headrace.domain.sealed import Anew
 from headrace.domain.templates import Template
 from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, Unavailable
 from headrace.ports import Cursor, Inserted, JobFilter, Lease, Scope
@@ -361,6 +362,24 @@ class MongoStore:
             )
             for document in documents
         ]
+
+    def kept_key(self, tenant: str, name: str) -> str | None:
+        """See ports.Store."""
+        with self._translated("reading a key"):
+            found = self._majority.kept_keys.find_one({"_id": f"{tenant}/{name}"})
+        return str(found["sealed"]) if found is not None else None
+
+    def keep_key(self, tenant: str, name: str, sealed: str) -> str:
+        """See ports.Store."""
+        document = {"_id": f"{tenant}/{name}", "tenant": tenant, "name": name, "sealed": sealed}
+        with suppress(_Duplicate), self._translated("keeping a key"):
+            self._db.kept_keys.insert_one(document)
+        return self.kept_key(tenant, name) or sealed
+
+    def reseal(self, scope: Scope, anew: Anew) -> None:
+        """See ports.Store. Each write replaces exactly what was read."""
+        with self._translated("sealing anew"):
+            resealing.reseal(self._db, scope, anew)
 
     def cursor(self, scope: Scope) -> Cursor | None:
         """See ports.Store."""

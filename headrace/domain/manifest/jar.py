@@ -14,5 +14,5 @@ def program(request: JobRequest, _: Policy) -> Program:
     # Jars for the class path are mounted over usrlib: a jar that the image has there is taken out before.
     hidden = bool(request.jar_files) and url.startswith(f"local://{USRLIB}/")
     source = source_of("JAR_URL", url, request.sha256, name, copied=hidden)
-    job = {"jarURI": f"local://{source.path}", "args": list(request.args)}
+    job = {"jarURI": f"local://{source.path}", "args": [str(argument) for argument in request.args]}
     return Program(job | ({"entryClass": request.main_class} if request.main_class else {}), source.fetched)

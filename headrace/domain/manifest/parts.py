@@ -85,7 +85,7 @@ def configuration(job: Job, request: JobRequest, platform: Platform) -> dict[str
     state = state_of(request, platform)
     return {
         **without_given(DEFAULTS, request.flink_configuration),
-        **request.flink_configuration,
+        **{key: str(value) for key, value in request.flink_configuration.items()},
         "execution.checkpointing.dir": job_location(job, state, "checkpoints"),
         "execution.checkpointing.savepoint-dir": job_location(job, state, "savepoints"),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
@@ -152,7 +152,7 @@ def _variable(job: Job, request: JobRequest, name: str, value: str | SecretRefer
     return (
         {"name": name, "valueFrom": value.resource()}
         if isinstance(value, SecretReference)
-        else {"name": name, "value": as_typed(value)}
+        else {"name": name, "value": as_typed(str(value))}
     )
 
 

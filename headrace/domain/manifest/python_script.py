@@ -20,7 +20,7 @@ def program(request: JobRequest, _: Policy) -> Program:
     """The PythonDriver with our entrypoint, which checks the script and runs it as `__main__`."""
     source = _source(request)
     required = ["--requirements", f"{FILES}/{REQUIREMENTS}"] if _has_requirements(request) else []
-    arguments = ["-py", ENTRYPOINT, "--", "run", source.path, *required, "--", *request.args]
+    arguments = ["-py", ENTRYPOINT, "--", "run", source.path, *required, "--", *map(str, request.args)]
     job = {"jarURI": PYTHON_JAR, "entryClass": PYTHON_DRIVER, "args": arguments}
     return Program(job, source.fetched, python_configuration(request))
 
@@ -28,7 +28,7 @@ def program(request: JobRequest, _: Policy) -> Program:
 def python_configuration(request: JobRequest) -> dict[str, str]:
     """The interpreters, and what TaskManagers import: the other modules of a folder, and its requirements."""
     given = {**INTERPRETERS, **request.flink_configuration}
-    found = {key: given[key] for key in INTERPRETERS}
+    found = {key: str(given[key]) for key in INTERPRETERS}
     if any(file.name.endswith(".py") for file in request.files):
         found["python.files"] = ",".join(filter(None, (FILES, given.get("python.files"))))
     if _has_requirements(request):

@@ -26,7 +26,7 @@ from headrace.domain.deployments import (
 )
 from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.goals import Gone, NewRun, Scaled
-from headrace.domain.job_requests import parse_request
+from headrace.domain.job_requests import recorded_request
 from headrace.domain.jobs import SETTLED, Job, Phase
 from headrace.domain.manifest import Stamp, render, stamped, with_parallelism, with_state
 from headrace.domain.operations import State, Step
@@ -154,7 +154,7 @@ def _begun(case: Case, goal: NewRun) -> Effects:
     path, problem = _start(case, goal)
     if problem:
         return _rejected(case, Explanation(problem, ""))
-    request = parse_request(goal.request)
+    request = recorded_request(goal.request)
     run = case.job.run + 1
     manifest = render(case.job, request, case.platform, _stamp(case, run), start_from=path)
     return [Begin(run, path, manifest)]

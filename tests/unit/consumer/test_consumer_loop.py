@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from consumer import loop as consumer_loop
 from consumer.loop import Loop
 from headrace.adapters.kafka import Record
-from headrace.adapters.kafka.dead_letters import LONGEST_CUT_BODY, LONGEST_REASON, letters_of
+from headrace.adapters.kafka.dead_letters import LONGEST_OUTLINE, LONGEST_REASON, letters_of
 from headrace.domain.jobs import JobKey
 from headrace.errors import Refused, Unavailable
 from tests.support.hostile import POISON
 from tests.support.world import SCRIPT, World
+
+CANARY = "canary-3e91"
 
 
 def submit(job_id: str, **fields: Any) -> bytes:
@@ -183,15 +186,41 @@ def sizes(made: Record, reason: str) -> Iterator[int]:
 
 
 def test_a_letter_that_is_too_large_is_cut_and_says_what_it_was() -> None:
-    big = Record("t", "id", 3, 7, b"k" * 100_000, b"x" * 2_000_000, (("own", b"v" * 500_000),))
-    whole, cut, bare = sizes(big, "why " * 100_000)
-    assert whole > 2_600_000
-    assert cut < LONGEST_CUT_BODY + LONGEST_REASON + 1000
+    names = json.dumps({f"f{number}": 1 for number in range(4_000)}).encode()
+    big = Record("t", "id", 3, 7, b"k" * 100_000, names + b" " * 2_000_000, (("own", b"v" * 500_000),))
+    outlined, bare = sizes(big, "why " * 100_000)
+    assert outlined < LONGEST_OUTLINE + LONGEST_REASON + 1000
     assert bare < LONGEST_REASON + 1000
     headers = dict(list(letters_of(big, "why"))[-1].headers)
-    assert headers["headrace-bytes"] == b"2000000"
-    assert len(headers["headrace-sha256"] or b"") == 64
+    assert headers["headrace-bytes"] == str(len(big.value)).encode()
+    assert headers["headrace-sha256"] == hashlib.sha256(big.value).hexdigest().encode()
     assert (headers["headrace-topic-id"], headers["headrace-offset"]) == (b"id", b"7")
+
+
+def test_a_letter_repeats_no_value_outside_of_harmless_fields() -> None:
+    env = {"DB_PASSWORD": CANARY, "type": CANARY}
+    config = {
+        "script": {"name": "a.py", "content": CANARY},
+        "parallelism": 2,
+        "args": [CANARY, ["x", CANARY]],
+        "env": env,
+    }
+    fields = {"operation": "SUBMIT", "job_id": "orders", "job_config": config, "parameters": {"job_id": CANARY}}
+    value = json.dumps({**fields, f"https://u:{CANARY}@h": 1, "template_id": f"password={CANARY}"}).encode()
+    headers = (("token", CANARY.encode()), ("ce_source", b"shop"), ("url", f"redis://:{CANARY}@h".encode()))
+    made = Record("t", "id", 3, 7, f"https://{CANARY}@h".encode(), value, headers)
+    first, *_ = letters_of(made, "why")
+    assert CANARY not in repr(first)
+    assert dict(first.headers)["ce_source"] == b"shop"
+    outline = json.loads(first.value or b"")
+    assert (outline["operation"], outline["job_id"], outline["job_config"]["parallelism"]) == ("SUBMIT", "orders", 2)
+    assert outline["job_config"]["env"] == {"DB_PASSWORD": "…", "type": "…"}
+    assert outline["parameters"] == {"job_id": "…"}
+
+
+@pytest.mark.parametrize("value", [f'{{"password": "{CANARY}", ]'.encode(), CANARY.encode(), b"\xff" + CANARY.encode()])
+def test_what_is_no_json_object_does_not_stand_in_a_letter(value: bytes) -> None:
+    assert CANARY not in repr(list(letters_of(Record("t", "id", 3, 7, None, value, ()), "why")))
 
 
 def test_a_reason_of_any_text_can_be_a_header() -> None:

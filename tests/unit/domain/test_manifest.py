@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from headrace.domain import diff
-from headrace.domain.job_requests import JobRequest, parse_request
+from headrace.domain.job_requests import JobRequest, parse_request, recorded_request
 from headrace.domain.jobs import LEGAL_NAME, deployment_name, derived_name
 from headrace.domain.manifest import Stamp, render, stamped, with_parallelism
 from headrace.domain.manifest.parts import secret_name_in
@@ -180,7 +180,7 @@ def test_parallelism_beside_replicas_is_refused_where_they_differ(parallelism: i
     assert set(caught.value.problems) == {"job_config.parallelism"}
     alike = parse_resolved({**body, "parallelism": 4})
     assert parse_resolved(body).as_json()["parallelism"] == alike.as_json()["parallelism"] == 4
-    assert parse_request({**body, "parallelism": 1}).parallelism == 1, "as records of the release before have it"
+    assert recorded_request({**body, "parallelism": 1}).parallelism == 1, "as records of the release before have it"
 
 
 def test_a_request_survives_its_json_form() -> None:

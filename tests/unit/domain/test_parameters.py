@@ -125,6 +125,53 @@ def test_the_output_folder_is_left_to_the_runner() -> None:
     assert sql("INSERT INTO t SELECT '${HEADRACE_OUTPUT}/${what}';").count("'${HEADRACE_OUTPUT}/orders'") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("SELECT '${what}'", {"what": "${env:DB_PASSWORD}"}),
+        ("SELECT 'a ${what}{env:DB_PASSWORD}'", {"what": "$"}),
+        ("SELECT '${what}${version}'", {"what": "${env:DB_", "version": "PASSWORD}"}),
+        ("SELECT '${env:A}' /*+ X('k'='${what}') */", {"what": "x${env:DB_PASSWORD}"}),
+    ],
+)
+def test_a_value_reads_no_variable_of_the_pod(text: str, values: dict[str, str]) -> None:
+    assert "is named by the template alone" in sql_refusal(f"INSERT INTO t {text};", **values)["parameters.what"]
+
+
+def test_a_template_says_itself_which_variable_of_the_pod_is_read() -> None:
+    text = "CREATE TABLE t (a INT) WITH ('password' = '${env:DB_PASSWORD}', 'url' = '${what}?p=${env:DB_PASSWORD}');"
+    assert sql(text, what="jdbc:x//y") == text.replace("${what}", "jdbc:x//y")
+    assert "stands in a plain string alone" in sql_refusal("INSERT INTO t SELECT ${env:DB_PASSWORD};")["sql"]
+    assert "is named by the template alone" in str(sql_refusal("INSERT INTO t SELECT '${env:${what}}';"))
+
+
+SAID: list[tuple[dict[str, Any], str]] = [
+    ({"args": ["--token", {"value": "<${what}>", "secret": False}]}, "args"),
+    ({"env": {"AUTH": {"value": "<${what}>", "secret": False}}}, "env"),
+    ({"env": {"A": {"value": "<${what}>", "secret": True}}}, "env"),
+    ({"flink_configuration": {"metrics.x.token": {"value": "<${what}>", "secret": False}}}, "flink_configuration"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), SAID)
+def test_a_value_that_comes_with_its_users_word_is_filled_in(body: dict[str, Any], field: str) -> None:
+    after = filled({"script": f"{HOST}/job.py", **body})
+    assert "'value': '<orders>'" in str(after[field])
+    parse_resolved(after)
+
+
+def test_a_secret_parameter_may_stand_in_a_variable_whose_user_says_so_too() -> None:
+    said = {"value": "${password}", "secret": True}
+    assert filled({"script": f"{HOST}/job.py", "env": {"A": said}}, password="x")["env"] == {
+        "A": {**said, "value": "x"}
+    }
+    found = refusal({"script": f"{HOST}/job.py", "args": [{"value": "${password}"}]})
+    assert "is secret" in found["args.0"]
+    found = refusal({"script": f"{HOST}/job.py", "env": {"A": {"value": "${password}", "secret": False}}})
+    assert "is secret" in found["env.A"]
+    assert set(refusal({"script": f"{HOST}/job.py", "env": ["${password}"]})) == {"env"}
+
+
 @given(st.text(), st.integers(-(2**63), 2**63), st.floats(allow_nan=False, allow_infinity=False))
 def test_the_tokens_are_the_templates_whatever_the_values(what: str, count: int, ratio: float) -> None:
     text = "INSERT INTO `${what}` SELECT '${what}', -${count}, (${ratio}) FROM a /*+ X('${what}') */; -- it's\r;"

@@ -20,7 +20,7 @@ from headrace.domain.flink_options import (
     rules_of_names,
 )
 from headrace.domain.flink_sql import SettingRules
-from headrace.domain.job_requests import JobRequest, parse_request, validated
+from headrace.domain.job_requests import JobRequest, parse_request
 from headrace.domain.manifest import Stamp, render
 from headrace.domain.parameters import Parameter, substituted
 from headrace.domain.sources import MOST_FILE_BYTES
@@ -35,7 +35,7 @@ JAR = "https://files.example.com/job.jar"
 
 def problems(body: dict[str, Any]) -> dict[str, str]:
     with pytest.raises(InvalidRequest) as caught:
-        validated(body, "")
+        parse_request(body)
     return caught.value.problems
 
 
@@ -112,7 +112,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"script": URL, "pod": {"tolerations": [{"key": "a", "effect": "X"}]}}, "pod.tolerations.0.effect", "NoSchedule"),
     ({"script": URL, "labels": {"a b": "c"}}, "labels.a b", "example.com/name"),
-    ({"script": URL, "image": "bad image"}, "image", "got 'bad image'"),
+    ({"script": URL, "image": "canary image"}, "image", "must be an image's name"),
     ({"script": URL, "image": "registry.example.com/../x"}, "image", "must be an image's name"),
     ({"type": "SQL", "sql": "SELECT 1", "args": ["a"]}, "args", "a SQL job has none"),
     ({"script": URL, "flink_configuration": {"a": None}}, "flink_configuration", "a has no value"),

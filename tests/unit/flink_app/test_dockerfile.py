@@ -11,7 +11,7 @@ import pytest
 from local.flink_operator.mapping import PYFLINK, image_opt, image_paths
 from tests.support.flink_image import FLINK_APP, Instruction, all_of, copied, copy_ours, instructions, only, shell
 
-SOURCES = ("entrypoint.py", "sql_runner.py", "flink_sql.py", "quiet.properties")
+SOURCES = ("entrypoint.py", "sql_runner.py", "flink_sql.py", "secret_names.py", "quiet.properties")
 OLD_LINK = "ln -s flink-python-1.20.3.jar /opt/flink/opt/flink-python.jar"
 
 
@@ -68,9 +68,10 @@ def test_our_programs_start_with_what_is_copied_alone(tmp_path: Path, program: s
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_headrace_and_the_image_read_sql_by_one_text():
+@pytest.mark.parametrize("module", ["flink_sql.py", "secret_names.py"])
+def test_headrace_and_the_image_read_sql_and_names_of_secrets_by_one_text(module: str):
     """The wheel holds the package alone, and the image's folder is all that a build of it gets: a link is in both."""
-    assert (FLINK_APP.parent / "headrace" / "domain" / "flink_sql.py").samefile(FLINK_APP / "flink_sql.py")
+    assert (FLINK_APP.parent / "headrace" / "domain" / module).samefile(FLINK_APP / module)
 
 
 def test_what_is_copied_from_flinks_image_is_enough_for_its_own_entrypoint():

@@ -1,6 +1,7 @@
 """The SQL runner without Flink: how a script is split, what is refused before anything runs, and what is printed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flink_app.flink_sql import Kind, ScriptError, SettingRules, check, runtime_mode, setting, statements
-from flink_app.sql_runner import Runner, reason, without
+from flink_app.sql_runner import Runner, main, reason, without
 
 RUNNER = Path(__file__).parents[3] / "flink_app" / "sql_runner.py"
 INSERT = "INSERT INTO a SELECT 1;\n"
@@ -317,7 +318,7 @@ RULES = SettingRules(refused={"a.b": "it is so", "c.": "ask", "c.d.": "ask again
         ("c.x", "ask"),
         ("c.d.e", "ask again"),
         ("e", None),
-        ("e.f", "a job may set a., e, c."),
+        ("e.f", "it is none of the options that a job may set; those begin with a, c, e"),
         ("sql-client.verbose", None),
     ],
 )
@@ -345,14 +346,49 @@ def test_a_script_is_read_up_to_a_bound():
         statements("a;" * 125_001)
 
 
-def test_an_output_folder_stands_in_no_string_with_a_prefix():
-    with pytest.raises(ScriptError, match=r"^line 1: \$\{HEADRACE_OUTPUT\} stands in a plain string alone"):
-        statements("SET 'x' = E'${HEADRACE_OUTPUT}';", "/out")
+@pytest.mark.parametrize("environment", [None, {"HEADRACE_OUTPUT": "/out", "A": "a"}], ids=["before", "in the pod"])
+@pytest.mark.parametrize("variable", ["${HEADRACE_OUTPUT}", "${env:A}"])
+@pytest.mark.parametrize("place", ["SET 'x' = E'%s';", 'USE U&"%s"'])
+def test_a_variable_stands_in_plain_strings_alone(place: str, variable: str, environment: dict[str, str] | None):
+    with pytest.raises(ScriptError, match=f"^line 1: {re.escape(variable)} stands in a plain string alone"):
+        statements(place % variable, environment)
+
+
+def test_a_variable_of_the_environment_stands_nowhere_without_quotes():
+    with pytest.raises(ScriptError, match=r"^line 2: \$\{env:A\} stands in a plain string alone: '\$\{env:A\}'$"):
+        statements("USE a;\nINSERT INTO a SELECT ${env:A};", {"A": "1"})
+
+
+def test_without_an_environment_a_script_is_as_it_is_written(monkeypatch: pytest.MonkeyPatch):
+    """So Headrace reads it, whose own environment is no job's."""
+    monkeypatch.setenv("A", "hunter2")
+    (statement,) = statements("SET 'x' = '${env:A}${HEADRACE_OUTPUT}${env:NOT_THERE}';")
+    assert setting(statement) == ("x", "${env:A}${HEADRACE_OUTPUT}${env:NOT_THERE}")
+
+
+def test_no_key_of_a_setting_comes_from_the_environment():
+    (statement,) = statements("SET '${env:A}' = 'x';", {"A": "hunter2"})
+    with pytest.raises(ScriptError, match=r"^statement 1, line 1: a SET reads SET 'key' = 'value'$"):
+        check([statement])
+
+
+def test_what_a_variable_says_is_filled_in_once():
+    (statement,) = statements("SET 'x' = '${HEADRACE_OUTPUT}';", {"HEADRACE_OUTPUT": "${env:A}", "A": "hunter2"})
+    assert setting(statement) == ("x", "${env:A}")
+
+
+def test_a_value_of_the_environment_does_not_come_back_where_a_script_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MODE", "hunter2")
+    (tmp_path / "a.sql").write_text(f"SET 'execution.runtime-mode' = '${{env:MODE}}';\n{INSERT}")
+    assert main([str(tmp_path / "a.sql")]) == 1
+    assert "is 'streaming' or 'batch', got '…'" in capsys.readouterr().err
 
 
 def test_the_output_folder_stands_in_strings_alone_and_cannot_leave_them():
     script = "-- ${HEADRACE_OUTPUT}\nCREATE TABLE a WITH ('path' = '${HEADRACE_OUTPUT}/b', c = `${HEADRACE_OUTPUT}`)"
-    (statement,) = statements(script, "/it's'; DROP TABLE a; --")
+    (statement,) = statements(script, {"HEADRACE_OUTPUT": "/it's'; DROP TABLE a; --"})
     assert statement.sql().strip() == (
         "CREATE TABLE a WITH ('path' = '/it''s''; DROP TABLE a; --/b', c = `${HEADRACE_OUTPUT}`)"
     )
@@ -360,7 +396,7 @@ def test_the_output_folder_stands_in_strings_alone_and_cannot_leave_them():
 
 def test_an_output_folder_that_is_not_given_is_named_with_the_line():
     with pytest.raises(ScriptError, match=r"^line 2: \$\{HEADRACE_OUTPUT\} has no value: set HEADRACE_OUTPUT in"):
-        statements("USE a;\nSET 'x' = '${HEADRACE_OUTPUT}';")
+        statements("USE a;\nSET 'x' = '${HEADRACE_OUTPUT}';", {"HEADRACE_OUTPUT": ""})
 
 
 @pytest.mark.parametrize(
@@ -385,6 +421,27 @@ def test_secrets_do_not_come_back_in_a_reason():
     said = "me: hunter'2, that is 'hunter''2', is no password for jdbc://u:pw@h/d, nor x9"
     shown = "me: …, that is '…', is no password for jdbc://…@h/d, nor …"
     assert without(table.secrets() | token.secrets(), said) == shown
+
+
+def test_a_value_of_the_environment_stands_in_strings_alone_and_cannot_leave_them():
+    script = (
+        "-- ${env:NONE}\nCREATE TABLE a (b INT) WITH ('password' = '${env:DB_PASSWORD}', 'x' = '$${env:DB_PASSWORD}')"
+    )
+    (statement,) = statements(script, {"DB_PASSWORD": "it's; DROP TABLE a"})
+    assert statement.sql().strip() == (
+        "CREATE TABLE a (b INT) WITH ('password' = 'it''s; DROP TABLE a', 'x' = '$it''s; DROP TABLE a')"
+    )
+
+
+def test_a_value_of_the_environment_does_not_come_back_in_a_reason_whatever_the_option():
+    script = "CREATE TABLE a (b INT) WITH ('url' = '${env:ADDRESS}&x=1')"
+    (statement,) = statements(script, {"ADDRESS": "jdbc://db?k=hunter2"})
+    assert without(statement.secrets(), "cannot reach jdbc://db?k=hunter2&x=1") == "cannot reach …&x=1"
+
+
+def test_a_variable_that_is_not_set_is_named_with_its_line():
+    with pytest.raises(ScriptError, match=r"^line 2: \$\{env:DB_PASSWORD\} has no value: set DB_PASSWORD in"):
+        statements("USE a;\nSET 'x' = '${env:DB_PASSWORD}';", {})
 
 
 FLINK = "org.apache.flink.table.api"

@@ -18,7 +18,7 @@ from headrace.services.handle_record import Origin
 from tests.support.world import World
 from tests.unit.services.test_crash_windows import CASES
 from worker.app import app as celery
-from worker.base import SHOWN
+from worker.requests import SHOWN
 from worker.transport import TASKS
 
 ROOT = Path(__file__).parent.parent.parent.parent

@@ -167,6 +167,13 @@ FOREIGN: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
+def test_a_variable_of_the_pod_in_sql_hides_nothing_from_the_policy_when_a_template_is_registered(world: World) -> None:
+    sql = "SET 'jmx.server.port' = '1'; CREATE TABLE a (b INT) WITH ('password' = '${env:DB_PASSWORD}');"
+    with pytest.raises(InvalidRequest) as caught:
+        world.services.register.template({"template_id": "t", "type": "SQL", "sql": sql}, "default")
+    assert "HEADRACE_ALLOWED_FLINK_CONFIGURATION" in caught.value.problems["sql"]
+
+
 def of_settings(world: World, **settings: str) -> World:
     """The same records and cluster under an installation of these settings."""
     told = Settings(flink_allowed_hosts="files.example.com", _env_file=None, **settings)  # type: ignore[call-arg]

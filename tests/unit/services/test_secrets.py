@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from headrace.adapters.sealing import AesSealer, new_key, read_sealer
 from headrace.domain.operations import Source
-from headrace.errors import ConfigurationError, InvalidRequest, Refused
+from headrace.domain.sealed import Owner
+from headrace.errors import ConfigurationError, InvalidRequest, Unopenable
 from tests.support.world import SCRIPT, World
 
 CANARY = "canary-7f3a"
@@ -99,27 +101,39 @@ def test_without_a_key_a_plain_secret_is_refused_and_a_reference_taken(world: Wo
     world.submit(job_config={"env": {"DB_PASSWORD": {"secretKeyRef": {"name": "db", "key": "password"}}}})
 
 
-def test_what_another_key_sealed_fails_in_words() -> None:
+JOB, TEMPLATE_OF_IT = Owner.job("default", "orders"), Owner.template("default", "t")
+
+
+def test_what_another_key_or_owner_sealed_is_not_opened_and_says_so() -> None:
     one, other = (AesSealer([base64.b64decode(new_key())]) for _ in range(2))
-    sealed = one.seal("A", CANARY)
-    assert one.open("A", sealed) == CANARY
-    assert sealed == one.seal("A", CANARY), "a repeat is known"
-    for name, sealer in (("A", other), ("B", one)):
-        with pytest.raises(Refused, match="HEADRACE_SEALING_KEYS_FILE"):
-            sealer.open(name, sealed)
+    sealed = one.seal(JOB, "A", CANARY)
+    assert one.open([TEMPLATE_OF_IT, JOB], "A", sealed) == CANARY
+    assert sealed == one.seal(JOB, "A", CANARY), "a repeat is known"
+    strangers = [TEMPLATE_OF_IT, Owner.job("default", "other"), Owner.job("tenant-b", "orders")]
+    for owners, name, sealer in (([JOB], "A", other), ([JOB], "B", one), (strangers, "A", one)):
+        with pytest.raises(Unopenable, match="HEADRACE_SEALING_KEYS_FILE"):
+            sealer.open(owners, name, sealed)
 
 
-def test_a_new_key_on_top_opens_what_the_old_one_sealed(tmp_path: Path) -> None:
+def test_what_an_older_release_sealed_is_still_opened() -> None:
+    key = base64.b64decode(new_key())
+    sealed = base64.b64encode(AESSIV(key).encrypt(CANARY.encode(), [b"A"])).decode()
+    assert AesSealer([key]).open([JOB], "A", sealed) == CANARY
+
+
+def test_a_new_key_on_top_opens_what_the_old_one_sealed_and_is_found_without_a_restart(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(new_key())
-    before = read_sealer(file)
+    before, late = read_sealer(file), read_sealer(file)
     assert before is not None
-    sealed = before.seal("A", "")
+    assert late is not None
+    sealed = before.seal(JOB, "A", "")
     file.write_text(f"{new_key()}\n{file.read_text()}\n")
     after = read_sealer(file)
     assert after is not None
-    assert after.open("A", sealed) == ""
-    assert after.seal("A", CANARY) != before.seal("A", CANARY)
+    assert after.open([JOB], "A", sealed) == ""
+    assert after.seal(JOB, "A", CANARY) != before.seal(JOB, "A", CANARY)
+    assert late.open([JOB], "A", after.seal(JOB, "A", CANARY)) == CANARY
 
 
 @pytest.mark.parametrize("content", ["", "not base64!", base64.b64encode(b"short").decode()])

@@ -1,0 +1,1 @@
+../../flink_app/secret_names.py
