@@ -420,9 +420,9 @@ def _state_learnt(case: _Case) -> dict[str, Any]:
     return {**newest, "upgrade_path": path, "ran_since_state": ran}
 
 
-LONG_AGO = timedelta(seconds=30)
+LONG_AGO = timedelta(seconds=20)
 """A JobManager that is first seen so long after the sight before may not be the first since the state was learnt: the
-job may have run under another one, whatever it is doing now."""
+job may have run under another one, whatever it is doing now. Clocks may differ by half of it."""
 
 
 def _may_have_run(case: _Case) -> bool:
@@ -434,7 +434,9 @@ def _may_have_run(case: _Case) -> bool:
     if has_ended(case.deployment) and case.status.lifecycle_state not in ("SUSPENDED", "UPGRADING"):
         return is_new or flink.state != job.flink_state
     had_led = job.start_time not in (None, job.state_start_time)  # under that one the job may have come to run
-    return is_new and (had_led or job.observed_at is None or case.seen.at - job.observed_at > LONG_AGO)
+    has_gone = case.status.job_manager_deployment_status != "READY"  # it led, and nobody saw how far it came
+    long_ago = job.observed_at is None or case.seen.at - job.observed_at > LONG_AGO
+    return is_new and (had_led or has_gone or long_ago)
 
 
 def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:
