@@ -70,6 +70,9 @@ CHECKPOINT_KEY = "checkpointID-"
 """What the key of a completed checkpoint in the HA ConfigMap begins with (KubernetesCheckpointStoreUtil); its number
 follows."""
 
+LONGEST_NUMBER = 19
+"""Digits of a Java long, to which Flink fills a checkpoint's number up."""
+
 
 def ha_config_map(deployment_name: str, flink_job_id: str) -> str:
     """The name of the ConfigMap that has a job's HA metadata (KubernetesLeaderElectionHaServices)."""
@@ -85,9 +88,6 @@ def ha_metadata_in(flink_job_id: str, data: Mapping[str, str]) -> HaMetadata:
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
 
-
-LONGEST_NUMBER = 19
-"""Digits of a Java long, to which Flink fills a checkpoint's number up."""
 
 WITHOUT_GRAPH = ("CREATED", "INITIALIZING")
 """States of Flink's job in which its JobManager has no execution graph, and knows no checkpoint."""
@@ -145,10 +145,9 @@ def _newest_beside(path: str | None, kept: HaMetadata) -> str | None:
     """Checkpoints of one Flink job stand beside each other, each in a folder that has its number
     (CheckpointStorageAccess: `<dir>/<job id>/chk-<number>`): from the path of an earlier one follows the newest."""
     folder, _, number = (path or "").rpartition("/chk-")
-    is_of_it = folder.endswith(f"/{kept.flink_job_id}") and _is_number(number)
-    return (
-        f"{folder}/chk-{kept.newest}" if is_of_it and kept.newest is not None and int(number) <= kept.newest else None
-    )
+    if kept.newest is None or not folder.endswith(f"/{kept.flink_job_id}"):
+        return None
+    return f"{folder}/chk-{kept.newest}" if _is_number(number) and int(number) <= kept.newest else None
 
 
 def _by_metadata(job: Job, kept: HaMetadata) -> StateOnHand:

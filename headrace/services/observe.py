@@ -231,8 +231,8 @@ def kept(document: JobDocument, path: str, seen: Seen) -> JobDocument:
     live = seen.what if isinstance(seen.what, Deployment) else None
     running = live is not None and is_running(live)
     left_by = document.job.start_time if live is None or is_suspended(live) else None
-    job = replace(document.job, savepoint_path=path, state_path=path, state_start_time=left_by)
-    job = replace(job, ran_since_state=running)
+    job = document.job
+    job = replace(job, savepoint_path=path, state_path=path, state_start_time=left_by, ran_since_state=running)
     document = replace(document, job=job)
     return document if operation is None else document.with_operation(replace(operation, savepoint_path=path))
 

@@ -24,7 +24,7 @@ from headrace.adapters.kubernetes.exec_plugin import Plugin, PluginFailure
 from headrace.domain.jobs import JobKey
 from headrace.domain.operations import KindName, State
 from headrace.errors import ConfigurationError, Unavailable
-from headrace.ports import FlinkRuntime
+from headrace.ports import FlinkRuntime, LogPart
 from tests.integration.conftest import HERE, SCRIPT, installed
 from tests.support import servers, workers
 from tests.support.clusters import Cluster
@@ -38,7 +38,7 @@ WAYS: Mapping[str, Way] = {
     "get": lambda runtime: runtime.get("default", "none"),
     "list": lambda runtime: list(runtime.list_pages("default")),
     "watch": lambda runtime: list(runtime.watch("default", "0", 1)),
-    "follow a log": lambda runtime: runtime.logs("default", "none", "main", follow_seconds=1),
+    "follow a log": lambda runtime: runtime.logs("default", "none", "main", LogPart(follow_seconds=1)),
     "ask a JobManager": lambda runtime: runtime.get_from_job_manager("default", "none", "/jobs"),  # type: ignore[attr-defined]
 }
 every_way = pytest.mark.parametrize("call", WAYS.values(), ids=WAYS.keys())

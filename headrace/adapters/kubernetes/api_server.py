@@ -155,9 +155,7 @@ class ApiServer:
         with self._translated(doing):
             response = self._request("GET", path, query, None, "", stream=True, bound=bound_seconds)
         if response.status != 200:
-            with self._translated(doing):
-                answer = Answer(response.status, response.read())
-            return self._usable(answer, doing)
+            return self._whole(response, doing)
         return self._lines(response, doing)
 
     def pieces(
@@ -171,11 +169,14 @@ class ApiServer:
             except urllib3.exceptions.ReadTimeoutError:
                 return None
         if response.status != 200:
-            with self._translated(doing):
-                answer = Answer(response.status, response.read())
-            return self._usable(answer, doing)
+            return self._whole(response, doing)
         response.connection.sock.settimeout(bound_seconds + self._timeout_seconds)
         return Pieces(response, bound_seconds, lambda: self._translated(doing))
+
+    def _whole(self, response: urllib3.BaseHTTPResponse, doing: str) -> Answer:
+        with self._translated(doing):
+            answer = Answer(response.status, response.read())
+        return self._usable(answer, doing)
 
     def _usable(self, answer: Answer, doing: str) -> Answer:
         """An answer of a server that is itself: 401 (mended from outside), 429, 5xx and a 404 that names no object (the

@@ -676,6 +676,22 @@ def test_a_jobmanager_that_another_one_has_replaced_may_have_run_the_job(world: 
     assert world.operation(stop).savepoint_path != "s3://b/savepoint-1"
 
 
+def test_a_jobmanager_that_led_and_is_gone_may_have_run_the_job(world: World) -> None:
+    second_run_from_a_savepoint(world)
+    world.job_manager.checkpoint = Unavailable("connection refused")
+    gone = {"lifecycleState": "DEPLOYED", "jobManagerDeploymentStatus": "DEPLOYING"}
+    world.becomes(job={"state": "RECONCILING", "startTime": "1795448818999"}, **gone)
+    world.sync()
+    stop = world.stop()
+    world.execute()
+    if world.whole()["spec"]["job"]["state"] == "suspended":
+        world.is_suspended(None)
+    passes(world, 1800)
+    assert live(world) is not None
+    assert ended(world, stop) is State.FAILED
+    assert world.operation(stop).savepoint_path != "s3://b/savepoint-1"
+
+
 def test_a_run_that_failed_before_it_ran_gives_the_state_that_it_began_from(world: World) -> None:
     second_run_from_a_savepoint(world)
     world.job_manager.checkpoint = Checkpoints(has_run=False)
