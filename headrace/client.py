@@ -82,6 +82,18 @@ class Client:
         """POST jobs/{job_id}/scale."""
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/scale", {"parallelism": parallelism}, idempotency_key)
 
+    def suspend(self, job_id: str, idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/suspend."""
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/suspend", {}, idempotency_key)
+
+    def resume(self, job_id: str, start_from: str | None = None, idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/resume; `start_from` is a savepoint's path, None for the state that it rests with."""
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/resume", {"start_from": start_from}, idempotency_key)
+
+    def restart(self, job_id: str, idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/restart."""
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/restart", {}, idempotency_key)
+
     def jobs(self, phase: str | None = None) -> Iterator[Json]:
         """Every job, page by page."""
         return self._pages("jobs", {"phase": phase} if phase else {})

@@ -66,7 +66,7 @@ WITHOUT_NAMES = tuple(form for form in Format if form is not Format.NAME)
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="A file with the API key.")
 @click.option("--data", type=click.Path(path_type=Path), help="The data folder of a local stack; HEADRACE_DATA too.")
 def app(**_: Any) -> None:
-    """Submit, scale and stop Flink jobs without losing their state."""
+    """Start, stop and change Flink jobs without losing their state."""
 
 
 @app.group("templates")
@@ -176,6 +176,31 @@ def stop(job_id: str, force: bool, **asked: Any) -> None:
 def scale(job_id: str, parallelism: int, **asked: Any) -> None:
     """Scales a job, by a savepoint and a redeploy from it."""
     _report(options.client().scale(job_id, parallelism, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@options.job_id
+@options.asks
+def suspend(job_id: str, **asked: Any) -> None:
+    """Lets a job rest, its state kept, until it is resumed."""
+    _report(options.client().suspend(job_id, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@options.job_id
+@click.option("--start-from", metavar="STATE", help="A savepoint's path; the state that it rests with if not given.")
+@options.asks
+def resume(job_id: str, start_from: str | None, **asked: Any) -> None:
+    """Lets a suspended job run again."""
+    _report(options.client().resume(job_id, start_from, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@options.job_id
+@options.asks
+def restart(job_id: str, **asked: Any) -> None:
+    """Restarts a job's JobManager and TaskManagers, its state kept."""
+    _report(options.client().restart(job_id, asked.pop("idempotency_key")), **asked)
 
 
 @app.command()

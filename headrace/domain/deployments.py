@@ -40,6 +40,7 @@ class JobSpec(_Part, frozen=True, rename="camel"):
     state: str | None = None
     parallelism: int | None = None
     upgrade_mode: str | None = None
+    savepoint_redeploy_nonce: int | None = None
 
 
 class TaskManagerSpec(_Part, frozen=True, rename="camel"):
@@ -53,6 +54,7 @@ class Spec(_Part, frozen=True, rename="camel"):
 
     job: JobSpec | None = None
     task_manager: TaskManagerSpec | None = None
+    restart_nonce: int | None = None
 
 
 class JobStatus(_Part, frozen=True, rename="camel"):

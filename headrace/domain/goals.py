@@ -24,10 +24,35 @@ class Scaled:
 
 
 @dataclass(frozen=True)
+class Restarted:
+    """The job runs as it is, from a JobManager and TaskManagers made anew. `nonce` is one that none before had."""
+
+    nonce: int
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A job that rests runs again: from the state that it was suspended with, or from the path `start_from`. `nonce` is
+    one that none before had."""
+
+    start_from: str | None
+    nonce: int
+
+
+Changed = Scaled | Restarted | Resumed
+"""Goals of a run that goes on, changed by one write."""
+
+
+@dataclass(frozen=True)
+class Suspended:
+    """The run rests and its state is kept; the deployment stays."""
+
+
+@dataclass(frozen=True)
 class Gone:
     """Nothing of the run is left but its state; with `force` also where that cannot be known."""
 
     force: bool = False
 
 
-Goal = NewRun | Scaled | Gone
+Goal = NewRun | Changed | Suspended | Gone

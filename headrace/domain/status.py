@@ -40,6 +40,8 @@ STARTED = ("DEPLOYED_NOT_READY", "READY")
 """What it says of a JobManager whose pod runs."""
 
 PARALLELISM, REPLICAS = ("spec", "job", "parallelism"), ("spec", "taskManager", "replicas")
+JOB_STATE, RESTART_NONCE = ("spec", "job", "state"), ("spec", "restartNonce")
+REDEPLOY_NONCE = ("spec", "job", "savepointRedeployNonce")
 
 NOT_WRITTEN = (Step.BEGIN, Step.CLEAR, Step.CREATE)
 """Steps at which an operation may not have changed its deployment yet."""
@@ -276,15 +278,20 @@ def _has_taken_effect(case: _Case, operation: Operation) -> bool:
         return not KINDS[operation.kind].begins_a_run or sequence_of(case.deployment) == operation.sequence
     if operation.step is Step.WITHDRAW:
         return True
+    if operation.step is Step.AWAIT_SUSPENDED:
+        return False
     return _is_reconciled(case.deployment, operation) and holds_what_it_asserts(case.deployment, operation)
 
 
 def holds_what_it_asserts(deployment: Deployment, operation: Operation) -> bool:
     """Whether the live spec holds what the operation asked for, whoever has edited it since."""
     job, task_manager = deployment.spec.job, deployment.spec.task_manager
-    shown: dict[tuple[str, ...], int | None] = {
+    shown: dict[tuple[str, ...], int | str | None] = {
         PARALLELISM: job.parallelism if job else None,
         REPLICAS: task_manager.replicas if task_manager else None,
+        JOB_STATE: job.state if job else None,
+        RESTART_NONCE: deployment.spec.restart_nonce,
+        REDEPLOY_NONCE: job.savepoint_redeploy_nonce if job else None,
     }
     return all(shown.get(each.path) == each.value for each in operation.asserts)
 

@@ -108,6 +108,7 @@ class Accept:
             return self._run(kind, job_id, asked, tenant, key, source)
         named = _checked_job_id(job_id)
         stored = asked.model_dump(mode="json")
+        refuse_secrets(stored)
         body_hash = hash_of(kind, named, stored)
         repeated = self._repeat_of(tenant, key, body_hash)
         return repeated or self._insert(JobKey(tenant, named), kind, stored, body_hash, key, source)

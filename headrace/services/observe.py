@@ -244,8 +244,11 @@ def ended(document: JobDocument, effect: End, at: datetime) -> JobDocument:
     job = document.job
     if effect.holds:
         job = replace(job, applied=job.intended or job.applied)
-        job = job if effect.state is State.SUCCEEDED else KINDS[operation.kind].result(job, operation)
-    after = replace(document, job=job).with_operation(operation.ended(effect.state, effect.reason, at))
+        if effect.state is not State.SUCCEEDED:
+            job = replace(KINDS[operation.kind].result(job, operation), desired=KINDS[operation.kind].desired)
+    after = replace(document, job=replace(job, intended="")).with_operation(
+        operation.ended(effect.state, effect.reason, at)
+    )
     if effect.phase is None or (job.phase in SETTLED and effect.phase is not Phase.REJECTED):
         return after
     why = effect.explanation

@@ -131,6 +131,8 @@ class RecordedRuntime(InMemoryRuntime):
             if name in recorded["metadata"]:
                 whole["metadata"][name] = recorded["metadata"][name]
         whole["spec"]["job"] |= {name: recorded["spec"]["job"][name] for name in ("state", "parallelism")}
+        if "restartNonce" in recorded["spec"]:
+            whole["spec"].setdefault("restartNonce", recorded["spec"]["restartNonce"])
         whole["status"] = copy.deepcopy(recorded.get("status") or {})
         if "error" in whole["status"]:
             whole["status"]["error"] = as_ours(whole["status"]["error"], recorded["metadata"]["name"])
@@ -226,7 +228,10 @@ class Replay:
             return self.world.submit(**{name: asked[name] for name in ("start_from",) if name in asked})
         if asked["kind"] == "SCALE":
             return self.world.scale(asked["parallelism"])
-        return self.world.stop(force=asked.get("force", False))
+        if asked["kind"] == "STOP":
+            return self.world.stop(force=asked.get("force", False))
+        given = {name: asked[name] for name in ("start_from",) if name in asked}
+        return self.world.accept(KindName(asked["kind"]), KEY.job_id, **given)
 
     def _take(self, moment: str) -> None:
         transitions = self.world.services.records.transitions_of(KEY)

@@ -19,7 +19,17 @@ from headrace.domain.manifest.programs import Program, job_manager_pod, task_man
 from headrace.domain.policy import Policy
 from headrace.errors import InvalidRequest
 
-__all__ = ["Platform", "Stamp", "annotations_of", "render", "stamped", "with_parallelism", "with_state"]
+__all__ = [
+    "Platform",
+    "Stamp",
+    "annotations_of",
+    "render",
+    "stamped",
+    "with_job",
+    "with_parallelism",
+    "with_spec",
+    "with_state",
+]
 
 Manifest = dict[str, Any]
 
@@ -107,14 +117,22 @@ def annotations_of(job: Job, stamp: Stamp) -> dict[str, str]:
 
 def with_parallelism(manifest: Mapping[str, Any], parallelism: int) -> Manifest:
     """The manifest at another parallelism. Where replicas are set, those are: ceil(parallelism / slots)."""
-    spec = dict(manifest["spec"])
+    spec = manifest["spec"]
     task_manager = spec.get("taskManager") or {}
     if task_manager.get("replicas") is None:
-        spec["job"] = {**spec["job"], "parallelism": parallelism}
-    else:
-        slots = int((spec.get("flinkConfiguration") or {}).get("taskmanager.numberOfTaskSlots") or 1)
-        spec["taskManager"] = {**task_manager, "replicas": -(-parallelism // slots)}
-    return {**manifest, "spec": spec}
+        return with_job(manifest, {"parallelism": parallelism})
+    slots = int((spec.get("flinkConfiguration") or {}).get("taskmanager.numberOfTaskSlots") or 1)
+    return with_spec(manifest, {"taskManager": {**task_manager, "replicas": -(-parallelism // slots)}})
+
+
+def with_spec(manifest: Mapping[str, Any], fields: Mapping[str, Any]) -> Manifest:
+    """The manifest with these fields of its spec."""
+    return {**manifest, "spec": {**manifest["spec"], **fields}}
+
+
+def with_job(manifest: Mapping[str, Any], fields: Mapping[str, Any]) -> Manifest:
+    """The manifest with these fields of its spec's job."""
+    return with_spec(manifest, {"job": {**manifest["spec"]["job"], **fields}})
 
 
 def stamped(manifest: Mapping[str, Any], job: Job, stamp: Stamp) -> Manifest:

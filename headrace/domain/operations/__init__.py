@@ -15,9 +15,12 @@ from headrace.domain.operations.operation import (
     hash_of,
     operation_id,
 )
+from headrace.domain.operations.restart import Restart
+from headrace.domain.operations.resume import Resume
 from headrace.domain.operations.scale import Scale
 from headrace.domain.operations.stop import Stop
 from headrace.domain.operations.submit import LAST, Submit, SubmitArguments
+from headrace.domain.operations.suspend import Suspend
 
 __all__ = [
     "DUE",
@@ -36,4 +39,6 @@ __all__ = [
     "operation_id",
 ]
 
-KINDS: Mapping[KindName, Kind] = {kind.name: kind for kind in (Submit(), Stop(), Scale())}
+KINDS: Mapping[KindName, Kind] = {
+    kind.name: kind for kind in (Submit(), Stop(), Scale(), Suspend(), Resume(), Restart())
+}

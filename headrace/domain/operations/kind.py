@@ -22,6 +22,10 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class NoArguments(Arguments):
+    """What is sent for a kind that needs nothing but its job."""
+
+
 @dataclass(frozen=True)
 class Expected:
     """A job as its open operations will leave it: what a request is judged by.
@@ -95,6 +99,23 @@ class Kind(ABC):
     def result(self, job: Job, operation: Operation) -> Job:
         """The job's record once what was asked holds."""
         return job
+
+
+def no_run(kind: Kind, expected: Expected) -> str | None:
+    """Why a kind that acts on a run cannot be accepted: there is none, or it is about to end."""
+    last = expected.last
+    if last is not None and last.kind is KindName.STOP:
+        return f"job {expected.job_id}: cannot {kind.name} while a STOP is open {since(last)}; SUBMIT it anew after it"
+    if expected.is_settled:
+        return f"job {expected.job_id}: cannot {kind.name}, it is {expected.phase}; SUBMIT begins another run"
+    return None
+
+
+def at_rest(kind: Kind, expected: Expected) -> str | None:
+    """Why a kind that needs a job that runs cannot be accepted: it rests."""
+    if expected.phase is not Phase.SUSPENDED:
+        return None
+    return f"job {expected.job_id}: cannot {kind.name} while SUSPENDED; RESUME it first, or STOP and SUBMIT it anew"
 
 
 def since(operation: Operation) -> str:

@@ -23,6 +23,9 @@ class KindName(StrEnum):
     SUBMIT = "SUBMIT"
     STOP = "STOP"
     SCALE = "SCALE"
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
+    RESTART = "RESTART"
 
 
 class State(StrEnum):
@@ -72,7 +75,7 @@ class Operation:
     """An operation: what was asked, which the log keeps for good, and how far it is, which its job's document keeps.
 
     `arguments`: SUBMIT: {"request": JobRequest as JSON, "template_id", "template_version", "start_from"};
-    STOP: {"force": bool}; SCALE: {"parallelism": int}.
+    STOP: {"force": bool}; SCALE: {"parallelism": int}; RESUME: {"start_from"}; SUSPEND, RESTART: {}.
     `spent_seconds` of `deadline_seconds` are used up; `looked_at` is the last look that counted.
     `generation` is the deployment's metadata.generation at the first sight of what this operation wrote;
     `asserts` what the live spec has to hold for its success, and `inverse` the changes that take its write back, both

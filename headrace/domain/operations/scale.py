@@ -9,7 +9,7 @@ from pydantic import field_validator
 
 from headrace.domain.goals import Goal, Scaled
 from headrace.domain.jobs import Desired, Job, Phase
-from headrace.domain.operations.kind import Arguments, Expected, Kind, since
+from headrace.domain.operations.kind import Arguments, Expected, Kind, at_rest, no_run
 from headrace.domain.operations.operation import KindName, Operation
 
 MOST_PARALLELISM = 100_000
@@ -36,14 +36,7 @@ class Scale(Kind):
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind."""
-        last = expected.last
-        if last is not None and last.kind is KindName.STOP:
-            return f"job {expected.job_id}: cannot SCALE while a STOP is open {since(last)}; SUBMIT it anew after it"
-        if expected.is_settled:
-            return f"job {expected.job_id}: cannot SCALE, it is {expected.phase}; SUBMIT begins another run"
-        if expected.phase is Phase.SUSPENDED:
-            return f"job {expected.job_id}: cannot SCALE while SUSPENDED; RESUME it first, or STOP and SUBMIT it anew"
-        return None
+        return no_run(self, expected) or at_rest(self, expected)
 
     def goal(self, operation: Operation) -> Goal:
         """See Kind."""

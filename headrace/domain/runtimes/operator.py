@@ -25,12 +25,13 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.goals import Gone, NewRun, Scaled
+from headrace.domain.goals import Changed, Gone, NewRun, Restarted, Resumed, Scaled, Suspended
 from headrace.domain.job_requests import recorded_request
 from headrace.domain.jobs import SETTLED, Job, Phase
-from headrace.domain.manifest import Stamp, render, stamped, with_parallelism, with_state
+from headrace.domain.manifest import Stamp, render, stamped, with_job, with_parallelism, with_spec, with_state
 from headrace.domain.operations import State, Step
 from headrace.domain.runtimes.plan import (
+    NOT_ASKED,
     Absent,
     Adopt,
     Begin,
@@ -50,9 +51,12 @@ from headrace.domain.runtimes.plan import (
 )
 from headrace.domain.state_on_hand import LAST_STATE, Known, StateOnHand, Unknown, state_on_hand
 from headrace.domain.status import (
+    JOB_STATE,
     NOT_WRITTEN,
     PARALLELISM,
+    REDEPLOY_NONCE,
     REPLICAS,
+    RESTART_NONCE,
     UPGRADE_FAILURE_SUFFIX,
     error_of,
     holds_what_it_asserts,
@@ -76,9 +80,9 @@ class OperatorPlan:
     def looks(self, case: Case) -> frozenset[Look]:
         """See plan.Plan. A JobManager is asked where state is about to be left behind, and there may be one."""
         live = _ours(case)
-        if live is None or isinstance(case.goal, Scaled) or case.operation.step is Step.WITHDRAW:
+        if live is None or isinstance(case.goal, Changed) or case.operation.step is Step.WITHDRAW:
             return frozenset({Look.LIVE})
-        takes_away = isinstance(case.goal, Gone) or operation_of(live) != case.operation.id
+        takes_away = isinstance(case.goal, (Gone, Suspended)) or operation_of(live) != case.operation.id
         may_answer = not never_started(live, case.job.was_running)
         return frozenset({Look.LIVE, Look.CHECKPOINT} if takes_away and may_answer else {Look.LIVE})
 
@@ -98,8 +102,10 @@ def _steps(case: Case) -> Effects:
     match case.goal:
         case NewRun():
             return _new_run(case, case.goal) if case.operation.step in NOT_WRITTEN else _started(case)
-        case Scaled():
-            return _scaled(case, case.goal)
+        case Scaled() | Restarted() | Resumed():
+            return _changed(case, case.goal)
+        case Suspended():
+            return _rested(case)
         case Gone():
             return _gone(case, case.goal)
         case _:
@@ -226,7 +232,7 @@ def _is_reconciled(live: Deployment) -> bool:
 # Running: the same run, changed.
 
 
-def _scaled(case: Case, goal: Scaled) -> Effects:
+def _changed(case: Case, goal: Changed) -> Effects:
     live = _ours(case)
     if live is None:
         return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
@@ -238,33 +244,72 @@ def _scaled(case: Case, goal: Scaled) -> Effects:
         and holds_what_it_asserts(live, case.operation)
     ):
         return _awaited(case, live) or _with_patience(case, live)
-    problem = _cannot_be_scaled(case, live)
+    problem = _cannot_be_changed(case, goal, live)
     if problem:
         return [*_raised(case, live), End(State.FAILED, problem)]
-    return [_scaling(case, goal)]
+    return [_changing(case, goal)]
 
 
-def _cannot_be_scaled(case: Case, live: Deployment) -> str:
-    name, phase = f"job {case.job.job_id}", case.job.phase
+def _cannot_be_changed(case: Case, goal: Changed, live: Deployment) -> str:
+    name, kind, phase = f"job {case.job.job_id}", case.operation.kind, case.job.phase
     if phase in SETTLED:
-        return f"{name} is {phase}: there is nothing to scale"
-    if _spec_state(live) == "suspended":
-        return f"{name} is SUSPENDED: RESUME it first, or STOP and SUBMIT it anew"
+        return f"{name} is {phase}: there is nothing to {kind}"
     if live.metadata.deletion_timestamp is not None:
-        return f"{name} is being deleted: there is nothing to scale"
+        return f"{name} is being deleted: there is nothing to {kind}"
+    rests = _spec_state(live) == "suspended"
+    if rests and not isinstance(goal, Resumed):
+        return f"{name} is SUSPENDED: RESUME it first, or STOP and SUBMIT it anew"
+    if not rests and isinstance(goal, Resumed) and goal.start_from and not _has_written(case, live):
+        return f"{name} does not rest any more: from another state it would lose the one that it has"
     return ""
 
 
-def _scaling(case: Case, goal: Scaled) -> Change:
+def _has_written(case: Case, live: Deployment) -> bool:
+    """Whether the last write of the deployment is this operation's."""
+    return sequence_of(live) == case.operation.sequence
+
+
+def _changing(case: Case, goal: Changed) -> Change:
     whole = _whole(case)
     if not whole:
         return Change((), Step.AWAIT_RUNNING)  # whoever writes looks at the whole deployment first
     applied = case.job.applied_manifest or whole
-    wanted = stamped(with_parallelism(applied, goal.parallelism), case.job, _stamp(case))
+    wanted = stamped(_as_wanted(applied, goal), case.job, _stamp(case))
     wished = diff.changes(_owned(applied), _owned(wanted), whole)
-    about = REPLICAS if diff.at(wanted, REPLICAS) is not None else PARALLELISM
-    asserted = (diff.Change(about, diff.at(wanted, about)),)
+    asserted = tuple(diff.Change(path, diff.at(wanted, path)) for path in _about(goal, wanted))
     return Change(wished, Step.AWAIT_RUNNING, intent=wanted, asserts=asserted, inverse=_inverse(case, wished))
+
+
+def _as_wanted(applied: Mapping[str, Any], goal: Changed) -> Mapping[str, Any]:
+    """The manifest last applied, with what the goal changes in it. A job that rests was `running` when it was applied
+    last: to go on it needs no more than that."""
+    match goal:
+        case Scaled(parallelism):
+            return with_parallelism(applied, parallelism)
+        case Restarted(nonce):
+            return with_spec(applied, {"restartNonce": nonce})
+        case Resumed(None, _):
+            return with_job(applied, {"state": "running"})
+        case Resumed(path, nonce):
+            from_there = {"initialSavepointPath": path, "savepointRedeployNonce": nonce}
+            return with_job(applied, {"state": "running", **from_there})
+        case _:
+            assert_never(goal)
+
+
+def _about(goal: Changed, wanted: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """The fields by which the live spec says that the goal is reached."""
+    match goal:
+        case Scaled():
+            return (REPLICAS if diff.at(wanted, REPLICAS) is not None else PARALLELISM,)
+        case Restarted():
+            return (RESTART_NONCE,)
+        case Resumed(None, _):
+            return (JOB_STATE,)
+        case Resumed():
+            return JOB_STATE, REDEPLOY_NONCE
+        case _:
+            assert_never(goal)
 
 
 def _inverse(case: Case, wished: Sequence[diff.Change]) -> tuple[diff.Change, ...]:
@@ -277,6 +322,51 @@ def _owned(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a manifest that a write may change."""
     metadata = {key: manifest["metadata"].get(key) or {} for key in ("labels", "annotations")}
     return {"metadata": metadata, "spec": manifest["spec"]}
+
+
+# Suspended.
+
+
+def _rested(case: Case) -> Effects:
+    live = _ours(case)
+    if live is None:
+        return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
+    if sequence_of(live) > case.operation.sequence:
+        return [End(State.SUPERSEDED, "a newer operation has written the deployment")]
+    if live.metadata.deletion_timestamp is not None:
+        return [End(State.FAILED, f"job {case.job.job_id} is being deleted: there is nothing to SUSPEND")]
+    if is_suspended(live):
+        return _rests(case, live)
+    if _has_written(case, live) and _spec_state(live) == "suspended":
+        return _suspending(case, live)
+    return _to_rest(case, live)
+
+
+def _to_rest(case: Case, live: Deployment) -> Effects:
+    """Before anything is suspended, its state is on record, or it is known to have none."""
+    if case.job.phase in SETTLED:
+        problem = f"job {case.job.job_id} is {case.job.phase}: there is nothing to SUSPEND"
+        return [*_raised(case, live), End(State.FAILED, problem)]
+    state = _state(case)
+    if isinstance(state, Unknown) and not is_running(live):
+        return _unreadable(state)
+    return [*_kept(state), _suspending_write(case, live)]
+
+
+def _rests(case: Case, live: Deployment) -> Effects:
+    """The job is suspended. The deployment keeps what it goes on from, whether its path can be read or not."""
+    path = _new_path(case, live)
+    state: StateOnHand = Known(path, "savepoint") if path else _state_of_suspended(case)
+    if isinstance(state, Unknown) and case.said is NOT_ASKED and not case.operation.is_late:
+        return _unreadable(state)
+    match state:
+        case Known(kept, _):
+            words = f"state kept in {kept}"
+        case Unknown(why):
+            words = f"its state is where Flink's HA metadata say; its path cannot be read ({why})"
+        case _:
+            words = "the job had no state"
+    return [*_kept(state), *_raised(case, live), End(State.SUCCEEDED, words)]
 
 
 # Gone.
@@ -415,7 +505,7 @@ def _given_up(case: Case, reason: str) -> Effects:
         return [*(_raised(case, live) if live is not None else []), End(State.FAILED, reason)]
     if is_behind(live, operation.generation or live.metadata.generation):
         return [Move(Step.WITHDRAW, {"failure": reason})]
-    return [End(State.FAILED, reason, holds=isinstance(case.goal, Scaled))]
+    return [End(State.FAILED, reason, holds=not isinstance(case.goal, Gone))]
 
 
 def _raised(case: Case, live: Deployment) -> list[Effect]:
@@ -439,9 +529,11 @@ def _withdrawn(case: Case) -> Effects:
 
 
 def _is_past_return(case: Case) -> bool:
-    """Whether a STOP has ended the run, by what is live: its deadline ends nothing then. What was only meant to be
-    deleted may have come up since, and is not past anything."""
+    """Whether a STOP or a SUSPEND has ended the run, by what is live: its deadline ends nothing then. What was only
+    meant to be deleted may have come up since, and is not past anything."""
     live = _ours(case)
+    if isinstance(case.goal, Suspended):
+        return live is not None and is_suspended(live)
     if not isinstance(case.goal, Gone) or case.operation.step not in ENDING:
         return False
     return live is None or live.metadata.deletion_timestamp is not None or is_suspended(live)

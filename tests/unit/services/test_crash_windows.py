@@ -12,7 +12,7 @@ import pytest
 
 from headrace.bootstrap import wired
 from headrace.domain.jobs import JobKey
-from headrace.domain.operations import State
+from headrace.domain.operations import KindName, State
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
 from tests.support.world import World
@@ -123,6 +123,18 @@ def stop(world: World) -> None:
     world.stop(idempotency_key="stop")
 
 
+def suspend(world: World) -> None:
+    world.accept(KindName.SUSPEND, "orders", idempotency_key="suspend")
+
+
+def resume(world: World) -> None:
+    world.accept(KindName.RESUME, "orders", idempotency_key="resume")
+
+
+def restart(world: World) -> None:
+    world.accept(KindName.RESTART, "orders", idempotency_key="restart")
+
+
 def submit_again(world: World) -> None:
     world.submit(idempotency_key="again", start_from="last")
 
@@ -131,6 +143,9 @@ CASES: dict[str, tuple[list[Callable[[World], None]], Callable[[World], None]]] 
     "SUBMIT": ([], submit),
     "SCALE": ([submit], scale),
     "STOP": ([submit], stop),
+    "SUSPEND": ([submit], suspend),
+    "RESUME": ([submit, suspend], resume),
+    "RESTART": ([submit], restart),
     "run 2": ([submit, stop], submit_again),
 }
 
@@ -158,6 +173,7 @@ def outcome(name: str, crash_after: int | None) -> tuple[dict[str, Any], int]:
         "created": world.runtime.created,
         "savepoints": sorted(world.store.savepoints),
         "parallelism": job.request.get("parallelism"),
+        "nonce": (world.runtime.get_whole("default", "orders") or {"spec": {}})["spec"].get("restartNonce"),
         "deployment": world.runtime.get("default", "orders") is not None,
     }
     return found, life.written
