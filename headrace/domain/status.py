@@ -420,11 +420,10 @@ def _state_learnt(case: _Case) -> dict[str, Any]:
     """A savepoint of an upgrade or a suspend that the status shows for the first time, and whether the job has run
     since the newest that is known."""
     job, path = case.job, case.flink.upgrade_savepoint_path
-    ran = _may_have_run(case)
     if not path or path in (LAST_STATE, job.upgrade_path):
-        return {"ran_since_state": job.ran_since_state or ran}
+        return {"ran_since_state": job.ran_since_state or _may_have_run(case, job.state_start_time)}
     newest = {"state_path": path, "savepoint_path": path, "state_start_time": job.start_time}
-    return {**newest, "upgrade_path": path, "ran_since_state": ran}
+    return {**newest, "upgrade_path": path, "ran_since_state": _may_have_run(case, job.start_time)}
 
 
 LONG_AGO = timedelta(seconds=20)
@@ -432,18 +431,19 @@ LONG_AGO = timedelta(seconds=20)
 job may have run under another one, whatever it is doing now. Clocks may differ by half of it."""
 
 
-def _may_have_run(case: _Case) -> bool:
-    """Whether the job may have made newer state since the sight before this one: it runs, or it has run in between."""
+def _may_have_run(case: _Case, left_by: str | None) -> bool:
+    """Whether the job may have made newer state since the sight before this one: it runs, or it has run in between.
+    `left_by` is the start of the JobManager that left the newest known state behind, and ran nothing after it."""
     job, flink = case.job, case.flink
     if flink.state in ("RUNNING", "RESTARTING", "FAILING"):
         return True
     is_new = flink.start_time != job.start_time
     if has_ended(case.deployment) and case.status.lifecycle_state not in ("SUSPENDED", "UPGRADING"):
         return is_new or flink.state != job.flink_state
-    had_led = job.start_time not in (None, job.state_start_time)  # under that one the job may have come to run
+    had_led = job.start_time not in (None, left_by)  # under that one the job may have come to run
     has_gone = case.status.job_manager_deployment_status != "READY"  # it led, and nobody saw how far it came
     long_ago = job.observed_at is None or case.seen.at - job.observed_at > LONG_AGO
-    return is_new and (had_led or has_gone or long_ago)
+    return had_led or has_gone or long_ago if is_new else had_led and has_gone
 
 
 def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:

@@ -676,8 +676,12 @@ def test_a_jobmanager_that_another_one_has_replaced_may_have_run_the_job(world: 
     assert world.operation(stop).savepoint_path != "s3://b/savepoint-1"
 
 
-def test_a_jobmanager_that_led_and_is_gone_may_have_run_the_job(world: World) -> None:
+@pytest.mark.parametrize("was_seen", [False, True], ids=["never seen", "seen before it ran"])
+def test_a_jobmanager_that_led_and_is_gone_may_have_run_the_job(world: World, was_seen: bool) -> None:
     second_run_from_a_savepoint(world)
+    if was_seen:
+        world.becomes(job={"state": "CREATED", "startTime": "1795448818999"}, lifecycleState="DEPLOYED")
+        world.sync()
     world.job_manager.checkpoint = Unavailable("connection refused")
     gone = {"lifecycleState": "DEPLOYED", "jobManagerDeploymentStatus": "DEPLOYING"}
     world.becomes(job={"state": "RECONCILING", "startTime": "1795448818999"}, **gone)
