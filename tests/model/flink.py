@@ -223,6 +223,10 @@ class Cluster(InMemoryRuntime):
         self._says(name, "SUSPENDED", manager, "FINISHED", reconciled="suspended", upgradeSavepointPath=path)
 
     def _upgrades(self, name: str, whole: Mapping[str, Any], truth: Truth, chance: int) -> None:
+        nonce = "savepointRedeployNonce"
+        if whole["spec"]["job"].get(nonce) != truth.reconciled["job"].get(nonce):
+            self._redeploys(name, whole, truth)
+            return
         path = self._path(whole) if truth.stage is Stage.SUSPENDED else None
         if truth.stage is Stage.RUNNING:
             if chance % 5 == 0:
@@ -236,6 +240,15 @@ class Cluster(InMemoryRuntime):
         truth.restored, truth.completed = truth.latest, None
         said = path or (LAST_STATE if truth.latest else None)
         self._says(name, "UPGRADING", "MISSING", "FINISHED", reconciled="suspended", upgradeSavepointPath=said)
+
+    def _redeploys(self, name: str, whole: Mapping[str, Any], truth: Truth) -> None:
+        """From the path in its spec, and from nothing that it had: STABLE long before it runs."""
+        path = whole["spec"]["job"].get("initialSavepointPath")
+        self._forgets(name, truth)
+        truth.stage, truth.reconciled, truth.has_manager = Stage.STARTING, dict(whole["spec"]), False
+        truth.latest = truth.kept = truth.restored = path
+        truth.completed, truth.flink_job = None, self._new_job()
+        self._says(name, "STABLE", "DEPLOYING", "RECONCILING", upgradeSavepointPath=path, jobId=truth.flink_job)
 
     def _fails_to_save(self, name: str) -> None:
         said = {"type": UPGRADE_FAILURE, "message": "Savepoint Error", "throwableList": []}

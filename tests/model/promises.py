@@ -5,7 +5,7 @@ Must not know how the code under test decides: it compares records with what is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Protocol
@@ -113,10 +113,14 @@ def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: Job
     if operation.state is not State.SUCCEEDED:
         return
     name, since = after.job.deployment_name, world.accepted_at[operation.id]
-    if operation.kind is KindName.SCALE:
+    if operation.kind in CHANGED:
         seen = cluster.version(after.job.resource_version, name)
-        if seen is None or seen["spec"]["job"]["parallelism"] != operation.arguments["parallelism"]:
-            raise Violation(f"SCALE SUCCEEDED, and what was seen of {name} is another parallelism")
+        if seen is None or not CHANGED[operation.kind](seen, operation):
+            raise Violation(f"{operation.kind} SUCCEEDED, and what was seen of {name} is not as asked")
+    if operation.kind is KindName.SUSPEND:
+        judge_kept(cluster, name, operation)
+    elif operation.kind in CHANGED:
+        return
     elif operation.kind is KindName.SUBMIT:
         mine = [o for o in cluster.versions_since(since, name) if _made_by(o) == operation.id]
         if not any(_flink_state(o) in ("RUNNING", "FINISHED") for o in mine):
@@ -126,6 +130,26 @@ def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: Job
         born = cluster.born.get(live["metadata"]["uid"], 0) if live is not None else 0
         if live is not None and _job_of(live) == after.job.job_id and born <= since:
             raise Violation(f"STOP SUCCEEDED, and {name} is still there")
+
+
+CHANGED: Mapping[KindName, Callable[[Mapping[str, Any], Operation], bool]] = {
+    KindName.SCALE: lambda seen, asked: seen["spec"]["job"]["parallelism"] == asked.arguments["parallelism"],
+    KindName.SUSPEND: lambda seen, _: seen["spec"]["job"]["state"] == "suspended",
+    KindName.RESUME: lambda seen, _: (
+        seen["spec"]["job"]["state"] == "running" and _flink_state(seen) in ("RUNNING", "FINISHED")
+    ),
+    KindName.RESTART: lambda seen, asked: seen["spec"].get("restartNonce") == asked.sequence,
+}
+"""What the version that was seen at an operation's success has to show."""
+
+
+def judge_kept(cluster: Cluster, name: str, operation: Operation) -> None:
+    """A SUSPEND names the state that there is, says that there is none where that is so, or that it cannot know."""
+    truth = cluster.truth(name)
+    if truth is None or truth.stage is not Stage.SUSPENDED or truth.latest is None:
+        return
+    if operation.savepoint_path not in (truth.latest, truth.kept) and "cannot be read" not in operation.reason:
+        raise Violation(f"SUSPEND of {name} said {operation.reason!r}, and its state is {truth.latest}")
 
 
 def judge_deletion(store: InMemoryStore, cluster: Cluster, name: str, tenant: str) -> None:

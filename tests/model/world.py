@@ -199,14 +199,18 @@ class World:
                 process.restart()
 
     def _ask(self, process: Process, name: str, value: int) -> None:
-        """The first of a SUBMIT, a STOP and a SCALE, in an order that `value` turns, that is accepted."""
+        """The first of all kinds, in an order that `value` turns, that is accepted."""
+        from_last = {"start_from": "last"} if value % 2 else {}
         asks: list[tuple[KindName, dict[str, Any]]] = [
             (KindName.SCALE, {"parallelism": value % 4 + 1}),
-            (KindName.SUBMIT, {"job_config": {"script": SCRIPT}, **({"start_from": "last"} if value % 2 else {})}),
+            (KindName.SUBMIT, {"job_config": {"script": SCRIPT}, **from_last}),
             (KindName.STOP, {"force": value % 7 == 0}),
             (KindName.SUBMIT, {"job_config": {"script": SCRIPT}}),
+            (KindName.SUSPEND, {}),
+            (KindName.RESUME, self._from_a_savepoint(value)),
+            (KindName.RESTART, {}),
         ]
-        turn = value % 3
+        turn = value % len(asks)
         for kind, arguments in asks[turn:] + asks[:turn]:
             key = f"{len(self._asked)}"
             self._asked.append((kind, name, arguments, key, self.processes.index(process)))
@@ -217,6 +221,11 @@ class World:
             except HeadraceError:
                 continue
             return
+
+    def _from_a_savepoint(self, value: int) -> dict[str, Any]:
+        """Now and then one of those on record, else the state that the job rests with."""
+        known = sorted(self.store.savepoints)
+        return {"start_from": known[value % len(known)]} if known and value % 4 == 0 else {}
 
     def _ask_again(self, value: int) -> None:
         """A request whose answer was lost comes again, as it was."""
