@@ -74,13 +74,24 @@ class Client:
         """The manifest that a submit of this body would create."""
         return self._post(f"{BASE}/jobs/render", body, None)
 
-    def stop(self, job_id: str, force: bool = False, idempotency_key: str | None = None) -> Json:
+    def stop(
+        self, job_id: str, force: bool = False, idempotency_key: str | None = None, *, drain: bool = False
+    ) -> Json:
         """POST jobs/{job_id}/stop."""
-        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/stop", {"force": force}, idempotency_key)
+        body = {"force": force, **({"drain": True} if drain else {})}
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/stop", body, idempotency_key)
 
-    def scale(self, job_id: str, parallelism: int, idempotency_key: str | None = None) -> Json:
-        """POST jobs/{job_id}/scale."""
-        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/scale", {"parallelism": parallelism}, idempotency_key)
+    def scale(
+        self,
+        job_id: str,
+        parallelism: int | None = None,
+        idempotency_key: str | None = None,
+        *,
+        task_managers: int | None = None,
+    ) -> Json:
+        """POST jobs/{job_id}/scale: either the parallelism, or the TaskManagers whose slots it uses."""
+        body = {"parallelism": parallelism} if task_managers is None else {"task_managers": task_managers}
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/scale", body, idempotency_key)
 
     def suspend(self, job_id: str, idempotency_key: str | None = None) -> Json:
         """POST jobs/{job_id}/suspend."""

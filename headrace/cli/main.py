@@ -163,19 +163,27 @@ def wait(job_id: str, wanted: Any, timeout: float) -> None:
 @app.command()
 @options.job_id
 @click.option("--force", is_flag=True, help="End it even if its state cannot be kept.")
+@click.option("--drain", is_flag=True, help="Let it close its windows and commit first: no more input comes.")
 @options.asks
-def stop(job_id: str, force: bool, **asked: Any) -> None:
+def stop(job_id: str, force: bool, drain: bool, **asked: Any) -> None:
     """Stops a job and keeps its state."""
-    _report(options.client().stop(job_id, force, asked.pop("idempotency_key")), **asked)
+    _report(options.client().stop(job_id, force, asked.pop("idempotency_key"), drain=drain), **asked)
 
 
 @app.command()
 @options.job_id
-@click.option("--parallelism", type=int, required=True, help="The parallelism to have.")
+@click.option("--parallelism", type=int, help="The parallelism to have.")
+@click.option("--task-managers", type=int, help="The TaskManagers to have, all of whose slots it uses.")
 @options.asks
-def scale(job_id: str, parallelism: int, **asked: Any) -> None:
-    """Scales a job, by a savepoint and a redeploy from it."""
-    _report(options.client().scale(job_id, parallelism, asked.pop("idempotency_key")), **asked)
+def scale(job_id: str, parallelism: int | None, task_managers: int | None, **asked: Any) -> None:
+    """Scales a job, by a savepoint and a redeploy from it.
+
+    Give either --parallelism or --task-managers.
+    """
+    if (parallelism is None) == (task_managers is None):
+        raise click.UsageError("give either --parallelism or --task-managers")
+    key = asked.pop("idempotency_key")
+    _report(options.client().scale(job_id, parallelism, key, task_managers=task_managers), **asked)
 
 
 @app.command()

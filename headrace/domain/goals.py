@@ -18,9 +18,10 @@ class NewRun:
 
 @dataclass(frozen=True)
 class Scaled:
-    """The job runs at another parallelism, and otherwise as it is."""
+    """The job runs at another parallelism, or in all slots of so many TaskManagers, and otherwise as it is."""
 
-    parallelism: int
+    parallelism: int | None = None
+    task_managers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,11 @@ class Suspended:
 
 @dataclass(frozen=True)
 class Gone:
-    """Nothing of the run is left but its state; with `force` also where that cannot be known."""
+    """Nothing of the run is left but its state; with `force` also where that cannot be known. With `drain` a job that
+    runs is told first that no more input comes: its windows close and its sinks commit."""
 
     force: bool = False
+    drain: bool = False
 
 
 Goal = NewRun | Changed | Suspended | Gone

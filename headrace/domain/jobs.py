@@ -102,7 +102,8 @@ class Job:
     """What is known of a job: asked, seen and learnt. Whatever is lost of it is rebuilt from log and deployment.
 
     `submitted` is the resolved request of this run (template with overrides, JobRequest as JSON) without its programs'
-    texts, which the log keeps under the operation `submitted_by`; `scaled_to` the parallelism that a SCALE gave since.
+    texts, which the log keeps under the operation `submitted_by`; `scaled_to` the parallelism that a SCALE gave since,
+    or `scaled_to_task_managers` the TaskManagers.
     `manifests` has FlinkDeployments whole by their hash: `applied` the one last written with success, `intended` the
     one that an open operation is writing.
     `flink_state` is the state of Flink's job as it was seen last; `first_start_time` the start that this run's
@@ -138,6 +139,7 @@ class Job:
     submitted_by: str = ""
     submitted: Mapping[str, Any] = field(default_factory=dict)
     scaled_to: int | None = None
+    scaled_to_task_managers: int | None = None
     manifests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     applied: str = ""
     intended: str = ""
@@ -178,15 +180,20 @@ class Job:
     @property
     def request(self) -> Mapping[str, Any]:
         """The request as it holds now: as it was submitted, at the parallelism that a SCALE gave since."""
-        if self.scaled_to is None:
-            return self.submitted
         resources = self.submitted.get("resources") or {}
         task_manager = resources.get("task_manager") or {}
-        scaled = {**self.submitted, "parallelism": self.scaled_to}
+        slots = int(task_manager.get("slots") or 1)
+        by_task_managers = self.scaled_to_task_managers * slots if self.scaled_to_task_managers else None
+        parallelism = self.scaled_to or by_task_managers
+        if parallelism is None:
+            return self.submitted
+        scaled = {**self.submitted, "parallelism": parallelism}
         if task_manager.get("replicas") is None:
             return scaled
-        replicas = -(-self.scaled_to // int(task_manager.get("slots") or 1))
-        return {**scaled, "resources": {**resources, "task_manager": {**task_manager, "replicas": replicas}}}
+        return {
+            **scaled,
+            "resources": {**resources, "task_manager": {**task_manager, "replicas": -(-parallelism // slots)}},
+        }
 
     @property
     def applied_manifest(self) -> Mapping[str, Any] | None:

@@ -107,7 +107,7 @@ class Accept:
         if isinstance(asked, SubmitArguments):
             return self._run(kind, job_id, asked, tenant, key, source)
         named = _checked_job_id(job_id)
-        stored = asked.model_dump(mode="json")
+        stored = asked.model_dump(mode="json", exclude_none=True)  # a release with more fields hashes the same
         refuse_secrets(stored)
         body_hash = hash_of(kind, named, stored)
         repeated = self._repeat_of(tenant, key, body_hash)

@@ -15,6 +15,12 @@ def is_upgrade(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return _weighed(before) != _weighed(after)
 
 
+def is_redeploy(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether the job is to be deployed from the savepoint that its spec names, and from nothing else."""
+    nonce = after["job"].get("savepointRedeployNonce")
+    return nonce is not None and nonce != before["job"].get("savepointRedeployNonce")
+
+
 def _weighed(spec: Mapping[str, Any]) -> dict[str, Any]:
     settings = (spec.get("flinkConfiguration") or {}).items()
     configuration = {key: value for key, value in settings if not key.startswith(_NO_UPGRADE_SETTINGS)}

@@ -11,11 +11,11 @@ from loguru import logger
 
 from local.flink_operator import changes, pods, statuses
 from local.flink_operator.cluster import Cluster
-from local.flink_operator.deploying import deploy_again
+from local.flink_operator.deploying import deploy_again, deploy_from
 from local.flink_operator.deployment import LocalDeployment
 from local.flink_operator.kube import Resource
 from local.flink_operator.rest import SavepointFailed, effective_state
-from local.flink_operator.specs import SAVEPOINT_DIRECTORY
+from local.flink_operator.specs import DRAIN, SAVEPOINT_DIRECTORY
 from local.flink_operator.statuses import Status
 
 RETRY_SECONDS = 15.0
@@ -57,7 +57,9 @@ def _state(spec: Spec) -> str:
 
 def _change(deployment: LocalDeployment, before: Spec) -> None:
     was, wanted = _state(before), _state(deployment.spec)
-    if was == "running" and wanted == "suspended":
+    if wanted == "running" and changes.is_redeploy(before, deployment.spec):
+        _redeploy(deployment)
+    elif was == "running" and wanted == "suspended":
         _suspend(deployment)
     elif was == "suspended" and wanted == "running":
         _resume(deployment)
@@ -69,9 +71,9 @@ def _change(deployment: LocalDeployment, before: Spec) -> None:
 
 def _suspend(deployment: LocalDeployment) -> None:
     """A job that was stopped with a savepoint leaves its JobManager."""
-    savepoint = _stop_job(deployment)
+    mode, savepoint = _stop_job(deployment)
     manager = "READY" if deployment.cluster is not None else "MISSING"
-    status = statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", "suspended")
+    status = statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", "suspended", mode=mode)
     status = {**status, "lifecycleState": "SUSPENDED", "jobManagerDeploymentStatus": manager}
     reconciliation = status["reconciliationStatus"]
     if reconciliation.get("lastStableSpec"):
@@ -88,8 +90,8 @@ def _resume(deployment: LocalDeployment) -> None:
 
 def _upgrade(deployment: LocalDeployment) -> None:
     """The old cluster ends before the new one is deployed, and its status shows both."""
-    savepoint = _stop_job(deployment)
-    status = statuses.with_reconciled(deployment.status, deployment.live, "UPGRADING", "suspended")
+    mode, savepoint = _stop_job(deployment)
+    status = statuses.with_reconciled(deployment.status, deployment.live, "UPGRADING", "suspended", mode=mode)
     status = _without_job(deployment, {**status, "lifecycleState": "UPGRADING"}, savepoint)
     if deployment.cluster is not None:
         deployment.write({**status, "jobManagerDeploymentStatus": "READY"})
@@ -98,31 +100,39 @@ def _upgrade(deployment: LocalDeployment) -> None:
     deploy_again(deployment)
 
 
+def _redeploy(deployment: LocalDeployment) -> None:
+    """What runs is cancelled, whatever its state."""
+    deployment.end_cluster()
+    deployment.write({**deployment.status, "jobManagerDeploymentStatus": "MISSING"})
+    deploy_from(deployment, deployment.spec["job"]["initialSavepointPath"])
+
+
 def _without_job(deployment: LocalDeployment, status: Status, savepoint: str | None) -> Status:
-    """The status with the job ended, and with the savepoint that it left."""
-    status = statuses.with_job(status, "FINISHED", upgradeSavepointPath=savepoint)
+    """The status with the job ended, and with the savepoint that it left. An older one that it shows stays there."""
+    status = statuses.with_job(status, "FINISHED", **({"upgradeSavepointPath": savepoint} if savepoint else {}))
     return statuses.with_error(statuses.with_task_managers(status, deployment.name, 0), None)
 
 
-def _stop_job(deployment: LocalDeployment) -> str | None:
-    """Ends the job as its upgradeMode asks, and returns its savepoint; None where it goes on from its last state, as
-    does a job of which not every task runs. Raises SavepointFailed."""
+def _stop_job(deployment: LocalDeployment) -> tuple[str, str | None]:
+    """Ends the job as its upgradeMode asks, and returns by which mode it was left, and its savepoint. A job of which
+    not every task runs is left with its last state. Raises SavepointFailed."""
     deployment.tell("JobManagerDeployment", "Suspended", "Suspending existing deployment.")
     cluster, mode = deployment.cluster, deployment.spec["job"].get("upgradeMode", "stateless")
     job = cluster.rest.job(deployment.status["jobStatus"].get("jobId", "")) if cluster else None
     if mode == "savepoint" and cluster is not None and job is not None:
         if effective_state(job) == "RUNNING":
-            return _stop_with_savepoint(deployment, cluster, job["jid"])
+            return mode, _stop_with_savepoint(deployment, cluster, job["jid"])
         if job["state"] == "FINISHED":
-            return statuses.savepoint_to_restore(deployment.status)
+            return mode, statuses.savepoint_to_restore(deployment.status)
     deployment.end_cluster()
-    return None
+    return "stateless" if mode == "stateless" else "last-state", None
 
 
 def _stop_with_savepoint(deployment: LocalDeployment, cluster: Cluster, job_id: str) -> str:
     deployment.write(statuses.with_error(deployment.status, None))
-    folder = (deployment.spec.get("flinkConfiguration") or {}).get(SAVEPOINT_DIRECTORY, "")
-    path = cluster.rest.stop_with_savepoint(job_id, folder)
+    configuration = deployment.spec.get("flinkConfiguration") or {}
+    drain = str(configuration.get(DRAIN)).lower() == "true"
+    path = cluster.rest.stop_with_savepoint(job_id, configuration.get(SAVEPOINT_DIRECTORY, ""), drain=drain)
     cluster.stop_task_managers()
     deployment.attempt(lambda: pods.hide_task_managers(deployment.kube, deployment.name))
     deployment.kube.put_snapshot(*_snapshot(deployment.name, path))

@@ -22,21 +22,41 @@ def deploy_first(deployment: LocalDeployment) -> None:
 
 
 def deploy_again(deployment: LocalDeployment) -> None:
-    """After its last cluster has ended: from the savepoint in its status, else the same job from its last state."""
-    if statuses.savepoint_to_restore(deployment.status) is not None:
-        _deploy(deployment)
+    """After its last cluster has ended, as that was left: from the savepoint in its status, from the same job's last
+    state, or from nothing."""
+    mode = statuses.left_by(deployment.status)
+    if mode == "last-state":
+        deployment.write(statuses.with_facts(deployment.status, upgradeSavepointPath=statuses.LAST_STATE))
+        _deploy(deployment, job_id=deployment.status["jobStatus"].get("jobId"))
         return
-    deployment.write(statuses.with_facts(deployment.status, upgradeSavepointPath=statuses.LAST_STATE))
-    _deploy(deployment, job_id=deployment.status["jobStatus"].get("jobId"))
+    if mode == "stateless":
+        deployment.write(statuses.with_facts(deployment.status, upgradeSavepointPath=None))
+    _deploy(deployment)
 
 
-def _deploy(deployment: LocalDeployment, *, job_id: str | None = None, first: bool = False) -> None:
+def deploy_from(deployment: LocalDeployment, path: str) -> None:
+    """After its last cluster has ended, from the savepoint that the spec names: STABLE at once, long before it runs."""
+    facts = statuses.with_facts(deployment.status, upgradeSavepointPath=path, jobId=secrets.token_hex(16))
+    deployment.write(facts)
+    _deploy(deployment, job_id=facts["jobStatus"]["jobId"], mode="savepoint", lifecycle="STABLE")
+
+
+def _deploy(
+    deployment: LocalDeployment,
+    *,
+    job_id: str | None = None,
+    mode: str | None = None,
+    lifecycle: str = "DEPLOYED",
+    first: bool = False,
+) -> None:
     """The job gets a new id unless its last state is what it goes on from."""
-    if job_id is None:
+    if statuses.left_by(deployment.status) != "last-state" or mode is not None:
         deployment.attempt(lambda: deployment.kube.forget_high_availability(deployment.name))
     deployment.tell("JobManagerDeployment", "Submit", "Starting deployment")
     deployment.write(statuses.with_facts(deployment.status, jobId=job_id or secrets.token_hex(16)))
-    status = statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", "running", first=first)
-    status = statuses.reconciling({**status, "lifecycleState": "DEPLOYED"}, "DEPLOYING")
+    status = statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", "running", mode=mode, first=first)
+    status = statuses.reconciling({**status, "lifecycleState": lifecycle}, "DEPLOYING")
+    if lifecycle == "STABLE":
+        status = statuses.stable(status)
     status = statuses.with_task_managers(status, deployment.name, specs.task_managers(deployment.spec))
     deployment.write(statuses.with_error(status, None))

@@ -47,10 +47,10 @@ class Rest:
         """Versions, as the dashboard shows them."""
         return self._get("/config") or {}
 
-    def stop_with_savepoint(self, job_id: str, folder: str) -> str:
-        """Stops the job with a savepoint and returns its path. Raises SavepointFailed."""
+    def stop_with_savepoint(self, job_id: str, folder: str, *, drain: bool) -> str:
+        """Stops the job with a savepoint, drained or not, and returns its path. Raises SavepointFailed."""
         try:
-            body = {"targetDirectory": folder, "drain": False}
+            body = {"targetDirectory": folder, "drain": drain}
             answer = self._http.post(f"/jobs/{job_id}/stop", json=body)
             answer.raise_for_status()
             return self._await_savepoint(job_id, answer.json()["request-id"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+DRAIN = "kubernetes.operator.job.drain-on-savepoint-deletion"
 SAVEPOINT_DIRECTORY = "execution.checkpointing.savepoint-dir"
 
 
@@ -19,6 +20,8 @@ def validate(spec: dict[str, Any]) -> None:
         raise Invalid("TaskManager replicas must be larger than 0")
     if replicas is None and (spec["job"].get("parallelism") or 0) < 1:
         raise Invalid("Job parallelism must be larger than 0")
+    if spec["job"].get("savepointRedeployNonce") is not None and not spec["job"].get("initialSavepointPath"):
+        raise Invalid("InitialSavepointPath must not be empty for savepoint redeployment")
     if spec["job"].get("upgradeMode") == "savepoint" and not configuration.get(SAVEPOINT_DIRECTORY):
         raise Invalid(f"Job could not be upgraded with savepoint while config key[{SAVEPOINT_DIRECTORY}] is not set")
 

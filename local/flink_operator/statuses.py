@@ -70,12 +70,15 @@ def _condition(state: str, before: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def with_reconciled(status: Status, live: dict[str, Any], state: str, job: str, *, first: bool = False) -> Status:
+def with_reconciled(
+    status: Status, live: dict[str, Any], state: str, job: str, *, mode: str | None = None, first: bool = False
+) -> Status:
     """The status with the spec of `live` as the last reconciled one, its job in state `job`, the reconciliation in
-    `state`."""
+    `state`. `mode` is the upgradeMode by which the job was left: what it goes on from, whatever the spec says. Without
+    one it is as before."""
     changed, spec = copy.deepcopy(status), live["spec"]
     changed["observedGeneration"] = live["metadata"]["generation"]
-    reconciled = {**spec, "job": {**spec["job"], "state": job}}
+    reconciled = {**spec, "job": {**spec["job"], "state": job, "upgradeMode": mode or left_by(status)}}
     meta = {"apiVersion": "flink.apache.org/v1beta1", "firstDeployment": first}
     changed["reconciliationStatus"] |= {
         "lastReconciledSpec": json.dumps({"spec": reconciled, "resource_metadata": meta}),
@@ -134,6 +137,12 @@ def reconciled_spec(status: Status) -> dict[str, Any] | None:
     """The last reconciled spec, or None at first."""
     text = status.get("reconciliationStatus", {}).get("lastReconciledSpec")
     return json.loads(text)["spec"] if text else None
+
+
+def left_by(status: Status) -> str:
+    """The upgradeMode by which its last run was left; of a first run it is stateless."""
+    mode: str = ((reconciled_spec(status) or {}).get("job") or {}).get("upgradeMode") or "stateless"
+    return mode
 
 
 def job_state(status: Status) -> str | None:

@@ -57,7 +57,10 @@ class Api:
         assert answer.status_code == 201 or (may_exist and answer.status_code == 409), answer.text
 
     def patch_job(self, name: str, **changes: Any) -> None:
-        body = json.dumps({"spec": {"job": changes}})
+        self.patch_spec(name, job=changes)
+
+    def patch_spec(self, name: str, **changes: Any) -> None:
+        body = json.dumps({"spec": changes})
         answer = self._http.patch(f"{DEPLOYMENTS}/{name}", content=body, headers=MERGE_PATCH)
         assert answer.is_success, answer.text
 

@@ -25,10 +25,11 @@ __all__ = [
     "annotations_of",
     "render",
     "stamped",
+    "suspended",
     "with_job",
     "with_parallelism",
     "with_spec",
-    "with_state",
+    "with_task_managers",
 ]
 
 Manifest = dict[str, Any]
@@ -117,12 +118,19 @@ def annotations_of(job: Job, stamp: Stamp) -> dict[str, str]:
 
 def with_parallelism(manifest: Mapping[str, Any], parallelism: int) -> Manifest:
     """The manifest at another parallelism. Where replicas are set, those are: ceil(parallelism / slots)."""
-    spec = manifest["spec"]
-    task_manager = spec.get("taskManager") or {}
+    task_manager = manifest["spec"].get("taskManager") or {}
     if task_manager.get("replicas") is None:
         return with_job(manifest, {"parallelism": parallelism})
-    slots = int((spec.get("flinkConfiguration") or {}).get("taskmanager.numberOfTaskSlots") or 1)
-    return with_spec(manifest, {"taskManager": {**task_manager, "replicas": -(-parallelism // slots)}})
+    return with_spec(manifest, {"taskManager": {**task_manager, "replicas": -(-parallelism // _slots(manifest))}})
+
+
+def with_task_managers(manifest: Mapping[str, Any], count: int) -> Manifest:
+    """The manifest with so many TaskManagers, all of whose slots the job uses."""
+    return with_parallelism(manifest, count * _slots(manifest))
+
+
+def _slots(manifest: Mapping[str, Any]) -> int:
+    return int((manifest["spec"].get("flinkConfiguration") or {}).get("taskmanager.numberOfTaskSlots") or 1)
 
 
 def with_spec(manifest: Mapping[str, Any], fields: Mapping[str, Any]) -> Manifest:
@@ -142,8 +150,13 @@ def stamped(manifest: Mapping[str, Any], job: Job, stamp: Stamp) -> Manifest:
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
-def with_state(state: str, job: Job, stamp: Stamp) -> list[Change]:
-    """The changes that make a deployment suspended, or running again, with the stamp of this write."""
-    wished = {("spec", "job", "state"): state, ("spec", "job", "upgradeMode"): "savepoint"}
+DRAIN = "kubernetes.operator.job.drain-on-savepoint-deletion"
+"""The operator's option by which every savepoint that ends a job drains it: it is set for one stop alone."""
+
+
+def suspended(job: Job, stamp: Stamp, *, drain: bool = False) -> list[Change]:
+    """The changes that suspend a deployment with a savepoint, with the stamp of this write."""
+    drained = {("spec", "flinkConfiguration", DRAIN): "true"} if drain else {}
+    wished = {("spec", "job", "state"): "suspended", ("spec", "job", "upgradeMode"): "savepoint", **drained}
     stamps = {("metadata", "annotations", name): text for name, text in annotations_of(job, stamp).items()}
     return [Change(path, value) for path, value in {**stamps, **wished}.items()]

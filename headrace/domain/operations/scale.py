@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from headrace.domain.goals import Goal, Scaled
 from headrace.domain.jobs import Desired, Job, Phase
@@ -16,23 +16,32 @@ MOST_PARALLELISM = 100_000
 
 
 class ScaleArguments(Arguments):
-    """The parallelism to run at."""
+    """The parallelism to run at, or the TaskManagers to run on, all of whose slots the job uses; never both."""
 
-    parallelism: int
+    parallelism: int | None = None
+    task_managers: int | None = None
 
-    @field_validator("parallelism", mode="before")
+    @field_validator("parallelism", "task_managers", mode="before")
     @classmethod
     def _is_a_count(cls, given: Any) -> Any:
+        if given is None:
+            return None
         if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_PARALLELISM:
             raise ValueError(f"must be a whole number from 1 to {MOST_PARALLELISM}")
         return given
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.parallelism is None) == (self.task_managers is None):
+            raise ValueError("say either parallelism or task_managers")
+        return self
 
 
 class Scale(Kind):
     """Changes the parallelism by one write; the operator redeploys through a savepoint."""
 
     name, phase, desired, leads_to = KindName.SCALE, Phase.SCALING, Desired.RUNNING, Phase.RUNNING
-    Arguments, shown = ScaleArguments, ("parallelism",)
+    Arguments, shown = ScaleArguments, ("parallelism", "task_managers")
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind."""
@@ -40,7 +49,7 @@ class Scale(Kind):
 
     def goal(self, operation: Operation) -> Goal:
         """See Kind."""
-        return Scaled(operation.arguments["parallelism"])
+        return Scaled(operation.arguments.get("parallelism"), operation.arguments.get("task_managers"))
 
     def supersedes(self, earlier: Operation) -> bool:
         """An earlier SCALE that has not written yet."""
@@ -48,4 +57,5 @@ class Scale(Kind):
 
     def result(self, job: Job, operation: Operation) -> Job:
         """The parallelism that holds from now on."""
-        return replace(job, scaled_to=operation.arguments["parallelism"])
+        parallelism, task_managers = map(operation.arguments.get, ("parallelism", "task_managers"))
+        return replace(job, scaled_to=parallelism, scaled_to_task_managers=task_managers)

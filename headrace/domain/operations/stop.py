@@ -9,16 +9,18 @@ from headrace.domain.operations.operation import KindName, Operation
 
 
 class StopArguments(Arguments):
-    """With `force` the run ends whether its state can be kept or not."""
+    """With `force` the run ends whether its state can be kept or not. With `drain` a running job closes its windows
+    and commits before its last savepoint: it has read all that it will read."""
 
     force: bool = False
+    drain: bool | None = None
 
 
 class Stop(Kind):
     """Ends whatever is open, suspends with a savepoint, and deletes once the state's path is on record."""
 
     name, phase, desired, leads_to = KindName.STOP, Phase.CANCELLING, Desired.CANCELLED, Phase.CANCELLED
-    Arguments, shown = StopArguments, ("force",)
+    Arguments, shown = StopArguments, ("force", "drain")
     rules_the_phase = True
 
     def refusal(self, expected: Expected) -> str | None:
@@ -33,7 +35,7 @@ class Stop(Kind):
 
     def goal(self, operation: Operation) -> Goal:
         """See Kind."""
-        return Gone(force=bool(operation.arguments.get("force")))
+        return Gone(*(bool(operation.arguments.get(name)) for name in ("force", "drain")))
 
     def supersedes(self, earlier: Operation) -> bool:
         """Any open operation before it, begun or not."""

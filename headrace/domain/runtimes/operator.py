@@ -28,7 +28,16 @@ from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.goals import Changed, Gone, NewRun, Restarted, Resumed, Scaled, Suspended
 from headrace.domain.job_requests import recorded_request
 from headrace.domain.jobs import SETTLED, Job, Phase
-from headrace.domain.manifest import Stamp, render, stamped, with_job, with_parallelism, with_spec, with_state
+from headrace.domain.manifest import (
+    Stamp,
+    render,
+    stamped,
+    suspended,
+    with_job,
+    with_parallelism,
+    with_spec,
+    with_task_managers,
+)
 from headrace.domain.operations import State, Step
 from headrace.domain.runtimes.plan import (
     NOT_ASKED,
@@ -284,8 +293,10 @@ def _as_wanted(applied: Mapping[str, Any], goal: Changed) -> Mapping[str, Any]:
     """The manifest last applied, with what the goal changes in it. A job that rests was `running` when it was applied
     last: to go on it needs no more than that."""
     match goal:
-        case Scaled(parallelism):
-            return with_parallelism(applied, parallelism)
+        case Scaled(None, task_managers):
+            return with_task_managers(applied, task_managers or 1)
+        case Scaled(parallelism, _):
+            return with_parallelism(applied, parallelism or 1)
         case Restarted(nonce):
             return with_spec(applied, {"restartNonce": nonce})
         case Resumed(None, _):
@@ -421,7 +432,8 @@ def _suspending_write(case: Case, live: Deployment) -> Change:
     whole = _whole(case)
     if not whole:
         return Change((), Step.AWAIT_SUSPENDED)
-    wished = list(diff.fitted(whole, with_state("suspended", case.job, _stamp(case))))
+    drain = isinstance(case.goal, Gone) and case.goal.drain and is_running(live)
+    wished = list(diff.fitted(whole, suspended(case.job, _stamp(case), drain=drain)))
     status = live.status.job_status if live.status else None
     before = {"savepoint_before": status.upgrade_savepoint_path if status else None}
     facts = {} if case.operation.step is Step.AWAIT_SUSPENDED else before

@@ -1,4 +1,4 @@
-"""SUSPEND, RESUME and RESTART through accept, execute and sync: what stands in the records and on the deployment."""
+"""SUSPEND, RESUME, RESTART, and what SCALE and STOP may say: what stands in the records and on the deployment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headrace.domain.jobs import Desired, Phase
-from headrace.domain.operations import KindName, Operation, State
+from headrace.domain.operations import KindName, Operation, State, hash_of
 from headrace.domain.state_on_hand import Checkpoints
 from headrace.errors import Conflict, InvalidRequest, Unavailable
 from tests.support.world import UPGRADE_FAILURE, World
@@ -254,3 +254,62 @@ def test_a_path_to_resume_from_is_one(world: World, path: Any) -> None:
     with pytest.raises(InvalidRequest, match="start_from") as refused:
         resume(world, start_from=path)
     assert "hunter2" not in str(refused.value)
+
+
+DRAIN = "kubernetes.operator.job.drain-on-savepoint-deletion"
+
+
+def test_a_drained_stop_asks_the_operator_for_this_savepoint_alone(world: World) -> None:
+    world.runs()
+    operation = world.stop(drain=True)
+    world.execute()
+    assert world.whole()["spec"]["flinkConfiguration"][DRAIN] == "true"
+    world.becomes(observedGeneration=1, error=UPGRADE_FAILURE)
+    passes(world, 1800)
+    assert world.operation(operation).state is State.FAILED
+    assert DRAIN not in world.whole()["spec"]["flinkConfiguration"]
+
+
+@pytest.mark.parametrize("asked", [{}, {"drain": False}])
+def test_a_stop_drains_nothing_unasked(world: World, asked: dict[str, Any]) -> None:
+    world.runs()
+    world.stop(**asked)
+    world.execute()
+    assert DRAIN not in world.whole()["spec"]["flinkConfiguration"]
+
+
+@pytest.mark.parametrize(
+    ("task_manager", "job", "manifest"),
+    [
+        ({"slots": 2}, {"parallelism": 6}, {"parallelism": 6}),
+        ({"slots": 2, "replicas": 1}, {}, {"replicas": 3}),
+        ({}, {"parallelism": 3}, {"parallelism": 3}),
+    ],
+)
+def test_a_job_is_scaled_to_task_managers(
+    world: World, task_manager: dict[str, Any], job: dict[str, Any], manifest: dict[str, Any]
+) -> None:
+    world.runs(job_config={"resources": {"task_manager": task_manager}})
+    operation = world.accept(KindName.SCALE, "orders", task_managers=3)
+    world.execute()
+    spec = world.whole()["spec"]
+    assert {**job_spec(world), **spec["taskManager"]} | job | manifest == {**job_spec(world), **spec["taskManager"]}
+    world.becomes(job=NEXT_START)
+    world.settle()
+    assert world.operation(operation).state is State.SUCCEEDED
+    assert world.job().request["parallelism"] == 3 * int(task_manager.get("slots", 1))
+
+
+@pytest.mark.parametrize("asked", [{}, {"parallelism": 2, "task_managers": 2}, {"task_managers": 0}])
+def test_a_scale_says_one_thing(world: World, asked: dict[str, Any]) -> None:
+    world.runs()
+    with pytest.raises(InvalidRequest, match="either parallelism or task_managers|task_managers: must be"):
+        world.accept(KindName.SCALE, "orders", **asked)
+
+
+def test_a_request_of_the_release_before_is_the_same_request(world: World) -> None:
+    world.runs()
+    for kind, arguments in ((KindName.SCALE, {"parallelism": 2}), (KindName.STOP, {"force": False})):
+        accepted = world.accept(kind, "orders", idempotency_key=kind, **arguments)
+        assert accepted.arguments == arguments
+        assert accepted.arguments_hash == hash_of(kind, "orders", arguments)
