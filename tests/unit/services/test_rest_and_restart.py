@@ -303,7 +303,7 @@ def test_a_job_is_scaled_to_task_managers(
 @pytest.mark.parametrize("asked", [{}, {"parallelism": 2, "task_managers": 2}, {"task_managers": 0}])
 def test_a_scale_says_one_thing(world: World, asked: dict[str, Any]) -> None:
     world.runs()
-    with pytest.raises(InvalidRequest, match="either parallelism or task_managers|task_managers: must be"):
+    with pytest.raises(InvalidRequest, match=r"either parallelism or task_managers|task_managers: must be"):
         world.accept(KindName.SCALE, "orders", **asked)
 
 
