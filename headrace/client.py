@@ -105,6 +105,10 @@ class Client:
         """POST jobs/{job_id}/restart."""
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/restart", {}, idempotency_key)
 
+    def upgrade(self, job_id: str, body: Mapping[str, Any], idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/upgrade: {"job_config", "template_version", "parameters"}; what is not named stays."""
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/upgrade", body, idempotency_key)
+
     def jobs(self, phase: str | None = None) -> Iterator[Json]:
         """Every job, page by page."""
         return self._pages("jobs", {"phase": phase} if phase else {})

@@ -15,7 +15,7 @@ import click
 from headrace.cli import completion, connection, exits, options, output
 from headrace.cli.exits import CONFLICT, FAILURE, INTERRUPTED, JOB_FAILED, NOT_FOUND, READER_LEFT, TIMED_OUT, USAGE
 from headrace.cli.output import Column, Format, age, field, took
-from headrace.cli.programs import Program, takes_program
+from headrace.cli.programs import Program, takes_changes, takes_program
 from headrace.errors import Conflict, HeadraceError, InvalidRequest, NotFound, TooMany
 
 __all__ = ["CONFLICT", "FAILURE", "INTERRUPTED", "JOB_FAILED", "NOT_FOUND", "TIMED_OUT", "USAGE", "app", "main"]
@@ -209,6 +209,20 @@ def resume(job_id: str, start_from: str | None, **asked: Any) -> None:
 def restart(job_id: str, **asked: Any) -> None:
     """Restarts a job's JobManager and TaskManagers, its state kept."""
     _report(options.client().restart(job_id, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@options.job_id
+@takes_changes
+@options.asks
+def upgrade(changes: Program, job_id: str, **asked: Any) -> None:
+    """Changes a job, its state kept: its program, image, settings or template version.
+
+    What is not named stays as it is. PROGRAM is a file or a folder from your disk, or the URL of a script or jar.
+    """
+    client = options.client()
+    body = changes.changes(lambda: client.template(client.job(job_id).get("template_id") or ""))
+    _report(client.upgrade(job_id, body, asked.pop("idempotency_key")), **asked)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -46,6 +46,20 @@ class Program:
             body["parameters"] = self._parameters(template_of)
         return {**body, "job_id": self.name} if self.name else body
 
+    def changes(self, template_of: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """The body of a request that changes a job; `template_of` gives the template that it is made from. Raises
+        InvalidRequest."""
+        body: dict[str, Any] = {"job_config": self._config()}
+        if self.template_version is not None:
+            body["template_version"] = self.template_version
+        if self.param:
+            body["parameters"] = self._typed(template_of())
+        if body == {"job_config": {}}:
+            raise InvalidRequest(
+                {"program": "say what changes: a program, --template-version, --param, --set, --env …"}
+            )
+        return body
+
     def _config(self) -> dict[str, Any]:
         from headrace.cli import assignments, files
 
@@ -76,21 +90,29 @@ class Program:
         return {}
 
     def _parameters(self, template_of: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+        return self._typed(template_of(self.template) if self.template else {})
+
+    def _typed(self, template: Mapping[str, Any]) -> dict[str, Any]:
         from headrace.cli import assignments
 
-        declared = template_of(self.template).get("parameters", {}) if self.template else {}
+        declared = template.get("parameters", {})
         given = assignments.pairs("--param", self.param)
         types = {name: declared.get(name, {}).get("type", "STRING") for name in given}
         return {name: assignments.typed(value, types[name]) for name, value in given.items()}
 
 
-OPTIONS = (
-    click.argument("source", required=False, metavar="[PROGRAM]"),
+PROGRAM = click.argument("source", required=False, metavar="[PROGRAM]")
+OF_A_NEW_JOB = (
     click.option(
         "--template", metavar="ID", shell_complete=completion.template_ids, help="A registered template, by its id."
     ),
     click.option("--template-version", type=int, help="A version of the template; the newest if not given."),
     click.option("--name", metavar="JOB_ID", help="The job's id; made from the template's if not given."),
+)
+OF_A_JOB = (
+    click.option("--template-version", type=int, help="Another version of its template; what it has if not given."),
+)
+FIELDS = (
     click.option("--parallelism", type=int, help="How many subtasks."),
     click.option("--arg", multiple=True, help="An argument of the program; repeatable."),
     click.option("--env", multiple=True, metavar="KEY=VALUE", help="A variable, as text; repeatable."),
@@ -113,14 +135,22 @@ OPTIONS = (
 
 
 def takes_program(command: Command) -> Callable[..., None]:
-    """Gives a command these options, as its first argument."""
+    """Gives a command what a new job can be made from, as its first argument."""
+    return _taking(command, (PROGRAM, *OF_A_NEW_JOB, *FIELDS))
 
+
+def takes_changes(command: Command) -> Callable[..., None]:
+    """Gives a command what can change in a job, as its first argument."""
+    return _taking(command, (PROGRAM, *OF_A_JOB, *FIELDS))
+
+
+def _taking(command: Command, options: Sequence[Callable[[Any], Any]]) -> Callable[..., None]:
     @wraps(command)
     def with_program(**given: Any) -> None:
-        program = Program(**{name: given.pop(name) for name in Program.__dataclass_fields__})
+        program = Program(**{name: given.pop(name, None) for name in Program.__dataclass_fields__})
         command(program, **given)
 
     decorated: Callable[..., None] = with_program
-    for option in reversed(OPTIONS):
+    for option in reversed(options):
         decorated = option(decorated)
     return decorated

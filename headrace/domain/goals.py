@@ -40,7 +40,14 @@ class Resumed:
     nonce: int
 
 
-Changed = Scaled | Restarted | Resumed
+@dataclass(frozen=True)
+class Upgraded:
+    """The job runs as `request` (a JobRequest as JSON) describes it, from the state that it has."""
+
+    request: Mapping[str, Any]
+
+
+Changed = Scaled | Restarted | Resumed | Upgraded
 """Goals of a run that goes on, changed by one write."""
 
 

@@ -7,7 +7,7 @@ show settled phases in the middle of a rescale. docs/architecture.md has the sam
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from headrace.domain.deployments import (
     JobStatus,
     PodTrouble,
     Seen,
+    Spec,
     Status,
     has_ended,
     is_behind,
@@ -42,6 +43,15 @@ STARTED = ("DEPLOYED_NOT_READY", "READY")
 PARALLELISM, REPLICAS = ("spec", "job", "parallelism"), ("spec", "taskManager", "replicas")
 JOB_STATE, RESTART_NONCE = ("spec", "job", "state"), ("spec", "restartNonce")
 REDEPLOY_NONCE = ("spec", "job", "savepointRedeployNonce")
+
+READ: Mapping[tuple[str, ...], Callable[[Spec], int | str | None]] = {
+    PARALLELISM: lambda spec: spec.job.parallelism if spec.job else None,
+    REPLICAS: lambda spec: spec.task_manager.replicas if spec.task_manager else None,
+    JOB_STATE: lambda spec: spec.job.state if spec.job else None,
+    RESTART_NONCE: lambda spec: spec.restart_nonce,
+    REDEPLOY_NONCE: lambda spec: spec.job.savepoint_redeploy_nonce if spec.job else None,
+}
+"""Fields of a spec that every sight shows."""
 
 NOT_WRITTEN = (Step.BEGIN, Step.CLEAR, Step.CREATE)
 """Steps at which an operation may not have changed its deployment yet."""
@@ -284,16 +294,16 @@ def _has_taken_effect(case: _Case, operation: Operation) -> bool:
 
 
 def holds_what_it_asserts(deployment: Deployment, operation: Operation) -> bool:
-    """Whether the live spec holds what the operation asked for, whoever has edited it since."""
-    job, task_manager = deployment.spec.job, deployment.spec.task_manager
-    shown: dict[tuple[str, ...], int | str | None] = {
-        PARALLELISM: job.parallelism if job else None,
-        REPLICAS: task_manager.replicas if task_manager else None,
-        JOB_STATE: job.state if job else None,
-        RESTART_NONCE: deployment.spec.restart_nonce,
-        REDEPLOY_NONCE: job.savepoint_redeploy_nonce if job else None,
-    }
-    return all(shown.get(each.path) == each.value for each in operation.asserts)
+    """Whether the live spec holds what the operation asked for, whoever has edited it since. Of fields that are not
+    read here that is known where the spec is the one that was seen to hold them."""
+    if not asserts_what_is_read(operation):
+        return deployment.metadata.generation == operation.generation
+    return all(READ[each.path](deployment.spec) == each.value for each in operation.asserts)
+
+
+def asserts_what_is_read(operation: Operation) -> bool:
+    """Whether every sight shows what it asserts; else only who looks at the whole deployment can say."""
+    return all(each.path in READ for each in operation.asserts)
 
 
 def _is_reconciled(deployment: Deployment, operation: Operation) -> bool:

@@ -6,7 +6,7 @@ operation and the job carry whole, so that a template that changes later changes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -126,6 +126,76 @@ def resolve(
         if one in job_config and other not in job_config:
             body.pop(other, None)  # the one takes the other's place
     return body
+
+
+Paths = Sequence[Sequence[str]]
+"""Places in a request, as keys from its root: a key may have dots in it."""
+
+
+PARALLELISM, REPLICAS = ("parallelism",), ("resources", "task_manager", "replicas")
+
+
+def overridden(job_config: Mapping[str, Any]) -> list[list[str]]:
+    """The places of a request at which `resolve` lets these overrides stand above the template."""
+    return [list(path) for key, value in job_config.items() for path in _places(key, value)]
+
+
+def _places(key: str, value: Any) -> Iterator[tuple[str, ...]]:
+    if key in _MERGED and isinstance(value, Mapping):
+        for name, below in value.items():
+            deeper = _leaves(below) if key not in _SHALLOW else [()]
+            yield from ((key, str(name), *path) for path in deeper)
+    else:
+        yield (key,)
+
+
+def _leaves(value: Any) -> Iterable[tuple[str, ...]]:
+    if not isinstance(value, Mapping):
+        return [()]
+    return [(str(name), *path) for name, below in value.items() for path in _leaves(below)]
+
+
+def picked(request: Mapping[str, Any], paths: Paths) -> dict[str, Any]:
+    """What stands at these places of a request, as overrides of a template; what is not there is left out."""
+    found: dict[str, Any] = {}
+    for path in paths:
+        value: Any = request
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            _put(found, path, value)
+    return found
+
+
+def _put(into: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for key in path[:-1]:
+        into = into.setdefault(key, {})
+    into[path[-1]] = value
+
+
+def changed(request: Mapping[str, Any], job_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a recorded request with these overrides, not yet validated whole. Of parallelism and replicas, which
+    say the same, the one that is not named follows the other. Raises InvalidRequest, fields named `job_config.…`."""
+    named = {tuple(path) for path in overridden(job_config)}
+    body = resolve(Template(template_id="job", body=request), job_config)
+    if PARALLELISM in named and REPLICAS not in named:
+        return _without(body, REPLICAS)
+    if picked(body, [REPLICAS]) and PARALLELISM not in named:
+        return _without(body, PARALLELISM)
+    return body
+
+
+def scale_of(request: Mapping[str, Any]) -> Sequence[str]:
+    """The place in a request that says at which scale its job runs."""
+    return REPLICAS if picked(request, [REPLICAS]) else PARALLELISM
+
+
+def _without(body: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    key, *deeper = path
+    if not deeper:
+        return {name: value for name, value in body.items() if name != key}
+    below = body.get(key)
+    return {**body, key: _without(below, deeper)} if isinstance(below, Mapping) else dict(body)
 
 
 def parse_resolved(body: Mapping[str, Any]) -> JobRequest:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -19,10 +20,20 @@ from headrace.domain.job_requests import JobRequest, Resources
 from headrace.domain.jobs import Job, JobKey
 from headrace.domain.manifest import Platform, Stamp, render
 from headrace.domain.manifest.parts import state_of
-from headrace.domain.operations import KINDS, LAST, KindName, Operation, Source, SubmitArguments, hash_of, operation_id
+from headrace.domain.operations import (
+    KINDS,
+    LAST,
+    KindName,
+    Operation,
+    Source,
+    SubmitArguments,
+    UpgradeArguments,
+    hash_of,
+    operation_id,
+)
 from headrace.domain.pod_fields import meet
-from headrace.domain.secrets import may_be_shown
-from headrace.domain.templates import Template, merged, parse_resolved, resolve
+from headrace.domain.secrets import may_be_shown, shown_name
+from headrace.domain.templates import Template, changed, merged, overridden, parse_resolved, picked, resolve, scale_of
 from headrace.errors import (
     Conflict,
     IdempotencyConflict,
@@ -107,11 +118,13 @@ class Accept:
         if isinstance(asked, SubmitArguments):
             return self._run(kind, job_id, asked, tenant, key, source)
         named = _checked_job_id(job_id)
+        if isinstance(asked, UpgradeArguments):
+            return self._upgrade(kind, JobKey(tenant, named), asked, key, source)
         stored = asked.model_dump(mode="json", exclude_none=True)  # a release with more fields hashes the same
         refuse_secrets(stored)
         body_hash = hash_of(kind, named, stored)
         repeated = self._repeat_of(tenant, key, body_hash)
-        return repeated or self._insert(JobKey(tenant, named), kind, stored, body_hash, key, source)
+        return repeated or self._insert(JobKey(tenant, named), kind, lambda _: stored, body_hash, key, source)
 
     def _run(
         self, kind: KindName, job_id: str | None, asked: SubmitArguments, tenant: str, key: str, source: Source
@@ -140,8 +153,78 @@ class Accept:
             "template_id": template.template_id if template else None,
             "template_version": template.version if template else None,
             "start_from": asked.start_from,
+            "given": self._given(template, asked.parameters, asked.job_config),
         }
-        return self._insert(job_key, kind, stored, body_hash, key, source)
+        return self._insert(job_key, kind, lambda _: stored, body_hash, key, source)
+
+    def _upgrade(self, kind: KindName, job_key: JobKey, asked: UpgradeArguments, key: str, source: Source) -> Accepted:
+        with blamed_on_input("job_config"):
+            self._sealing.check_submit(asked.job_config, {}, source)
+            given = {name: value for name, value in asked.model_dump().items() if value is not None}
+            body_hash = self._sealing.hash_of_submit(kind, job_key.job_id, given, job_key.tenant)
+        repeated = self._repeat_of(job_key.tenant, key, body_hash)
+        upgraded = partial(self._upgraded, asked=asked, source=source)
+        return repeated or self._insert(job_key, kind, upgraded, body_hash, key, source)
+
+    def _upgraded(self, document: JobDocument, *, asked: UpgradeArguments, source: Source) -> dict[str, Any]:
+        """What an UPGRADE of this job, as its open operations will leave it, comes to. Without another version or other
+        values, its request is changed; else its template is resolved anew, under what was said beside it before."""
+        job, before = self._as_it_will_be(document)
+        given = before.arguments.get("given") or {}
+        template_id, version = (before.arguments.get(name) for name in ("template_id", "template_version"))
+        config, template = dict(asked.job_config), None
+        with blamed_on_input("job_config"):
+            if asked.template_version is None and not asked.parameters:
+                body = changed(job.request, config)
+            else:
+                if template_id is None:
+                    field = "template_version" if asked.template_version is not None else "parameters"
+                    raise InvalidRequest({field: f"job {job.job_id} was made without a template: change job_config"})
+                version = asked.template_version or version
+                template = self._template(document.key.tenant, template_id, version)
+                self._sealing.check_parameters(template, asked.parameters, source)
+                lost = [name for name in given.get("not_kept") or () if name not in asked.parameters]
+                if lost:
+                    words = "was a secret, which is kept nowhere: send it again"
+                    raise InvalidRequest({f"parameters.{shown_name(name)}": words for name in lost})
+                scale = [scale_of(job.request)] if is_scaled(job) else []
+                config = merged(picked(job.request, [*(given.get("overridden") or ()), *scale]), config)
+                asked = asked.model_copy(update={"parameters": {**(given.get("parameters") or {}), **asked.parameters}})
+                body = resolve(template, config, asked.parameters)
+            body = with_profile(body, config, self._platform.profiles)
+            owner = Owner.job(document.key.tenant, document.key.job_id)
+            request = self._checked(parse_resolved(self._sealing.of_request(body, template, owner)))
+        if template is not None:
+            given = self._given(template, asked.parameters, config)
+        else:
+            given = {**given, "overridden": [*(given.get("overridden") or ()), *overridden(config)]}
+        stored = {"template_id": template_id, "template_version": version, "given": given}
+        return {"request": request.as_json(), **stored}
+
+    def _as_it_will_be(self, document: JobDocument) -> tuple[Job, Operation]:
+        """The job with the request that it will have once its open operations have ended well, programs included, and
+        the operation that this came with. Raises Conflict where the log does not have it any more."""
+        renewing = [each for each in document.open_operations if each.kind in KINDS and KINDS[each.kind].resolves]
+        newest = renewing[-1].id if renewing else document.job.submitted_by
+        before = self._store.operation(document.key.tenant, newest) if newest else None
+        if before is None or "request" not in before.arguments:
+            raise Conflict(f"job {document.key.job_id}: its request is not on record any more; STOP and SUBMIT it anew")
+        job = replace(document.job, submitted=before.arguments["request"])
+        if renewing:
+            job = replace(job, scaled_to=None, scaled_to_task_managers=None)
+        for each in document.open_operations:
+            if each.sequence > before.sequence and each.kind is KindName.SCALE:
+                job = KINDS[each.kind].result(job, each)
+        return job, before
+
+    def _given(
+        self, template: Template | None, parameters: Mapping[str, Any], job_config: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What was said beside a template, for an UPGRADE to another version of it: values that are no secret, the
+        names of those that are, and which places were overridden; what stands there is in the request."""
+        kept = self._sealing.without_secrets(template, parameters) if template is not None else {}
+        not_kept = [name for name in parameters if name not in kept]
+        return {"parameters": kept, "not_kept": not_kept, "overridden": overridden(job_config)}
 
     def render(self, job_id: str | None, arguments: Mapping[str, Any], *, tenant: str) -> dict[str, Any]:
         """The manifest that a SUBMIT of these arguments would create, and nothing else. Raises as `operation` does."""
@@ -164,7 +247,13 @@ class Accept:
         return self._checked(request)
 
     def _insert(
-        self, job_key: JobKey, kind: KindName, arguments: Mapping[str, Any], body_hash: str, key: str, source: Source
+        self,
+        job_key: JobKey,
+        kind: KindName,
+        arguments_of: Callable[[JobDocument], Mapping[str, Any]],
+        body_hash: str,
+        key: str,
+        source: Source,
     ) -> Accepted:
         for _ in range(ATTEMPTS):
             document = self._expected(job_key, kind)
@@ -177,7 +266,7 @@ class Accept:
                 return repeated
             if len(document.open_operations) >= MOST_OPEN:
                 raise TooMany(f"job {job_key.job_id}: {MOST_OPEN} operations are open; wait for some of them to end")
-            operation = self._operation(document, kind, arguments, body_hash, key, source)
+            operation = self._operation(document, kind, arguments_of(document), body_hash, key, source)
             try:
                 inserted = self._store.insert_operation(operation)
             except LostRace:
@@ -320,6 +409,11 @@ def with_profile(
     own = config.get("resources") if "profile" in config else body.get("resources")
     base = profiles[name].model_dump(mode="json", exclude_none=True)
     return {**body, "resources": merged(base, own) if own else base}
+
+
+def is_scaled(job: Job) -> bool:
+    """Whether its scale is a SCALE's word, and no request's."""
+    return job.scaled_to is not None or job.scaled_to_task_managers is not None
 
 
 def _named(field: str, name: str) -> str:

@@ -30,6 +30,7 @@ from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_na
 from headrace.domain.manifest.programs import config_map_of
 from headrace.domain.operations import DUE, KINDS, Operation, State, Step
 from headrace.domain.operations.submit import of_new_run
+from headrace.domain.operations.upgrade import as_upgraded
 from headrace.domain.runtimes.plan import (
     ON_RECORD,
     Adopt,
@@ -44,10 +45,12 @@ from headrace.domain.runtimes.plan import (
     Look,
     Plan,
     Raise,
+    Renew,
     Wait,
 )
 from headrace.domain.sealed import owners_of_job
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata, Known, NotAsked, Said, state_on_hand
+from headrace.domain.status import WRITTEN
 from headrace.errors import HeadraceError, LostRace, PermanentError, Refused, TransientError, Unavailable, Unopenable
 from headrace.ports import Clock, Fence, FlinkRuntime, JobManager
 from headrace.services.observe import Observe, ended
@@ -140,7 +143,7 @@ class Execute:
         step = _Step(self, document, shown, seeing.seen)
         case = self._case(shown, seeing.seen, whole)
         effects = self.plan.next(case)
-        if operation.step is Step.AWAIT_RUNNING and all(isinstance(each, ON_RECORD) for each in effects):
+        if operation.step is Step.AWAIT_RUNNING and any(isinstance(each, End) for each in effects):
             return document, False  # the sync's to end: it finds out why a job failed
         for effect in effects:
             if not step.does(effect, case):
@@ -157,8 +160,13 @@ class Execute:
     def with_arguments(self, operation: Operation | None) -> Operation:
         """The operation with what the log keeps for it alone: a program is read by who renders it."""
         assert operation is not None  # noqa: S101 - it is asked of the operation whose turn it is
-        if not KINDS[operation.kind].begins_a_run or operation.step not in DUE:
+        kind = KINDS[operation.kind]
+        if not kind.resolves or (kind.begins_a_run and operation.step not in DUE):
             return operation
+        return self.as_logged(operation)
+
+    def as_logged(self, operation: Operation) -> Operation:
+        """The operation with all of its arguments."""
         logged = self.records.store.operation(operation.tenant, operation.id)
         return merged(operation, logged) if logged is not None else operation
 
@@ -248,6 +256,8 @@ class _Step:
                 return self._raise(case)
             case Delete(uid, then, wait_seconds):
                 return self._delete(uid, then, wait_seconds)
+            case Renew(end):
+                return self._renew(end)
             case _:
                 assert_never(effect)
 
@@ -360,6 +370,11 @@ class _Step:
         if not change.changes:
             return True
         live = _deployment(case)
+        if change.intent is not None and KINDS[operation.kind].resolves:
+            try:
+                self._bring_files_and_secrets(live)
+            except Unopenable as error:
+                return self._waits_for_a_key(error)
         job = self._document.job
         fence = Fence(live.metadata.uid, sequence_of(live))
         patched = self._of.runtime.patch(job.namespace, job.deployment_name, fence, change.changes)
@@ -367,6 +382,13 @@ class _Step:
             self.missed = True  # somebody else wrote first: another sight says who
             return False
         self.seen = Seen(patched, self.seen.at, self.seen.trouble)
+        written = replace(self._operation, generation=patched.metadata.generation)
+        self._document = self._document.with_operation(written if change.then in WRITTEN else self._operation)
+        return True
+
+    def _renew(self, end: End) -> bool:
+        job = as_upgraded(self._document.job, self._of.as_logged(self._operation))
+        self._document = self._of.observe.on_record(self._document.with_job(job), end, self.seen)
         return True
 
     def _raise(self, case: Case) -> bool:

@@ -42,7 +42,7 @@ from headrace.domain.runtimes.plan import (
     Wait,
 )
 from headrace.domain.state_on_hand import kind_of
-from headrace.domain.status import WRITTEN, observe, refusal_of
+from headrace.domain.status import WRITTEN, asserts_what_is_read, observe, refusal_of
 from headrace.errors import Refused
 from headrace.ports import Pods, Store
 from headrace.services.records import soon
@@ -198,9 +198,10 @@ def _is_before_its_run(seen: Seen, operation: Operation) -> bool:
 
 
 def with_generation(operation: Operation, live: Deployment) -> Operation:
-    """The operation with the generation that it wrote, from the first sight of its write."""
+    """The operation with the generation that it wrote, from the first sight of its write: where that shows whether it
+    is as it was written."""
     written = sequence_of(live) == operation.sequence and operation.step in WRITTEN
-    if not written or operation.generation is not None:
+    if not written or operation.generation is not None or not asserts_what_is_read(operation):
         return operation
     return replace(operation, generation=live.metadata.generation, deployment_uid=live.metadata.uid)
 

@@ -56,12 +56,13 @@ class Sealing:
         variable that it goes into. Raises InvalidRequest."""
         if source.via not in THROUGH_A_BROKER:
             return
-        declared = template.parameters if template else {}
         for name, value in values.items():
-            text = plain_of(value) or ""
-            is_declared = declared[name].secret if name in declared else looks_secret(name)
-            if is_declared or found_in(text) or _goes_into_a_secret(template, name, text):
+            if _brings_a_secret(template, name, value):
                 raise InvalidRequest({f"parameters.{shown_name(name)}": _in_a_message(source)})
+
+    def without_secrets(self, template: Template, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of parameters that may be kept as they are: those of no secret."""
+        return {name: value for name, value in values.items() if not _brings_a_secret(template, name, value)}
 
     def hash_of_submit(self, kind: KindName, named: str, asked: Mapping[str, Any], tenant: str) -> str:
         """What tells a submit from another under one idempotency key: the same before and after a rotation of the
@@ -216,6 +217,13 @@ def _filled_by_secrets(template: Template | None) -> Collection[str]:
     parameters: Mapping[str, Parameter] = template.parameters if template else {}
     secret = {name for name, parameter in parameters.items() if parameter.secret}
     return {name for name, names in _placeholders(template).items() if secret & names}
+
+
+def _brings_a_secret(template: Template | None, name: str, value: Any) -> bool:
+    """By its declaration, its name, its value, or the variable that it goes into."""
+    declared, text = template.parameters if template else {}, plain_of(value) or ""
+    is_declared = declared[name].secret if name in declared else looks_secret(name)
+    return bool(is_declared or found_in(text) or _goes_into_a_secret(template, name, text))
 
 
 def _goes_into_a_secret(template: Template | None, parameter: str, text: str) -> bool:

@@ -21,6 +21,7 @@ from headrace.domain.operations.scale import Scale
 from headrace.domain.operations.stop import Stop
 from headrace.domain.operations.submit import LAST, Submit, SubmitArguments
 from headrace.domain.operations.suspend import Suspend
+from headrace.domain.operations.upgrade import Upgrade, UpgradeArguments
 
 __all__ = [
     "DUE",
@@ -35,10 +36,11 @@ __all__ = [
     "State",
     "Step",
     "SubmitArguments",
+    "UpgradeArguments",
     "hash_of",
     "operation_id",
 ]
 
 KINDS: Mapping[KindName, Kind] = {
-    kind.name: kind for kind in (Submit(), Stop(), Scale(), Suspend(), Resume(), Restart())
+    kind.name: kind for kind in (Submit(), Stop(), Scale(), Suspend(), Resume(), Restart(), Upgrade())
 }

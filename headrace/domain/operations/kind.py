@@ -69,6 +69,8 @@ class Kind(ABC):
     """The phase that its success leaves, for those who are accepted behind it."""
     rules_the_phase: ClassVar[bool] = False
     """Whether its phase shows whatever is seen (rule e)."""
+    resolves: ClassVar[bool] = False
+    """Whether it renders a request anew, which the log keeps with it."""
     begins_a_run: ClassVar[bool] = False
     """Whether it makes a run from a template and its overrides, and a job where there is none of the name."""
 

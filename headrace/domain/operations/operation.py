@@ -26,6 +26,7 @@ class KindName(StrEnum):
     SUSPEND = "SUSPEND"
     RESUME = "RESUME"
     RESTART = "RESTART"
+    UPGRADE = "UPGRADE"
 
 
 class State(StrEnum):
@@ -74,7 +75,8 @@ class Source:
 class Operation:
     """An operation: what was asked, which the log keeps for good, and how far it is, which its job's document keeps.
 
-    `arguments`: SUBMIT: {"request": JobRequest as JSON, "template_id", "template_version", "start_from"};
+    `arguments`: SUBMIT, UPGRADE: {"request": JobRequest as JSON, "template_id", "template_version", "given": what was
+    said beside the template}, SUBMIT also "start_from";
     STOP: {"force": bool}; SCALE: {"parallelism": int}; RESUME: {"start_from"}; SUSPEND, RESTART: {}.
     `spent_seconds` of `deadline_seconds` are used up; `looked_at` is the last look that counted.
     `generation` is the deployment's metadata.generation at the first sight of what this operation wrote;

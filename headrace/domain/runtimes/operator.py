@@ -25,7 +25,7 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.goals import Changed, Gone, NewRun, Restarted, Resumed, Scaled, Suspended
+from headrace.domain.goals import Changed, Gone, NewRun, Restarted, Resumed, Scaled, Suspended, Upgraded
 from headrace.domain.job_requests import recorded_request
 from headrace.domain.jobs import SETTLED, Job, Phase
 from headrace.domain.manifest import (
@@ -56,6 +56,7 @@ from headrace.domain.runtimes.plan import (
     Move,
     Note,
     Raise,
+    Renew,
     Wait,
 )
 from headrace.domain.state_on_hand import LAST_STATE, Known, StateOnHand, Unknown, state_on_hand
@@ -101,17 +102,24 @@ class OperatorPlan:
             return _withdrawn(case)
         if case.refused is not None:
             words = Explanation(f"the operator refused it: {case.refused}", "correct it, and send the request again")
-            return _given_up(case, str(words))
+            return _renewing(case, _given_up(case, str(words)))
         if case.operation.is_late and not _is_past_return(case):
-            return _given_up(case, _deadline_words(case))
-        return _steps(case)
+            return _renewing(case, _given_up(case, _deadline_words(case)))
+        return _renewing(case, _steps(case))
+
+
+def _renewing(case: Case, effects: Effects) -> Effects:
+    """Where an upgrade holds, whatever its end, its request is the job's."""
+    if not isinstance(case.goal, Upgraded):
+        return effects
+    return [Renew(each) if isinstance(each, End) and each.holds else each for each in effects]
 
 
 def _steps(case: Case) -> Effects:
     match case.goal:
         case NewRun():
             return _new_run(case, case.goal) if case.operation.step in NOT_WRITTEN else _started(case)
-        case Scaled() | Restarted() | Resumed():
+        case Scaled() | Restarted() | Resumed() | Upgraded():
             return _changed(case, case.goal)
         case Suspended():
             return _rested(case)
@@ -247,12 +255,11 @@ def _changed(case: Case, goal: Changed) -> Effects:
         return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
     if sequence_of(live) > case.operation.sequence:
         return [End(State.SUPERSEDED, "a newer operation has written the deployment")]
-    if (
-        sequence_of(live) == case.operation.sequence
-        and case.operation.asserts
-        and holds_what_it_asserts(live, case.operation)
-    ):
-        return _awaited(case, live) or _with_patience(case, live)
+    if _has_written(case, live) and case.operation.asserts:
+        if holds_what_it_asserts(live, case.operation):
+            return _awaited(case, live) or _with_patience(case, live)
+        if _whole(case) and diff.holds(_whole(case), case.operation.asserts):
+            return [Note({"generation": live.metadata.generation})]  # somebody has edited what it is not about
     problem = _cannot_be_changed(case, goal, live)
     if problem:
         return [*_raised(case, live), End(State.FAILED, problem)]
@@ -283,13 +290,13 @@ def _changing(case: Case, goal: Changed) -> Change:
     if not whole:
         return Change((), Step.AWAIT_RUNNING)  # whoever writes looks at the whole deployment first
     applied = case.job.applied_manifest or whole
-    wanted = stamped(_as_wanted(applied, goal), case.job, _stamp(case))
+    wanted = stamped(_as_wanted(case, applied, goal), case.job, _stamp(case))
     wished = diff.changes(_owned(applied), _owned(wanted), whole)
-    asserted = tuple(diff.Change(path, diff.at(wanted, path)) for path in _about(goal, wanted))
+    asserted = _asserted(goal, applied, wanted)
     return Change(wished, Step.AWAIT_RUNNING, intent=wanted, asserts=asserted, inverse=_inverse(case, wished))
 
 
-def _as_wanted(applied: Mapping[str, Any], goal: Changed) -> Mapping[str, Any]:
+def _as_wanted(case: Case, applied: Mapping[str, Any], goal: Changed) -> Mapping[str, Any]:
     """The manifest last applied, with what the goal changes in it. A job that rests was `running` when it was applied
     last: to go on it needs no more than that."""
     match goal:
@@ -304,23 +311,41 @@ def _as_wanted(applied: Mapping[str, Any], goal: Changed) -> Mapping[str, Any]:
         case Resumed(path, nonce):
             from_there = {"initialSavepointPath": path, "savepointRedeployNonce": nonce}
             return with_job(applied, {"state": "running", **from_there})
+        case Upgraded(request):
+            anew = render(case.job, recorded_request(request), case.platform, _stamp(case))
+            return _with_what_no_request_says(anew, applied)
         case _:
             assert_never(goal)
 
 
-def _about(goal: Changed, wanted: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
-    """The fields by which the live spec says that the goal is reached."""
+OF_NO_REQUEST = ("initialSavepointPath", "savepointRedeployNonce", "savepointTriggerNonce")
+"""Fields of spec.job that tell where a job began, and what was asked of it once: an upgrade leaves them."""
+
+
+def _with_what_no_request_says(anew: Mapping[str, Any], applied: Mapping[str, Any]) -> Mapping[str, Any]:
+    job = {name: value for name, value in applied["spec"]["job"].items() if name in OF_NO_REQUEST}
+    nonce = {name: value for name, value in applied["spec"].items() if name == RESTART_NONCE[-1]}
+    return with_spec(with_job(anew, job), nonce)
+
+
+def _asserted(goal: Changed, applied: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[diff.Change, ...]:
+    """What the live spec has to show for the goal to be reached."""
+    paths: list[tuple[str, ...]]
     match goal:
         case Scaled():
-            return (REPLICAS if diff.at(wanted, REPLICAS) is not None else PARALLELISM,)
+            paths = [REPLICAS if diff.at(wanted, REPLICAS) is not None else PARALLELISM]
         case Restarted():
-            return (RESTART_NONCE,)
+            paths = [RESTART_NONCE]
         case Resumed(None, _):
-            return (JOB_STATE,)
+            paths = [JOB_STATE]
         case Resumed():
-            return JOB_STATE, REDEPLOY_NONCE
+            paths = [JOB_STATE, REDEPLOY_NONCE]
+        case Upgraded():
+            changed = diff.changes({"spec": applied["spec"]}, {"spec": wanted["spec"]}, {"spec": applied["spec"]})
+            return tuple(changed) or (diff.Change(JOB_STATE, "running"),)
         case _:
             assert_never(goal)
+    return tuple(diff.Change(path, diff.at(wanted, path)) for path in paths)
 
 
 def _inverse(case: Case, wished: Sequence[diff.Change]) -> tuple[diff.Change, ...]:

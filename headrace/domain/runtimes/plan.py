@@ -149,7 +149,14 @@ class End:
     holds: bool = False
 
 
-Effect = Begin | Create | Adopt | Change | Raise | Delete | Keep | Wait | Move | Note | End
+@dataclass(frozen=True)
+class Renew:
+    """The request of this operation is the job's from now on, then `end` is carried out. A worker's: the log has it."""
+
+    end: End
+
+
+Effect = Begin | Create | Adopt | Change | Raise | Delete | Keep | Wait | Move | Note | End | Renew
 ON_RECORD = (Keep, Wait, Move, Note, End)
 """Effects that change records alone: whoever has the sight carries them out."""
 

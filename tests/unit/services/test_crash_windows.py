@@ -135,6 +135,11 @@ def restart(world: World) -> None:
     world.accept(KindName.RESTART, "orders", idempotency_key="restart")
 
 
+def upgrade(world: World) -> None:
+    changed = {"script": {"name": "job.py", "content": "print(2)\n"}, "args": ["--fast"]}
+    world.accept(KindName.UPGRADE, "orders", job_config=changed, idempotency_key="upgrade")
+
+
 def submit_again(world: World) -> None:
     world.submit(idempotency_key="again", start_from="last")
 
@@ -146,6 +151,7 @@ CASES: dict[str, tuple[list[Callable[[World], None]], Callable[[World], None]]] 
     "SUSPEND": ([submit], suspend),
     "RESUME": ([submit, suspend], resume),
     "RESTART": ([submit], restart),
+    "UPGRADE": ([submit], upgrade),
     "run 2": ([submit, stop], submit_again),
 }
 
@@ -174,6 +180,7 @@ def outcome(name: str, crash_after: int | None) -> tuple[dict[str, Any], int]:
         "savepoints": sorted(world.store.savepoints),
         "parallelism": job.request.get("parallelism"),
         "nonce": (world.runtime.get_whole("default", "orders") or {"spec": {}})["spec"].get("restartNonce"),
+        "args": job.request.get("args"),
         "deployment": world.runtime.get("default", "orders") is not None,
     }
     return found, life.written
