@@ -19,7 +19,7 @@ from headrace.domain.manifest import Platform
 from headrace.domain.policy import Policy
 from headrace.domain.runtimes.operator import OperatorPlan
 from headrace.ports import Clock, FlinkRuntime, JobManager, Scope, Sealer, Store, TaskQueue
-from headrace.services.accept import Accept, Place
+from headrace.services.accept import Accept
 from headrace.services.diagnose import Diagnose
 from headrace.services.execute import Execute
 from headrace.services.handle_record import HandleRecord
@@ -28,6 +28,7 @@ from headrace.services.observe import Observe
 from headrace.services.records import Freshness, Records
 from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
+from headrace.services.resolve import Place, Resolve
 from headrace.services.sealing import Sealing
 from headrace.services.sync import Sync
 from headrace.services.waits import Waits
@@ -96,7 +97,9 @@ def wired(
     holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     scope = Scope(settings.tenant, settings.cluster, settings.namespace)
     records, sealing, plan = Records(store, clock, scope), Sealing(sealer, store), OperatorPlan()
-    accept = Accept(records, queue, runtime, clock, platform, _place(settings), sealing)
+    place = _place(settings)
+    resolve = Resolve(store, runtime, platform, place, sealing)
+    accept = Accept(records, resolve, queue, clock, platform, place, sealing)
     observe = Observe(store, runtime, plan, platform, settings.failure_grace_seconds)
     diagnose = Diagnose(runtime, job_manager, clock)
     return Services(
