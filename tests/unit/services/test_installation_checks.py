@@ -109,7 +109,7 @@ def test_a_host_that_is_not_listed_is_refused_wherever_it_stands(
 
 def test_state_that_pods_would_not_share_is_refused_with_the_setting(world: World) -> None:
     accept = world.services.accept
-    accept._platform = replace(accept._platform, state_volume="")
+    accept._resolve._platform = replace(accept._resolve._platform, state_volume="")
     words = problems(world, job_config={"script": SCRIPT})["job_config.state"]
     assert "HEADRACE_FLINK_STATE_LOCATION" in words
     assert "needs a volume that all pods share" in words
