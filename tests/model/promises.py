@@ -65,6 +65,8 @@ class WatchedStore(InMemoryStore):
             known = {each.id for each in before.ended}
             for operation in (each for each in after.ended if each.id not in known):
                 judge_end(self._world, actor.cluster, before, after, operation)
+                if operation.kind is KindName.UPGRADE and operation.state is State.SUCCEEDED:
+                    judge_upgrade(actor.cluster, after, self._operations[operation.id])
             if stored is not None:
                 judge_sight(stored, after)
         return written
@@ -139,8 +141,19 @@ CHANGED: Mapping[KindName, Callable[[Mapping[str, Any], Operation], bool]] = {
         seen["spec"]["job"]["state"] == "running" and _flink_state(seen) in ("RUNNING", "FINISHED")
     ),
     KindName.RESTART: lambda seen, asked: seen["spec"].get("restartNonce") == asked.sequence,
+    KindName.UPGRADE: lambda seen, _: _flink_state(seen) in ("RUNNING", "FINISHED"),
 }
 """What the version that was seen at an operation's success has to show."""
+
+
+def judge_upgrade(cluster: Cluster, after: JobDocument, logged: Operation) -> None:
+    """What was seen at its end is what it asked for, and so is what the job's record says from then on."""
+    seen = cluster.version(after.job.resource_version, after.job.deployment_name)
+    args = list(logged.arguments["request"]["args"])
+    if seen is None or seen["spec"]["job"].get("args", [])[-len(args) :] != args:
+        raise Violation(f"UPGRADE SUCCEEDED, and what was seen of {after.job.deployment_name} are not its arguments")
+    if after.job.submitted_by != logged.id or list(after.job.submitted.get("args") or ()) != args:
+        raise Violation(f"UPGRADE SUCCEEDED, and the record of {after.job.job_id} does not say so")
 
 
 def judge_kept(cluster: Cluster, name: str, operation: Operation) -> None:

@@ -209,6 +209,7 @@ class World:
             (KindName.SUSPEND, {}),
             (KindName.RESUME, self._from_a_savepoint(value)),
             (KindName.RESTART, {}),
+            (KindName.UPGRADE, {"job_config": {"args": [f"--step={value}"]}}),
         ]
         turn = value % len(asks)
         for kind, arguments in asks[turn:] + asks[:turn]:
