@@ -27,7 +27,8 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO
@@ -62,8 +63,10 @@ class RunError(Exception):
 class AllowedHosts:
     """The hosts that an artifact may come from: `host` allows every port of it, `host:port` that one alone."""
 
-    def __init__(self, listed: str) -> None:
-        """Raises argparse's error for an entry that no URL's host could be equal to."""
+    def __init__(self, listed: str, takes_plain_http: bool = True) -> None:
+        """Without `takes_plain_http` a file comes by https, or from the pod itself. Raises argparse's error for an
+        entry that no URL's host could be equal to."""
+        self._listed, self._takes_plain_http = listed, takes_plain_http
         self._allowed = frozenset(entry.strip().lower() for entry in listed.split(",") if entry.strip())
         for entry in sorted(self._allowed):
             if not HOST.fullmatch(entry):
@@ -71,6 +74,10 @@ class AllowedHosts:
 
     def __str__(self) -> str:
         return ", ".join(sorted(self._allowed)) or "none"
+
+    def without_plain_http(self) -> AllowedHosts:
+        """For a file that no digest tells from another: over http whoever stands between could bring his own."""
+        return AllowedHosts(self._listed, takes_plain_http=False)
 
     def check(self, url: str) -> None:
         """Raises FetchError unless `url` is http(s) to a listed host."""
@@ -81,6 +88,8 @@ class AllowedHosts:
         bracketed = f"[{host}]" if ":" in host else host
         if not {host, bracketed, f"{bracketed}:{port}"} & self._allowed:
             raise FetchError(f"{shown(url)} refused: host {host or '(none)'} is not allowed (allowed: {self})")
+        if parts.scheme == "http" and not self._takes_plain_http and not is_loopback(host):
+            raise FetchError(f"{shown(url)} refused: plain http without a sha256; give https, or the file's sha256")
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,14 @@ class Bounds:
     allowed_hosts: AllowedHosts
     max_bytes: int
     timeout_seconds: float
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is the machine itself: nobody stands between."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def split_url(url: str) -> tuple[urllib.parse.SplitResult, int | None]:
@@ -344,6 +361,8 @@ def bring(artifact: Artifact, bounds: Bounds) -> None:
     """The artifact at its place, or a FetchError and nothing there that was not there before."""
     if not re.fullmatch(r"-|[0-9a-fA-F]{64}", artifact.sha256):
         raise FetchError(f"{shown(artifact.url)}: a sha256 has 64 hex digits, not {artifact.sha256!r}")
+    if artifact.sha256 == "-":
+        bounds = replace(bounds, allowed_hosts=bounds.allowed_hosts.without_plain_http())
     deadline = time.monotonic() + bounds.timeout_seconds
     try:
         with appearing_whole(artifact.to) as into:

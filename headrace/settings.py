@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     sealing_keys_file: Path | None = Field(
         None,
         description="Keys of 64 bytes in base64, one a line, the newest first: plain secrets are stored sealed. "
-        "Unset: a plain secret is refused. Needed by all that accepts, and by workers.",
+        "For its owner alone. Unset: a plain secret is refused. Needed by all that accepts, and by workers.",
     )
 
     worker_threads: int = 8

@@ -14,9 +14,11 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from headrace import key_files
 from headrace.domain.sealed import Owner
 from headrace.errors import ConfigurationError, Unopenable
 
+VARIABLE = "HEADRACE_SEALING_KEYS_FILE"
 KEY_BYTES = 64
 
 BOUND = "2:"
@@ -89,17 +91,20 @@ def read_sealer(file: Path | None) -> AesSealer | None:
 
 
 def _read(file: Path) -> list[bytes]:
-    try:
-        keys = [base64.b64decode(line, validate=True) for line in file.read_text().split()]
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is not base64, one key a line"
-        raise ConfigurationError(f"HEADRACE_SEALING_KEYS_FILE: {file} cannot be read: {why}") from error
-    if not keys or any(len(key) != KEY_BYTES for key in keys):
+    keys = [_decoded(line) for line in key_files.read_keys(file, VARIABLE, "one sealing key")]
+    if any(len(key) != KEY_BYTES for key in keys):
         raise ConfigurationError(
-            f"HEADRACE_SEALING_KEYS_FILE: {file} must hold keys of {KEY_BYTES} bytes in base64, one a line: "
+            f"{VARIABLE}: {file} must hold keys of {KEY_BYTES} bytes in base64, one a line: "
             f"head -c {KEY_BYTES} /dev/urandom | base64 -w0 makes one"
         )
     return keys
+
+
+def _decoded(line: str) -> bytes:
+    try:
+        return base64.b64decode(line, validate=True)
+    except ValueError:
+        return b""
 
 
 def new_key() -> str:

@@ -245,6 +245,11 @@ RULES: tuple[_Rule, ...] = (
         in_log=True,
     ),
     _rule(
+        _ARTIFACT + r" refused: (?:plain http without a sha256|a redirect led from https to plain http)[^\n]{0,100}",
+        f"give an https URL that leads to https alone, or with plain http the file's sha256, {_STOP_THEN_SUBMIT}",
+        in_log=True,
+    ),
+    _rule(
         _ARTIFACT + r"(?: is not a jar[^\n]{0,100}| is not in the image)",
         f"name the jar itself, {_STOP_THEN_SUBMIT}",
         in_log=True,

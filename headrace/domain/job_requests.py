@@ -53,6 +53,7 @@ from headrace.domain.sources import (
     Script,
     SourceFile,
     checked_url,
+    is_open_to_others,
     normalized,
     split_url,
 )
@@ -370,6 +371,7 @@ def recorded_request(body: Mapping[str, Any]) -> JobRequest:
 def _problems_of(request: JobRequest) -> Iterator[tuple[str, str]]:
     """What may not be asked for although its form is right, by field."""
     yield from _said_twice(request)
+    yield from _unchecked_fetches(request)
     for _, words in problems_of_configuration(request.flink_configuration, ANYTHING):
         yield "flink_configuration", words
     yield from _sql_problems(request)
@@ -389,6 +391,14 @@ def _said_twice(request: JobRequest) -> Iterator[tuple[str, str]]:
             "flink_configuration",
             f"python.requirements and files: {REQUIREMENTS} say the same: give one of them",
         )
+
+
+def _unchecked_fetches(request: JobRequest) -> Iterator[tuple[str, str]]:
+    named = [("script", request.script, request.sha256), ("jar", request.jar, request.sha256)]
+    named += [(f"jar_files.{place}.url", jar.url, jar.sha256) for place, jar in enumerate(request.jar_files)]
+    for field, url, digest in named:
+        if isinstance(url, str) and digest is None and is_open_to_others(url):
+            yield field, "is plain http, where others could put another file: give https, or the file's sha256"
 
 
 def _sql_problems(request: JobRequest) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -106,6 +107,18 @@ def checked_url(url: str, ending: str = "") -> str:
     if ending and not parts.path.endswith(ending):
         raise ValueError(f"must end with {ending}")
     return url
+
+
+def is_open_to_others(url: str) -> bool:
+    """Whether who stands between could put another file there: plain http to another machine. The fetcher in the pod
+    says the same of where a redirect leads."""
+    parts = split_url(url)
+    if parts is None or parts.scheme != "http":
+        return False
+    try:
+        return parts.hostname != "localhost" and not ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return True
 
 
 def split_url(url: str) -> SplitResult | None:

@@ -401,6 +401,14 @@ def test_a_redirect_never_leads_from_https_to_plain_http(
         listening.shutdown()
 
 
+def test_a_redirect_to_another_machine_over_plain_http_needs_a_digest(pod: Pod, server: str):
+    hosts, away = "127.0.0.1,files.invalid", f"http://{server}/away?http://files.invalid/job.py"
+    assert pod.fetch(away, hosts=hosts) == 1
+    assert pod.reason().startswith("SCRIPT_URL http://files.invalid/job.py refused: plain http without a sha256; ")
+    assert pod.fetch(away, hosts=hosts, sha256=SCRIPT_SHA256) == 1
+    assert "refused" not in pod.reason(), "then it is tried, and nobody is there"
+
+
 def test_an_endless_answer_ends_at_the_cap_at_once(pod: Pod, server: str):
     assert pod.fetch(f"http://{server}/endless") == 1
     assert pod.reason() == f"SCRIPT_URL http://{server}/endless is larger than the 100000 bytes allowed"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import uvicorn
 
 from api import connections, inspection, waiting
+from api.__main__ import CONNECTIONS_AT_ONCE, MOST_HEADER_BYTES
 from api.app import create_app
 from api.connections import BoundedConnection
 from headrace.bootstrap import Services, wired
@@ -22,9 +26,12 @@ from headrace.domain.operations import KindName, Source
 from headrace.errors import Unavailable
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
-from local.process import free_port
+from local.kube_apiserver import write_kubeconfig
+from local.process import Command, LocalProcess, free_port
+from local.servers import http_answers
 from tests.support import servers
 from tests.support.given import pod_labels
+from tests.support.stack import ROOT
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -191,10 +198,89 @@ def test_a_wait_whose_client_has_left_ends(serving: Serving, monkeypatch: pytest
     for _ in range(50):
         with closing(serving.open(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n" + KEY + b"\r\n")):
             pass
+    servers.wait_for("each to be begun", lambda: serving.store.reads >= 50, 20)
     servers.wait_for("none to wait", lambda: not serving.server.server_state.tasks, 20)
     reads = serving.store.reads
     assert serving.get("/livez").status_code == 200
     assert serving.store.reads == reads
+
+
+def test_a_place_is_counted_before_its_log_is_asked_for(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred that begin at once would else all be let in."""
+    monkeypatch.setattr(inspection, "FOLLOWED_AT_ONCE", 3)
+    everyone, logs = threading.Event(), serving.services.inspect.logs
+
+    def logs_late(*asked: Any) -> Any:
+        assert everyone.wait(30)
+        return logs(*asked)
+
+    monkeypatch.setattr(serving.services.inspect, "logs", logs_late)
+    serving.submit()
+    serving.services.execute.oldest_open_operation(JobKey("default", "orders"))
+    serving.runtime.put_pod("default", pod())
+    serving.runtime.print_line("orders-1", MAIN, "x")
+    path = "/api/v1/flink/jobs/orders/logs?follow=true&tail=1"
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(status_of, serving, path) for _ in range(12)]
+        servers.wait_for("the others to be refused", lambda: sum(each.done() for each in asked) == 9, 20)
+        everyone.set()
+    assert sorted(each.result() for each in asked) == [200] * 3 + [503] * 9
+
+
+@pytest.mark.parametrize(
+    ("path", "parser"),
+    [("templates", "api.app.json_or_yaml_object"), ("jobs/submit", "api.bodies.json_object")],
+)
+def test_a_body_is_read_off_the_event_loop(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, path: str, parser: str
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def parses_long(*_: object) -> dict[str, Any]:
+        begun.set()
+        assert over.wait(30)
+        return {}
+
+    monkeypatch.setattr(parser, parses_long)
+    sent = f"POST /api/v1/flink/{path} HTTP/1.1\r\nHost: a\r\n".encode() + KEY + b"Content-Length: 2\r\n\r\n{}"
+    try:
+        with closing(serving.open(sent)):
+            assert begun.wait(20)
+            assert serving.get("/livez").status_code == 200, "others are answered meanwhile"
+            over.set()
+    finally:
+        over.set()
+
+
+def test_so_many_connections_are_served_and_no_more(tmp_path: Path) -> None:
+    """The process itself, as it is started: its servers need not be there for that."""
+    keys, port = tmp_path / "keys", free_port()
+    keys.touch(mode=0o600)
+    keys.write_text("b7c1e0d2f49a4c5d8e6f\n")
+    write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1", "token")
+    env = {"HEADRACE_API_KEYS_FILE": str(keys), "HEADRACE_API_PORT": str(port)}
+    env["HEADRACE_KUBECONFIG"] = str(tmp_path / "kubeconfig")
+    url = f"http://127.0.0.1:{port}"
+    command = Command("api", [sys.executable, "-m", "api"], lambda: http_answers(f"{url}/livez"), url, env)
+    process = LocalProcess(command, tmp_path / "api.log", ROOT)
+    process.start()
+
+    def status() -> int:
+        return httpx.get(f"{url}/livez", timeout=10, trust_env=False).status_code
+
+    try:
+        servers.wait_for("the API", command.is_ready, 60)
+        with ExitStack() as stack:
+            for _ in range(CONNECTIONS_AT_ONCE):
+                stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), 10)))
+            servers.wait_for("further ones to be refused", lambda: status() == 503, 8)
+        servers.wait_for("them to be served again", lambda: status() == 200, 20)
+        with closing(socket.create_connection(("127.0.0.1", port), 10)) as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nX-Long: " + b"x" * MOST_HEADER_BYTES)
+            connection.settimeout(5)  # before it would be cut for its slowness
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    finally:
+        process.stop()
 
 
 def test_beyond_a_bound_a_wait_is_answered_at_once(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

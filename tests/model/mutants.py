@@ -58,7 +58,7 @@ def unknown_state_taken_as_none() -> Patches:
 
 def unseen_run_taken_as_none() -> Patches:
     """Only a job that was seen RUNNING can have made state."""
-    return [patch.object(status, "_may_have_run", lambda case: case.flink.state == "RUNNING")]
+    return [patch.object(status, "_may_have_run", lambda case, _: case.flink.state == "RUNNING")]
 
 
 def ended_never_written_out() -> Patches:

@@ -310,6 +310,30 @@ def test_a_template_that_nobody_could_use_is_a_400(api: Api, body: bytes) -> Non
     assert answer.status_code == 400, answer.text
 
 
+@pytest.mark.parametrize("parameters", [{}, {"n": {"default": "5"}}], ids=["plain", "with parameters"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("args", "--rate ${n}"),
+        ("args", None),
+        ("args", {"rate": "${n}"}),
+        ("env", None),
+        ("env", [{"name": "A", "value": "${n}"}]),
+        ("env", "A=${n}"),
+        ("flink_configuration", None),
+        ("flink_configuration", "pipeline.name: ${n}"),
+        ("flink_configuration", ["${n}"]),
+        ("labels", "${n}"),
+        ("pod", ["${n}"]),
+    ],
+)
+def test_a_field_of_another_shape_is_refused_by_its_name(api: Api, field: str, value: Any, parameters: Any) -> None:
+    body = {"template_id": "t", "script": SCRIPT, field: value, **({"parameters": parameters} if parameters else {})}
+    answer = api.v1("POST", "/templates", body)
+    assert answer.status_code == 400, answer.text
+    assert {error["field"].partition(".")[0] for error in answer.json()["errors"]} == {field}
+
+
 LONG = "x = 1\n" * 20_000
 
 

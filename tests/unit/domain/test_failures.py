@@ -78,6 +78,12 @@ CASES: list[tuple[str, Evidence, str, str]] = [
         "host b is not allowed",
         "ALLOWED_HOSTS",
     ),
+    (
+        "plain http",
+        Evidence(error=f"{URL} refused: plain http without a sha256; give https, or the file's sha256"),
+        "plain http without a sha256",
+        "give an https URL",
+    ),
     ("unreachable", Evidence(error=f"{URL} cannot be reached: timed out"), "cannot be reached: timed out", "can reach"),
     (
         "syntax",

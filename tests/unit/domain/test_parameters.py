@@ -288,3 +288,20 @@ def test_a_template_is_measured_before_it_is_filled_in(field: str) -> None:
     with pytest.raises(InvalidRequest, match=f"and {MOST_FILLED_CHARACTERS} are taken at most"):
         parse_template(template)
     assert time.monotonic() - begun < 5
+
+
+def test_what_a_template_declares_does_not_multiply_what_it_says() -> None:
+    """A submit of a few bytes would else cost their product."""
+    text = "INSERT INTO t SELECT " + "'a', " * 15_000 + "'${p0}';"
+
+    def seconds(parameters: int) -> float:
+        declared = {f"p{number}": {"default": "x"} for number in range(parameters)}
+        template = parse_template({"template_id": "t", "type": "SQL", "sql": text, "parameters": declared})
+        begun = time.process_time()
+        resolve(template, {}, {"p0": "y"})
+        return time.process_time() - begun
+
+    def least(parameters: int) -> float:
+        return min(seconds(parameters) for _ in range(3))  # a machine that is busy makes one of them long
+
+    assert least(1000) < 10 * max(least(1), 0.05)

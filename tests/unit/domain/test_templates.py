@@ -207,6 +207,39 @@ def test_a_volume_may_be_beside_it(path: str) -> None:
     assert parse_request({"script": URL, "pod": {"volumes": [volume]}}).pod.volumes[0].mount_path == path
 
 
+PLAIN = "http://files.example.com"
+OPEN_TO_OTHERS: list[tuple[dict[str, Any], str]] = [
+    ({"script": f"{PLAIN}/a.py"}, "script"),
+    ({"args": ["--script-url", f"{PLAIN}/a.py"]}, "script"),
+    ({"type": "SQL", "script": f"{PLAIN}/a.sql"}, "script"),
+    ({"type": "JAR", "jar": f"{PLAIN}/a.jar"}, "jar"),
+    ({"script": FILE, "jar_files": f"{URL}.jar, HTTP://files.example.com/a.jar"}, "jar_files.1.url"),
+    ({"script": FILE, "jar_files": [{"url": "http://10.0.0.1/a.jar"}]}, "jar_files.0.url"),
+    ({"script": "http://localhost.example.com/a.py"}, "script"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), OPEN_TO_OTHERS, ids=[str(each[0]) for each in OPEN_TO_OTHERS])
+def test_plain_http_needs_the_files_hash(body: dict[str, Any], field: str) -> None:
+    assert list(problems(body)) == [field]
+    assert "give https, or the file's sha256" in problems(body)[field]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"script": f"{PLAIN}/a.py", "sha256": "a" * 64},
+        {"type": "JAR", "jar": f"{PLAIN}/a.jar", "sha256": "a" * 64},
+        {"script": FILE, "jar_files": [{"url": f"{PLAIN}/a.jar", "sha256": "a" * 64}]},
+        *({"script": f"http://{own}/a.py"} for own in ("127.0.0.1:8000", "localhost", "[::1]:80")),
+        {"script": URL},
+    ],
+    ids=str,
+)
+def test_what_nobody_could_change_on_its_way_needs_none(body: dict[str, Any]) -> None:
+    assert parse_request(body)
+
+
 def test_two_different_scripts_are_refused() -> None:
     assert "different scripts" in str(problems({"script": URL, "env": {"SCRIPT_URL": f"{URL}?2"}}))
 

@@ -353,6 +353,27 @@ def test_what_is_on_the_list_is_allowed(url: str):
     AllowedHosts("good.example,ported.example:8443,secure.example:443,[::1]:80").check(url)
 
 
+OTHERS = ["http://good.example/x.py", "http://10.0.0.1/x.py", "http://localhost.good.example/x.py"]
+OWN = ["http://localhost:81/x.py", "http://127.0.0.1/x.py", "http://[::1]/x.py", "https://good.example/x.py"]
+HOSTS = "good.example,10.0.0.1,localhost.good.example,localhost,127.0.0.1,[::1]"
+
+
+@pytest.mark.parametrize("url", OTHERS)
+def test_plain_http_of_another_machine_is_taken_with_a_digest_alone(tmp_path: Path, url: str):
+    AllowedHosts(HOSTS).check(url)
+    with pytest.raises(FetchError, match="refused: plain http without a sha256"):
+        AllowedHosts(HOSTS).without_plain_http().check(url)
+    log, options = tmp_path / "log", ["--allowed-hosts", HOSTS, "--max-bytes", "9", "--timeout-seconds", "0.2"]
+    command = ["fetch", *options, "--termination-log", str(log), "--artifact", "SCRIPT_URL", url, str(tmp_path / "a")]
+    assert main([*command, "-"]) == 1
+    assert log.read_text().startswith(f"SCRIPT_URL {url} refused: plain http without a sha256; ")
+
+
+@pytest.mark.parametrize("url", OWN)
+def test_https_and_the_machine_itself_need_no_digest(url: str):
+    AllowedHosts(HOSTS).without_plain_http().check(url)
+
+
 @pytest.mark.parametrize(
     ("url", "safe"),
     [
@@ -375,8 +396,8 @@ def test_a_url_is_shown_without_what_may_be_secret(url: str, safe: str):
         ),
         ("s3://bucket/x.jar", "s3://bucket/x.jar refused: only http and https are fetched"),
         ("http://me:secret@good.example:what/x", "is not a URL: its host or port cannot be read"),
-        ("http://good.example/a b?secret", "http://good.example/a b is not a URL: a character of it must be escaped"),
-        ("http://good.example/ü?secret", "http://good.example/ü is not a URL: a character of it must be escaped"),
+        ("https://good.example/a b?secret", "https://good.example/a b is not a URL: a character of it must be escaped"),
+        ("https://good.example/ü?secret", "https://good.example/ü is not a URL: a character of it must be escaped"),
     ],
 )
 def test_a_refusal_is_one_line_in_the_termination_log(tmp_path: Path, url: str, said: str):

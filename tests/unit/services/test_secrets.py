@@ -122,8 +122,7 @@ def test_what_an_older_release_sealed_is_still_opened() -> None:
 
 
 def test_a_new_key_on_top_opens_what_the_old_one_sealed_and_is_found_without_a_restart(tmp_path: Path) -> None:
-    file = tmp_path / "keys"
-    file.write_text(new_key())
+    file = keys_in(tmp_path, new_key())
     before, late = read_sealer(file), read_sealer(file)
     assert before is not None
     assert late is not None
@@ -136,8 +135,34 @@ def test_a_new_key_on_top_opens_what_the_old_one_sealed_and_is_found_without_a_r
     assert late.open([JOB], "A", after.seal(JOB, "A", CANARY)) == CANARY
 
 
-@pytest.mark.parametrize("content", ["", "not base64!", base64.b64encode(b"short").decode()])
+def keys_in(folder: Path, content: str, mode: int = 0o600) -> Path:
+    file = folder / "keys"
+    file.touch()
+    file.chmod(mode)
+    file.write_text(content)
+    return file
+
+
+SHORT = base64.b64encode(bytes(range(20))).decode()
+
+
+@pytest.mark.parametrize("content", ["", "not base64! not base64!", SHORT, "short", f"{new_key()} {new_key()}"])
 def test_a_file_without_a_good_key_stops_the_start(content: str, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text(content)
-    with pytest.raises(ConfigurationError, match="HEADRACE_SEALING_KEYS_FILE"):
-        read_sealer(tmp_path / "keys")
+    with pytest.raises(ConfigurationError, match="HEADRACE_SEALING_KEYS_FILE") as caught:
+        read_sealer(keys_in(tmp_path, content))
+    assert content not in str(caught.value) or not content
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602])
+def test_a_sealing_key_that_others_may_read_or_change_seals_nothing(tmp_path: Path, mode: int) -> None:
+    file = keys_in(tmp_path, f"# of the installation\n{new_key()}\n", mode)
+    with pytest.raises(ConfigurationError, match=r"HEADRACE_SEALING_KEYS_FILE: .* others may read or change it"):
+        read_sealer(file)
+    file.chmod(0o600)
+    sealer = read_sealer(file)
+    assert sealer is not None
+    sealed = sealer.seal(JOB, "A", CANARY)
+    file.chmod(mode)
+    assert sealer.open([JOB], "A", sealed) == CANARY, "what a process has read it has"
+    with pytest.raises(Unopenable, match="others may read or change it"):
+        sealer.open([JOB], "B", sealed)
