@@ -127,6 +127,35 @@ def test_jobs_come_in_pages(api: Api, world: World) -> None:
     assert api.v1("GET", "/jobs?cursor=%20").status_code == 400
 
 
+def test_a_fleet_is_read_in_brief_with_what_is_open_at_one_read_a_page(api: Api, world: World) -> None:
+    for name in ("a", "b"):
+        world.runs(name)
+    world.scale(3, "b")
+    world.becomes("a", job={"state": "RESTARTING"})
+    world.sync()
+    read: list[str] = []
+    world.store.operation = lambda *_: read.append("operation")  # type: ignore[method-assign]
+    world.store.document = lambda *_: read.append("document")  # type: ignore[method-assign]
+    answer = api.v1("GET", "/jobs?brief=true&limit=500")
+    first, second = answer.json()["jobs"]
+    assert (first["status"], first["restarts"], first["open_operations"]) == ("RESTARTING", 1, [])
+    assert (second["status"], second["restarts"]) == ("RUNNING", 0)
+    assert [(each["kind"], each["step"]) for each in second["open_operations"]] == [("SCALE", "BEGIN")]
+    assert first["phase_since"] == first["observed_at"]
+    assert "request" not in first
+    assert len(answer.content) < 2 * 1500
+    assert read == []
+
+
+def test_a_job_shows_what_is_open_also_where_it_was_only_just_accepted(api: Api, world: World) -> None:
+    world.runs()
+    assert api.v1("GET", "/jobs/orders").json()["open_operations"] == []
+    accepted = api.v1("POST", "/jobs/orders/scale", {"parallelism": 2}).json()["operation"]
+    [shown] = api.v1("GET", "/jobs/orders").json()["open_operations"]
+    assert shown == {name: accepted[name] for name in ("id", "kind", "sequence", "state", "step", "accepted_at")}
+    assert [each["number"] for each in api.v1("GET", "/jobs/orders/transitions").json()["transitions"]] == [1]
+
+
 def test_waiting_is_bounded_and_says_the_end(api: Api, world: World) -> None:
     world.runs()
     answer = api.v1("POST", "/jobs/orders/scale?wait=100", {"parallelism": 2})
