@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from api.app import create_app
+from headrace.cli import fleet, history, timeline
 from headrace.domain.pods import MAIN_CONTAINER as MAIN
 from headrace.errors import Unavailable
 from headrace.ports import ExceptionSeen
@@ -142,6 +143,7 @@ def test_a_fleet_is_read_in_brief_with_what_is_open_at_one_read_a_page(api: Api,
     assert (second["status"], second["restarts"]) == ("RUNNING", 0)
     assert [(each["kind"], each["step"]) for each in second["open_operations"]] == [("SCALE", "BEGIN")]
     assert first["phase_since"] == first["observed_at"]
+    assert fleet.asked(second) == "SCALE BEGIN"
     assert "request" not in first
     assert len(answer.content) < 2 * 1500
     assert read == []
@@ -153,7 +155,20 @@ def test_a_job_shows_what_is_open_also_where_it_was_only_just_accepted(api: Api,
     accepted = api.v1("POST", "/jobs/orders/scale", {"parallelism": 2}).json()["operation"]
     [shown] = api.v1("GET", "/jobs/orders").json()["open_operations"]
     assert shown == {name: accepted[name] for name in ("id", "kind", "sequence", "state", "step", "accepted_at")}
-    assert [each["number"] for each in api.v1("GET", "/jobs/orders/transitions").json()["transitions"]] == [1]
+
+
+def test_a_time_line_is_drawn_of_what_the_api_gives(api: Api, world: World) -> None:
+    world.runs()
+    world.clock.advance(60)
+    world.becomes(job={"state": "RESTARTING"})
+    world.settle()
+    world.clock.advance(30)
+    job, transitions = api.v1("GET", "/jobs/orders").json(), api.v1("GET", "/jobs/orders/transitions").json()
+    spans = timeline.spans(job, transitions["transitions"], world.clock.now())
+    assert [(span.phase, span.seconds) for span in spans] == [("REQUESTED", 0), ("RUNNING", 60), ("RESTARTING", 30)]
+    assert timeline.notes(transitions["transitions"]) == []
+    [operation] = api.v1("GET", "/jobs/orders/operations").json()["operations"]
+    assert history.of_operation(operation)["by"] == "http"
 
 
 def test_waiting_is_bounded_and_says_the_end(api: Api, world: World) -> None:
