@@ -19,8 +19,9 @@ from api.guard import Guard
 from api.waiting import Readiness, Waiting
 from headrace import metrics
 from headrace.bootstrap import Services
+from headrace.domain.document import JobDocument
 from headrace.domain.inputs import json_or_yaml_object
-from headrace.domain.jobs import Job, JobKey, Phase
+from headrace.domain.jobs import JobKey, Phase
 from headrace.domain.operations import KINDS, Kind, Source, SubmitArguments
 from headrace.domain.templates import Template
 from headrace.errors import InvalidRequest, NotFound, Unavailable
@@ -128,26 +129,35 @@ def _accepts(app: FastAPI, kind: Kind, accept: Callable[..., Accepted], answer: 
 def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
     store = services.store
 
-    def existing(job_id: str) -> Job:
-        job = services.records.job(JobKey(tenant, job_id))
-        if job is None:
+    def existing(job_id: str) -> JobDocument:
+        document = services.records.preview(JobKey(tenant, job_id))
+        if document is None:
             raise NotFound(f"job {job_id}: there is none of this name")
-        return job
+        return document
 
     @app.get(f"{BASE}/jobs")
-    def jobs(phase: Phase | None = None, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-        found = store.list_jobs(tenant, JobFilter(phase), _after(cursor), limit + 1)
+    def jobs(
+        phase: Phase | None = None, limit: Limit = 100, cursor: str | None = None, brief: bool = False
+    ) -> JSONResponse:
+        found = store.list_jobs(tenant, JobFilter(phase), _after(cursor), limit + 1, lean=brief)
         page = found[:limit]
         further = _cursor(page[-1].job.job_id) if len(found) > limit else None
-        shown = [each for each in map(services.records.shown, page) if phase in (None, each.phase)]
+        shown = [(services.records.shown(each), each.open_operations) for each in page]
         synced_at, is_stale = services.freshness.observed_at(), services.freshness.is_stale
-        views_of_page = [views.job_in_list(job, is_stale=is_stale(synced_at, job)) for job in shown]
+        view = views.job_in_brief if brief else views.job_in_list
+        views_of_page = [
+            view(job, is_stale=is_stale(synced_at, job), open_operations=operations)
+            for job, operations in shown
+            if phase in (None, job.phase)
+        ]
         return _json({"jobs": views_of_page, "next_cursor": further})
 
     @app.get(f"{BASE}/jobs/{{job_id}}")
     def job(job_id: str) -> JSONResponse:
-        found, freshness = services.records.with_programs(existing(job_id)), services.freshness
-        return _json(views.job_view(found, is_stale=freshness.is_stale(freshness.observed_at(), found)))
+        document, freshness = existing(job_id), services.freshness
+        found = services.records.with_programs(services.records.shown(document))
+        is_stale = freshness.is_stale(freshness.observed_at(), found)
+        return _json(views.job_view(found, is_stale=is_stale, open_operations=document.open_operations))
 
     @app.get(f"{BASE}/jobs/{{job_id}}/operations")
     def operations(job_id: str) -> JSONResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,12 +18,25 @@ from headrace.services.inspect import EventsAnswer, ExceptionsAnswer
 REDACTED = "…"
 
 
-def job_view(job: Job, *, is_stale: bool) -> dict[str, Any]:
+def job_view(job: Job, *, is_stale: bool, open_operations: Iterable[Operation] = ()) -> dict[str, Any]:
     """A job as `GET jobs/{job_id}` shows it; `is_stale` where nobody has observed for a while."""
+    brief = job_in_brief(job, is_stale=is_stale, open_operations=open_operations)
+    return {**brief, "request": redacted_request(job.request)}
+
+
+def job_in_list(job: Job, *, is_stale: bool, open_operations: Iterable[Operation] = ()) -> dict[str, Any]:
+    """A job among others: of its files the names, sizes and hashes. GET jobs/{job_id} has their text."""
+    brief = job_in_brief(job, is_stale=is_stale, open_operations=open_operations)
+    return {**brief, "request": outlined(job.request)}
+
+
+def job_in_brief(job: Job, *, is_stale: bool, open_operations: Iterable[Operation] = ()) -> dict[str, Any]:
+    """A job among many that are watched: all but its request."""
     is_outdated = is_stale and job.observation is Observation.FRESH
     return {
         "job_id": job.job_id,
         "status": job.phase,
+        "phase_since": job.phase_since,
         "desired": job.desired,
         "observation": Observation.STALE if is_outdated else job.observation,
         "observed_at": job.observed_at,
@@ -31,6 +44,8 @@ def job_view(job: Job, *, is_stale: bool) -> dict[str, Any]:
         "next_step": job.next_step,
         "error": job.error,
         "run": job.run,
+        "restarts": job.restarts,
+        "open_operations": [open_operation_view(operation) for operation in open_operations],
         "flink_job_id": job.flink_job_id,
         "parallelism": job.parallelism,
         "namespace": job.namespace,
@@ -42,15 +57,21 @@ def job_view(job: Job, *, is_stale: bool) -> dict[str, Any]:
         "start_time": job.start_time,
         "labels": dict(job.labels),
         "logs": f"kubectl logs -n {job.namespace} -l app={job.deployment_name} --all-containers",
-        "request": redacted_request(job.request),
         "created_at": job.created_at,
         "updated_at": job.updated_at,
     }
 
 
-def job_in_list(job: Job, *, is_stale: bool) -> dict[str, Any]:
-    """A job among others: of its files the names, sizes and hashes. GET jobs/{job_id} has their text."""
-    return {**job_view(job, is_stale=is_stale), "request": outlined(job.request)}
+def open_operation_view(operation: Operation) -> dict[str, Any]:
+    """An open operation as its job shows it. GET operations/{operation_id} has the rest."""
+    return {
+        "id": operation.id,
+        "kind": operation.kind,
+        "sequence": operation.sequence,
+        "state": operation.state,
+        "step": operation.step,
+        "accepted_at": operation.accepted_at,
+    }
 
 
 def operation_view(operation: Operation) -> dict[str, Any]:
@@ -89,6 +110,7 @@ def answer_view(operation: Operation, job: Job | None) -> dict[str, Any]:
 def transition_view(transition: Transition) -> dict[str, Any]:
     """One change of phase."""
     return {
+        "number": transition.number,
         "run": transition.run,
         "from": transition.from_phase,
         "to": transition.to_phase,

@@ -26,6 +26,12 @@ FOLLOW_READ_SECONDS = 660.0
 MOST_LINES = 10_000
 """What is asked for to go on with a log: more than may have come in the meantime."""
 
+AWAY = (502, 503, 504)
+"""What an API answers that cannot do its work now, or a gateway before it."""
+
+BRIEF_LIMIT = "500"
+"""As many jobs as a page may have."""
+
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 Json = dict[str, Any]
@@ -109,9 +115,10 @@ class Client:
         """POST jobs/{job_id}/upgrade: {"job_config", "template_version", "parameters"}; what is not named stays."""
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/upgrade", body, idempotency_key)
 
-    def jobs(self, phase: str | None = None) -> Iterator[Json]:
-        """Every job, page by page."""
-        return self._pages("jobs", {"phase": phase} if phase else {})
+    def jobs(self, phase: str | None = None, *, brief: bool = False) -> Iterator[Json]:
+        """Every job, page by page; in `brief` without their requests, and many a page."""
+        query = {"phase": phase} if phase else {}
+        return self._pages("jobs", query | ({"brief": "true", "limit": BRIEF_LIMIT} if brief else {}))
 
     def job(self, job_id: str) -> Json:
         """One job. Raises NotFound."""
@@ -331,7 +338,9 @@ def _error(answer: httpx.Response) -> HeadraceError:
     if answer.status_code == 400:
         named = [each for each in problem.get("errors") or [] if isinstance(each, dict)]
         return InvalidRequest({str(e.get("field")): str(e.get("detail")) for e in named} or {"request": detail})
-    kinds = {404: NotFound, 409: Conflict, 401: Refused, 429: TooMany, 503: Unavailable}
+    if answer.status_code in AWAY:
+        return Unavailable(detail)
+    kinds = {404: NotFound, 409: Conflict, 401: Refused, 429: TooMany}
     return kinds.get(answer.status_code, Refused)(detail)
 
 

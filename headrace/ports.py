@@ -347,8 +347,11 @@ class Store(Protocol):
         """One job as its document has it."""
         ...
 
-    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[JobDocument]:
-        """The documents of a tenant's jobs by job_id, those behind `after`, without kept logs and manifests."""
+    def list_jobs(
+        self, tenant: str, where: JobFilter, after: str | None, limit: int, *, lean: bool = False
+    ) -> Sequence[JobDocument]:
+        """The documents of a tenant's jobs by job_id, those behind `after`, without kept logs and manifests; `lean` is
+        without requests too."""
         ...
 
     def versions(self, scope: Scope) -> Mapping[str, str | None]:

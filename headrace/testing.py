@@ -174,7 +174,7 @@ class InMemoryStore:
     def documents(self, keys: Sequence[JobKey]) -> Sequence[JobDocument]:
         """See ports.Store."""
         with self._lock:
-            return [lean(self._documents[key]) for key in keys if key in self._documents]
+            return [_lean(self._documents[key]) for key in keys if key in self._documents]
 
     def write(self, before: JobDocument, after: JobDocument) -> JobDocument:
         """See ports.Store."""
@@ -211,14 +211,16 @@ class InMemoryStore:
         with self._lock:
             ours = [d for d in self._documents.values() if scope.has(d.job) and d.is_for_workers == for_workers]
         found = [d for d in ours if d.due_at is not None and d.due_at <= at]
-        return [lean(d) for d in sorted(found, key=lambda d: (d.due_at or at, d.key))[:limit]]
+        return [_lean(d) for d in sorted(found, key=lambda d: (d.due_at or at, d.key))[:limit]]
 
     def job(self, key: JobKey) -> Job | None:
         """See ports.Store."""
         stored = self._documents.get(key)
         return stored.job if stored is not None else None
 
-    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[JobDocument]:
+    def list_jobs(
+        self, tenant: str, where: JobFilter, after: str | None, limit: int, *, lean: bool = False
+    ) -> Sequence[JobDocument]:
         """See ports.Store."""
         wanted = dict(where.labels or {}).items()
         with self._lock:
@@ -230,7 +232,7 @@ class InMemoryStore:
                 and where.phase in (None, document.job.phase)
                 and wanted <= dict(document.job.labels).items()
             ]
-        return found[:limit]
+        return [_lean(each) if lean else each for each in found[:limit]]
 
     def versions(self, scope: Scope) -> Mapping[str, str | None]:
         """See ports.Store."""
@@ -392,7 +394,7 @@ def _place_of(job: Job) -> tuple[str, str, str]:
     return job.cluster, job.namespace, job.deployment_name
 
 
-def lean(document: JobDocument) -> JobDocument:
+def _lean(document: JobDocument) -> JobDocument:
     """The document without what only a writer of manifests needs."""
     return replace(document, job=replace(document.job, **LEFT_OUT))
 

@@ -22,11 +22,21 @@ __all__ = ["CONFLICT", "FAILURE", "INTERRUPTED", "JOB_FAILED", "NOT_FOUND", "TIM
 
 DESCRIBED = (
     *("job_id", "status", "reason", "next_step", "error", "desired", "observation", "observed_at", "created_at", "run"),
-    *("parallelism", "flink_job_id", "namespace", "deployment_name", "template_id", "savepoint_path", "logs"),
+    *(
+        "restarts",
+        "parallelism",
+        "flink_job_id",
+        "namespace",
+        "deployment_name",
+        "template_id",
+        "savepoint_path",
+        "logs",
+    ),
 )
 JOBS = (
     *(field("job_id"), field("status"), field("run"), field("parallelism"), field("observation")),
     age("created_at"),
+    field("restarts", is_wide=True),
     field("flink_job_id", is_wide=True),
     field("template_id", heading="TEMPLATE", is_wide=True),
     field("deployment_name", heading="DEPLOYMENT", is_wide=True),
@@ -113,7 +123,7 @@ def list_jobs(phase: str | None, watch: bool, form: Format) -> None:
         _watch(lambda: list(client.jobs(phase)), form)
     found = list(client.jobs(phase))
     if not found and form.is_table:
-        output.say(f"no job is {phase}" if phase else "no jobs yet: headrace submit ./job.py makes one")
+        output.say(f"no job is {phase}" if phase else output.NO_JOBS)
         return
     output.show(found, form, JOBS, "job_id")
 
@@ -135,14 +145,59 @@ def get(job_id: str, watch: bool, form: Format) -> None:
 def describe(job_id: str) -> None:
     """Shows all of a job.
 
-    What it does, why, where its logs are, its operations and its history.
+    What it does, why, where its logs are, its operations, and its phases as a time line.
     """
+    from headrace.cli import history as of_job
+
     client = options.client()
-    output.show_fields(client.job(job_id), DESCRIBED, times=("observed_at", "created_at"))
+    job, transitions = client.job(job_id), client.transitions(job_id)
+    output.show_fields(job, DESCRIBED, times=("observed_at", "created_at"))
     print("\noperations:")
     output.show(client.operations(job_id)[-10:], Format.TABLE, OPERATIONS)
     print("\nhistory:")
-    output.show(client.transitions(job_id)[-15:], Format.TABLE, HISTORY)
+    print(*of_job.picture(job, transitions), sep="\n")
+    output.show(transitions[-15:], Format.TABLE, HISTORY)
+
+
+@app.command()
+@options.job_id
+@options.output_as(*WITHOUT_NAMES)
+def history(job_id: str, form: Format) -> None:
+    """Shows what happened to a job.
+
+    Its phases as a time line, then its changes of phase and its operations as one list, oldest first.
+    """
+    from headrace.cli import history as of_job
+
+    client = options.client()
+    job = client.job(job_id)
+    transitions, operations = client.transitions(job_id), client.operations(job_id)
+    if not form.is_table:
+        output.show({"job_id": job["job_id"], "transitions": transitions, "operations": operations}, form, ())
+        return
+    print(*of_job.picture(job, transitions), "", sep="\n")
+    output.show(of_job.events(transitions, operations), form, of_job.EVENTS)
+
+
+@app.command()
+@click.option("--every", type=options.Duration(), default="2s", show_default=True, help="How often to look: 1s, 1m.")
+@click.option("--once", is_flag=True, help="Print one table and end; so it does in a pipe.")
+def top(every: float, once: bool) -> None:
+    """Watches all jobs, trouble first; q ends it.
+
+    Their phases and for how long, how fresh that is, what operation is open, the parallelism (PAR), and how often the
+    run was seen to restart by itself.
+    """
+    from headrace.cli import top as of_fleet
+
+    if every < of_fleet.LEAST_SECONDS:
+        raise click.BadParameter(f"must be {of_fleet.LEAST_SECONDS:g}s at least", param_hint="--every")
+    if once or not of_fleet.is_possible():
+        client = options.client()
+        of_fleet.once(lambda: list(client.jobs(brief=True)))
+        return
+    client = options.client(timeout_seconds=of_fleet.ANSWER_SECONDS, tries=1)
+    of_fleet.live(lambda: list(client.jobs(brief=True)), every)
 
 
 @app.command()

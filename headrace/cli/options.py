@@ -104,9 +104,10 @@ asks = combined(wait, timeout, idempotency_key, every_output)
 """What every command that asks for an operation takes."""
 
 
-def client() -> Client:
-    """A client of the API that the global options, or what is found, name. Raises ConfigurationError."""
-    return connection.client(found())
+def client(**bounds: Any) -> Client:
+    """A client of the API that the global options, or what is found, name, within these bounds. Raises
+    ConfigurationError."""
+    return connection.client(found(), **bounds)
 
 
 def found() -> connection.Connection:

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,8 +35,10 @@ COLOURS = {
 }
 """Flink's own colours of states; the text says the same."""
 
+NO_JOBS = "no jobs yet: headrace submit ./job.py makes one"
 GAP = "   "
 NARROWEST = 6
+CUT = "…"
 COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 Row = Mapping[str, Any]
@@ -59,17 +61,19 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and what a row has under it; `is_wide` is shown by `-o wide` alone, `is_age` changes by itself."""
+    """A heading, and what a row has under it; `is_wide` is shown by `-o wide` alone, `is_age` changes by itself,
+    `is_whole` is cut after all others."""
 
     heading: str
     of: Callable[[Row, datetime], Any]
     is_wide: bool = False
     is_age: bool = False
+    is_whole: bool = False
 
 
-def field(name: str, *, heading: str | None = None, is_wide: bool = False) -> Column:
+def field(name: str, *, heading: str | None = None, is_wide: bool = False, is_whole: bool = False) -> Column:
     """A field as it is."""
-    return Column(heading or name.upper().replace("_", " "), lambda row, _: row.get(name), is_wide)
+    return Column(heading or name.upper().replace("_", " "), lambda row, _: row.get(name), is_wide, is_whole=is_whole)
 
 
 def age(name: str, heading: str = "AGE", *, is_wide: bool = False) -> Column:
@@ -167,52 +171,105 @@ def _line(text: str) -> str:
     return "\t".join(map(printable, text.split("\t")))
 
 
-class Table:
-    """A table that fits the terminal: what is too long is cut with `…`, but in `-o wide`, a file and a pipe. Rows that
-    come later stand under the same headings."""
+class Grid:
+    """Lines of a table in so much room: what is too long is cut. Without a bound they are whole. Rows that come later
+    stand under the same headings."""
 
-    def __init__(self, columns: Sequence[Column], form: Format) -> None:
-        is_wide = form is Format.WIDE
-        self._columns = [column for column in columns if is_wide or not column.is_wide]
-        self._is_terminal = sys.stdout.isatty()
-        self._room = shutil.get_terminal_size().columns if self._is_terminal and not is_wide else None
-        self._has_colours = self._is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    def __init__(self, columns: Sequence[Column], room: int | None, *, has_colours: bool, gap: str = GAP) -> None:
+        self._columns = columns
+        self._gap = gap
+        self._room = room
+        self._has_colours = has_colours
         self._widths: list[int] = []
 
-    def show(self, rows: Sequence[Row]) -> None:
-        """Prints the headings, the first time, and the rows."""
+    def lines(self, rows: Sequence[Row]) -> list[str]:
+        """The headings, the first time, and the rows."""
         now = datetime.now(UTC)
         cells = [[_cell(column.of(row, now)) for column in self._columns] for row in rows]
-        if not self._widths:
-            headings = [column.heading for column in self._columns]
-            self._widths = [max(map(width, column)) for column in zip(headings, *cells, strict=True)]
-            if self._room is not None:
-                self._widths = fitted(self._widths, self._room - len(GAP) * (len(headings) - 1))
-            self._print(headings)
-        for row_cells in cells:
-            self._print(row_cells)
+        if self._widths:
+            return list(map(self._line, cells))
+        headings = [column.heading for column in self._columns]
+        self._widths = [max(map(width, column)) for column in zip(headings, *cells, strict=True)]
+        if self._room is not None:
+            whole = [number for number, column in enumerate(self._columns) if column.is_whole]
+            self._widths = fitted(self._widths, self._room - len(self._gap) * (len(headings) - 1), whole)
+        return list(map(self._line, [headings, *cells]))
 
     def settled(self, row: Row) -> tuple[Any, ...]:
         """What of a row changes only when something happens."""
         now = datetime.now(UTC)
         return tuple(_cell(column.of(row, now)) for column in self._columns if not column.is_age)
 
-    def _print(self, cells: Sequence[str]) -> None:
-        parts = []
-        for cell, most in zip(cells, self._widths, strict=True):
+    def _line(self, cells: Sequence[str]) -> str:
+        """The cells beside each other. One that the room does not reach to is left out whole, its colour with it."""
+        line, left = "", self._room
+        for number, (cell, most) in enumerate(zip(cells, self._widths, strict=True)):
+            gap = self._gap if number else ""
+            if left is not None:
+                most = min(most, left - len(gap))
+                left -= len(gap) + most
+                if most < 1:
+                    break
             shown = cell if self._room is None else cut(cell, most)
-            colour = COLOURS.get(cell) if self._has_colours else None
-            padding = " " * (most - width(shown))
-            parts.append((f"\x1b[{colour}m{shown}\x1b[0m" if colour else shown) + padding)
-        line = GAP.join(parts).rstrip()
-        print(line if self._room is None or self._has_colours else cut(line, self._room))
+            line += gap + coloured(shown, COLOURS.get(cell) if self._has_colours else None)
+            line += " " * (most - width(shown))
+        return line.rstrip()
 
 
-def fitted(widths: Sequence[int], room: int) -> list[int]:
+class Table:
+    """A table on stdout: it fits the terminal, but in `-o wide`, a file and a pipe."""
+
+    def __init__(self, columns: Sequence[Column], form: Format) -> None:
+        is_wide = form is Format.WIDE
+        shown = [column for column in columns if is_wide or not column.is_wide]
+        self._grid = Grid(shown, None if is_wide else room(), has_colours=has_colours())
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Prints the headings, the first time, and the rows."""
+        for line in self._grid.lines(rows):
+            print(line)
+
+    def settled(self, row: Row) -> tuple[Any, ...]:
+        """What of a row changes only when something happens."""
+        return self._grid.settled(row)
+
+
+def room() -> int | None:
+    """The columns of the terminal that is stdout; None where it is none, and nothing is cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def can_be_drawn_on() -> bool:
+    """Whether stdout is a terminal that does more than print."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def has_colours() -> bool:
+    """Whether stdout is a terminal on which colours are wanted."""
+    return can_be_drawn_on() and not os.environ.get("NO_COLOR")
+
+
+def can_show(text: str) -> bool:
+    """Whether stdout's encoding has these characters."""
+    return encoded(text) == text
+
+
+def encoded(text: str) -> str:
+    """The text as stdout's encoding will show it: what it lacks is written out."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def coloured(text: str, colour: str | None) -> str:
+    """The text in a colour, where there is one."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
+
+
+def fitted(widths: Sequence[int], room: int, whole: Collection[int] = ()) -> list[int]:
     """The widths, with the widest ones narrowed until they have room together. The first names a row: it keeps half of
-    the room before the others do."""
+    the room before the others do. Those at the places `whole` are left as they are."""
     found = list(widths)
-    floors = [min(each, NARROWEST) for each in widths]
+    floors = [each if at in whole else min(each, NARROWEST) for at, each in enumerate(widths)]
     floors[0] = min(widths[0], max(room // 2, NARROWEST))
     while sum(found) > room:
         spare = [width - floor for width, floor in zip(found, floors, strict=True)]
@@ -235,7 +292,7 @@ def _columns_of(character: str) -> int:
 
 
 def cut(text: str, most: int) -> str:
-    """The text in so many columns, its end replaced by `…` where it has more."""
+    """The text in so many columns, its end replaced by `…` where it has more, or by `~` where stdout has no `…`."""
     if width(text) <= most:
         return text
     taken, kept = 1, ""
@@ -244,8 +301,13 @@ def cut(text: str, most: int) -> str:
         if taken > most:
             break
         kept += character
-    return f"{kept}…"
+    return kept + cut_mark()
+
+
+def cut_mark() -> str:
+    """What stands where something was left out."""
+    return CUT if can_show(CUT) else "~"
 
 
 def _cell(value: Any) -> str:
-    return "-" if value in (None, "") else printable(" ".join(str(value).split()))
+    return "-" if value in (None, "") else encoded(printable(" ".join(str(value).split())))

@@ -107,7 +107,8 @@ class Job:
     `manifests` has FlinkDeployments whole by their hash: `applied` the one last written with success, `intended` the
     one that an open operation is writing.
     `flink_state` is the state of Flink's job as it was seen last; `first_start_time` the start that this run's
-    JobManager showed first: one that came back shows another.
+    JobManager showed first: one that came back shows another. `restarts` counts how often Flink's job was seen to begin
+    again by itself in this run, `ran_generation` is the generation of the spec with which it was last seen RUNNING.
     `savepoint_path` is the newest state on record of any run, `state_path` that of this run; `ran_since_state` says
     that the job may have run, and so made newer state, since that was learnt; `state_start_time` is the start of
     the JobManager that had left it behind, None where none had: any other one is of a time after it. `upgrade_path`
@@ -153,6 +154,8 @@ class Job:
     start_time: str | None = None
     state_start_time: str | None = None
     first_start_time: str | None = None
+    restarts: int = 0
+    ran_generation: int | None = None
     parallelism: int | None = None
     was_running: bool = False
     start_from: str | None = None

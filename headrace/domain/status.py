@@ -417,6 +417,8 @@ def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
         flink_state=case.flink.state or "",
         start_time=case.flink.start_time or job.start_time,
         first_start_time=job.first_start_time or case.flink.start_time,
+        restarts=job.restarts + (1 if _began_again(case) else 0),
+        ran_generation=_ran_generation(case),
         parallelism=_parallelism(case),
         was_running=job.was_running or case.flink.state == "RUNNING",
         **_state_learnt(case),
@@ -454,6 +456,30 @@ def _may_have_run(case: _Case, left_by: str | None) -> bool:
     has_gone = case.status.job_manager_deployment_status != "READY"  # it led, and nobody saw how far it came
     long_ago = job.observed_at is None or case.seen.at - job.observed_at > LONG_AGO
     return had_led or has_gone or long_ago if is_new else had_led and has_gone
+
+
+BEGINNING, AGAIN = ("INITIALIZING", "CREATED"), ("RESTARTING", "FAILING")
+"""States of Flink's job before it runs, and on its way to the next try."""
+
+
+def _began_again(case: _Case) -> bool:
+    """Whether Flink's job began again by itself since the sight before: it failed, or its JobManager came back. With a
+    spec that has not run yet another start is what somebody asked for, and only a try that failed counts."""
+    job, flink = case.job, case.flink
+    if flink.job_id is None or flink.job_id != job.flink_job_id:
+        return False  # a redeploy's job has an id of its own
+    was_beginning, was_running = job.flink_state in BEGINNING, job.flink_state == "RUNNING"
+    if job.ran_generation is None or case.status.observed_generation != job.ran_generation:
+        return was_beginning and flink.state in AGAIN
+    came_back = None not in (flink.start_time, job.start_time) and flink.start_time != job.start_time
+    fell_back = (was_running and flink.state in BEGINNING) or (flink.state in AGAIN and (was_beginning or was_running))
+    return came_back or fell_back
+
+
+def _ran_generation(case: _Case) -> int | None:
+    """The generation that runs. While the operator upgrades, what runs may be the one before."""
+    runs = case.flink.state == "RUNNING" and case.lifecycle in ("STABLE", "DEPLOYED")
+    return case.status.observed_generation if runs else case.job.ran_generation
 
 
 def _diagnosis(case: _Case, phase: Phase) -> Diagnosis | None:

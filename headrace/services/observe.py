@@ -210,7 +210,8 @@ def taken_over(document: JobDocument, live: Deployment) -> JobDocument:
     """The document of a job whose deployment is live under another uid, or with a newer sequence, than is on record: a
     create whose record was lost, a database or a cluster that was restored. The live object says what is."""
     job, sequence = document.job, sequence_of(live)
-    if job.deployment_uid == live.metadata.uid and sequence <= job.last_sequence:
+    is_known = job.deployment_uid == live.metadata.uid
+    if is_known and sequence <= job.last_sequence:
         return document
     operation = document.oldest
     is_expected = operation is not None and operation_of(live) == operation.id
@@ -221,7 +222,8 @@ def taken_over(document: JobDocument, live: Deployment) -> JobDocument:
         last_sequence=max(job.last_sequence, sequence),
         is_gapped=job.is_gapped or not is_expected,
         is_gone=False,
-        resource_version=None if job.deployment_uid != live.metadata.uid else job.resource_version,
+        resource_version=job.resource_version if is_known else None,
+        ran_generation=job.ran_generation if is_known else None,
     )
     return replace(document, job=adopted)
 

@@ -24,7 +24,7 @@ TRIES = 20
 OF_SIGHTS = frozenset(
     {"phase", "reason", "next_step", "error", "observation", "observed_at", "updated_at", "resource_version"}
     | {"generation", "parallelism", "trouble_since", "failure_kept", "diagnosis", "kept_log", "kept_exceptions"}
-    | {"transition_count"}
+    | {"transition_count", "restarts", "ran_generation"}
 )
 """Fields of a job that sights alone give: where a decision lost to a sight, the newer document has them right."""
 

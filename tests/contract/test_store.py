@@ -339,6 +339,15 @@ def test_jobs_are_listed_by_id_in_pages_and_by_filter(store: Store) -> None:
     assert [each.job.job_id for each in labelled] == ["job-1"]
 
 
+def test_a_lean_list_has_what_is_open_and_no_request(store: Store) -> None:
+    told = {"submitted": {"parallelism": 2}, "kept_log": "boom", "restarts": 3}
+    stored_in(store, document("orders", open_operations=(operation(),), **told))
+    [whole] = store.list_jobs("default", JobFilter(), None, 10)
+    [lean] = store.list_jobs("default", JobFilter(), None, 10, lean=True)
+    assert (whole.job.submitted, lean.job.submitted, lean.job.kept_log) == ({"parallelism": 2}, {}, "")
+    assert (lean.job.restarts, lean.open_operations) == (3, (operation(),))
+
+
 def test_versions_are_of_a_scopes_deployments_that_were_not_seen_gone(store: Store) -> None:
     stored_in(store, document("one", deployment_uid="u", resource_version="7", is_gone=False, phase=Phase.RUNNING))
     stored_in(store, document("two", deployment_uid="v", is_gone=False, phase=Phase.FAILED))

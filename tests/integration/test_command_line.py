@@ -202,7 +202,9 @@ def completed(url: str, line: str, shell: str = "bash", **more: str) -> list[str
     return [lines[at].rpartition(",")[2] for at in range(kinds > 1, len(lines), kinds) if lines[at]]
 
 
-@pytest.mark.parametrize("command", ["get", "describe", "stop", "scale", "logs", "events", "operations", "wait"])
+@pytest.mark.parametrize(
+    "command", ["get", "describe", "history", "stop", "scale", "logs", "events", "operations", "wait"]
+)
 def test_job_ids_are_completed(api: str, command: str) -> None:
     assert completed(api, f"headrace {command} orders-29") == ["orders-29", *(f"orders-29{n}" for n in range(10))]
 

@@ -243,7 +243,9 @@ class MongoStore:
         found = self.document(key)
         return found.job if found is not None else None
 
-    def list_jobs(self, tenant: str, where: JobFilter, after: str | None, limit: int) -> Sequence[JobDocument]:
+    def list_jobs(
+        self, tenant: str, where: JobFilter, after: str | None, limit: int, *, lean: bool = False
+    ) -> Sequence[JobDocument]:
         """See ports.Store."""
         asked: dict[str, Any] = {"tenant": tenant}
         if after is not None:
@@ -251,8 +253,8 @@ class MongoStore:
         if where.phase is not None:
             asked["phase"] = where.phase.value
         with self._translated("listing jobs"):
-            most = 0 if where.labels else limit
-            found = list(self._db.jobs.find(asked, NOT_SHOWN).sort("job_id", ASCENDING).limit(most))
+            most, without = 0 if where.labels else limit, NOT_LEAN if lean else NOT_SHOWN
+            found = list(self._db.jobs.find(asked, without).sort("job_id", ASCENDING).limit(most))
         wanted = dict(where.labels or {}).items()
         return [each for each in readable(found) if wanted <= dict(each.job.labels).items()][:limit]
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from api.app import create_app
+from headrace.cli import fleet, history, timeline
 from headrace.domain.pods import MAIN_CONTAINER as MAIN
 from headrace.errors import Unavailable
 from headrace.ports import ExceptionSeen
@@ -125,6 +126,49 @@ def test_jobs_come_in_pages(api: Api, world: World) -> None:
     assert [job["job_id"] for job in first["jobs"] + rest["jobs"]] == ["a", "b", "c"]
     assert rest["next_cursor"] is None
     assert api.v1("GET", "/jobs?cursor=%20").status_code == 400
+
+
+def test_a_fleet_is_read_in_brief_with_what_is_open_at_one_read_a_page(api: Api, world: World) -> None:
+    for name in ("a", "b"):
+        world.runs(name)
+    world.scale(3, "b")
+    world.becomes("a", job={"state": "RESTARTING"})
+    world.sync()
+    read: list[str] = []
+    world.store.operation = lambda *_: read.append("operation")  # type: ignore[method-assign]
+    world.store.document = lambda *_: read.append("document")  # type: ignore[method-assign]
+    answer = api.v1("GET", "/jobs?brief=true&limit=500")
+    first, second = answer.json()["jobs"]
+    assert (first["status"], first["restarts"], first["open_operations"]) == ("RESTARTING", 1, [])
+    assert (second["status"], second["restarts"]) == ("RUNNING", 0)
+    assert [(each["kind"], each["step"]) for each in second["open_operations"]] == [("SCALE", "BEGIN")]
+    assert first["phase_since"] == first["observed_at"]
+    assert fleet.asked(second) == "SCALE BEGIN"
+    assert "request" not in first
+    assert len(answer.content) < 2 * 1500
+    assert read == []
+
+
+def test_a_job_shows_what_is_open_also_where_it_was_only_just_accepted(api: Api, world: World) -> None:
+    world.runs()
+    assert api.v1("GET", "/jobs/orders").json()["open_operations"] == []
+    accepted = api.v1("POST", "/jobs/orders/scale", {"parallelism": 2}).json()["operation"]
+    [shown] = api.v1("GET", "/jobs/orders").json()["open_operations"]
+    assert shown == {name: accepted[name] for name in ("id", "kind", "sequence", "state", "step", "accepted_at")}
+
+
+def test_a_time_line_is_drawn_of_what_the_api_gives(api: Api, world: World) -> None:
+    world.runs()
+    world.clock.advance(60)
+    world.becomes(job={"state": "RESTARTING"})
+    world.settle()
+    world.clock.advance(30)
+    job, transitions = api.v1("GET", "/jobs/orders").json(), api.v1("GET", "/jobs/orders/transitions").json()
+    spans = timeline.spans(job, transitions["transitions"], world.clock.now())
+    assert [(span.phase, span.seconds) for span in spans] == [("REQUESTED", 0), ("RUNNING", 60), ("RESTARTING", 30)]
+    assert timeline.notes(transitions["transitions"]) == []
+    [operation] = api.v1("GET", "/jobs/orders/operations").json()["operations"]
+    assert history.of_operation(operation)["by"] == "http"
 
 
 def test_waiting_is_bounded_and_says_the_end(api: Api, world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import httpx
@@ -12,6 +13,23 @@ from headrace.cli import connection, main
 from headrace.client import Client
 
 Answers = Callable[[httpx.Request], httpx.Response]
+
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+class AtNoon(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return NOON
+
+
+@pytest.fixture
+def at_noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed is printed at NOON."""
+    for module in ("history", "output"):
+        monkeypatch.setattr(f"headrace.cli.{module}.datetime", AtNoon)
 
 
 @pytest.fixture

@@ -78,6 +78,8 @@ COMMANDS = [
     ("list",),
     ("get", "orders"),
     ("describe", "orders"),
+    ("history", "orders"),
+    ("top",),
     ("operations", "orders"),
     ("events", "orders"),
     ("exceptions", "orders"),
@@ -96,8 +98,10 @@ def test_no_output_has_a_raw_control_character_and_no_text_is_escaped(
 ) -> None:
     if is_terminal:
         Terminal(monkeypatch, 80)
+        words = (*words, "--once") if words == ("top",) else words
     code, out, err = run(api, *words, *form)
-    has_none = (words[0] == "describe" and form) or (words[0] in ("events", "exceptions") and form == ("-o", "name"))
+    nameless = words[0] in ("events", "exceptions", "history") and form == ("-o", "name")
+    has_none = nameless or (words[0] in ("describe", "top") and form)
     assert code == (2 if has_none else 4 if words == ("get", "none") else 0)
     shown = re.sub(r"\x1b\[(0|31|32|38;5;208)m", "", out) if is_terminal else out
     assert not RAW.search(shown + err), shown
@@ -106,14 +110,14 @@ def test_no_output_has_a_raw_control_character_and_no_text_is_escaped(
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 120, 200])
-@pytest.mark.parametrize("words", COMMANDS[:2] + COMMANDS[3:6])
+@pytest.mark.parametrize("words", [*COMMANDS[:4], ("top", "--once"), *COMMANDS[5:7]])
 def test_a_table_fits_its_terminal(
     run: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], columns: int
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     Terminal(monkeypatch, columns)
     _, out, _ = run(api, *words)
-    table = out.partition("\n\n")[0]
+    table = out.partition("history:\n")[2] if words[0] == "describe" else out
     assert all(output.width(line) <= columns for line in table.splitlines()), table
     if words == ("list",):
         assert "…" in out
@@ -154,7 +158,13 @@ def test_names_are_what_the_next_command_takes(run: Any) -> None:
 
 
 def test_people_read_ages_and_programs_read_times(run: Any) -> None:
-    for words in (("list",), ("operations", "orders"), ("events", "orders"), ("exceptions", "orders")):
+    for words in (
+        ("list",),
+        ("operations", "orders"),
+        ("history", "orders"),
+        ("events", "orders"),
+        ("exceptions", "orders"),
+    ):
         out = run(api, *words)[1]
         assert "2d3h" in out, out
         assert AT not in out

@@ -41,6 +41,7 @@ def test_every_recording_has_its_expected_phases() -> None:
 def test_a_recording_comes_to_its_expected_phases(recording: str, outage: str) -> None:
     replay = Replay(recording, outage).run()
     assert replay.phases == as_listed(replay.plan["phases"])
+    assert replay.world.job().restarts == replay.plan.get("restarts", 0)
     for moment, words in replay.plan["says"].items():
         assert words in replay.says[moment]
         assert bool(words) == bool(replay.says[moment]), f"{moment} says {replay.says[moment]}"
@@ -85,6 +86,7 @@ def test_events_that_are_missed_change_no_end(data: st.DataObject) -> None:
     assert all(map(ends_as_planned, replay.followed, plan["operations"]))
     assert all(followed.settled_while_open == [] for followed in replay.followed)
     assert replay.world.job().phase == list(as_listed(replay.plan["phases"]).values())[-1][-1]
+    assert replay.world.job().restarts <= plan.get("restarts", 0), "what was not seen is not counted, and nothing else"
 
 
 @pytest.mark.parametrize("trouble", [None, PodTrouble("orders-jm", "CrashLoopBackOff", "back-off")])
