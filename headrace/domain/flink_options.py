@@ -217,7 +217,7 @@ def rules_of_names(allowed: Sequence[str]) -> tuple[Mapping[str, str], tuple[str
     ours: what is refused, with the reason, and what is allowed; none where all that is not refused is. An entry is a
     key, or the beginning of keys where it ends with a dot."""
     refused = {each: why for entry, why in ELSEWHERE.items() for each in (entry, f"{entry}.")}
-    listed = [each for entry in (*ALLOWED, *allowed) for each in (_bare(entry), f"{_bare(entry)}.")]
+    listed = [each for entry in (*ALLOWED, *allowed) for each in _entries(entry)]
     for older, option in OLDER_KEYS.items():
         elsewhere = _nearest(option, ELSEWHERE)
         if elsewhere:
@@ -226,6 +226,11 @@ def rules_of_names(allowed: Sequence[str]) -> tuple[Mapping[str, str], tuple[str
             listed.append(older)
     listed += [older for older, today in OLDER_PREFIXES.items() if any(covers(e, f"{today}x") for e in ALLOWED)]
     return refused, () if allowed == ANYTHING else tuple(dict.fromkeys(listed))
+
+
+def _entries(entry: str) -> tuple[str, ...]:
+    """A key covers itself and what is below it; what ends with a dot, or with `.*`, covers what is below alone."""
+    return (entry, f"{entry}.") if _bare(entry) == entry else (f"{_bare(entry)}.",)
 
 
 def _bare(entry: str) -> str:

@@ -13,7 +13,7 @@ from tests.support.given import JOB, OPERATION
 from tests.support.replay import KEY, RECORDINGS, Replay
 
 UP = {Phase.RUNNING, Phase.RESTARTING, Phase.UPGRADING, Phase.SCALING, Phase.SUSPENDED}
-"""Phases between which a job that ran once goes to and fro. None of them leads back to STARTING."""
+"""Phases between which a job that ran once goes to and fro. To STARTING only a job comes back that rested."""
 
 ENDS = {Phase.FINISHED, Phase.FAILED, Phase.CANCELLING, Phase.DELETING}
 
@@ -21,7 +21,9 @@ MAY_FOLLOW = {
     Phase.REQUESTED: {Phase.SUBMITTING, Phase.RUNNING},  # RUNNING: where nobody looked before
     Phase.SUBMITTING: {Phase.STARTING, Phase.REJECTED} | ENDS,
     Phase.STARTING: {Phase.RUNNING} | ENDS,
-    **{phase: UP - {phase} | ENDS for phase in UP},
+    **{phase: {*UP, Phase.SUSPENDING} - {phase} | ENDS for phase in UP},
+    Phase.SUSPENDED: {*UP, Phase.STARTING} - {Phase.SUSPENDED} | ENDS,
+    Phase.SUSPENDING: UP | ENDS,  # UP: where the SUSPEND failed, and was taken back
     Phase.CANCELLING: {Phase.CANCELLED} | UP,  # UP: where the STOP failed, and was taken back
     Phase.DELETING: {Phase.CANCELLED, Phase.DELETED},
     **{phase: {Phase.REQUESTED, Phase.RUNNING} for phase in SETTLED},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.domain.flink_options import (
@@ -378,6 +378,9 @@ LISTS = st.sampled_from([(), ANYTHING, ("kubernetes.client.", "security.kerberos
 FINE = {"kubernetes.rest-service.exposed.type": "ClusterIP", "web.submit.enable": "false"}
 
 
+@example("jmx", ("jmx.*",))
+@example("jmx.server.port", ("jmx.*",))
+@example("kubernetes.client", ("kubernetes.client.",))
 @given(st.tuples(OPTIONS, ENDS).map("".join), LISTS)
 def test_the_image_refuses_by_name_what_flink_configuration_refuses(key: str, allowed: tuple[str, ...]) -> None:
     """The rules travel as data for scripts that are fetched by their URL: there is no list but one."""
