@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from headrace.cli import output
 from headrace.cli.output import Format
+from tests.unit.cli.conftest import NOON
 
 RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202eback\r\n中文 🙂"
-AT = (datetime.now(UTC) - timedelta(days=2, hours=3, minutes=5)).isoformat()
+AT = (NOON - timedelta(days=2, hours=3, minutes=5)).isoformat()
 JOB: dict[str, Any] = {
     "job_id": "orders",
     "status": "FAILED",
@@ -124,6 +125,7 @@ def test_a_table_fits_its_terminal(
         assert len(out.splitlines()) == 3
 
 
+@pytest.mark.usefixtures("at_noon")
 def test_ids_and_states_are_whole_in_eighty_columns_and_what_is_long_is_cut(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +159,7 @@ def test_names_are_what_the_next_command_takes(run: Any) -> None:
     assert run(lambda _: httpx.Response(200, json=nothing), "list", "-o", "name") == (0, "", "")
 
 
+@pytest.mark.usefixtures("at_noon")
 def test_people_read_ages_and_programs_read_times(run: Any) -> None:
     for words in (
         ("list",),
@@ -231,6 +234,7 @@ def test_widths_are_narrowed_only_as_far_as_needed(widths: list[int], room: int)
     assert sum(found) == min(sum(widths), max(room, least))
 
 
+@pytest.mark.usefixtures("at_noon")
 def test_the_widest_column_is_cut_and_the_others_are_whole(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert output.fitted([6, 100, 5], 40) == [6, 29, 5]
     monkeypatch.setenv("NO_COLOR", "1")

@@ -262,7 +262,7 @@ def test_a_long_text_is_judged_in_proportion_to_its_length(part: str) -> None:
     def least(characters: int) -> float:
         return min(seconds(characters) for _ in range(3))  # a machine that is busy makes one of them long
 
-    assert least(200_000) < 20 * max(least(20_000), 0.02)
+    assert least(200_000) < 50 * max(least(20_000), 0.02)  # in proportion it is 10 times, by its square 100
 
 
 values = st.recursive(st.text() | st.integers() | st.booleans() | st.none(), lambda inner: st.lists(inner, max_size=3))

@@ -1,0 +1,106 @@
+"""What can be asked of a job that runs, on real Flink: whatever is done to it, each key is counted from 1 on, once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.cli.files import source_from
+from tests.support.serving import serving
+from tests.support.stack import ROOT, RunningStack, running_stack, wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+EXAMPLES = ROOT / "examples"
+SETTINGS = {"execution.checkpointing.interval": "2s"}
+JAR = "counting-job.jar"
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[str]:
+    with serving({f"/{JAR}": (EXAMPLES / "jar" / JAR).read_bytes()}) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    with running_stack(tmp_path_factory.mktemp("stack") / "data") as running:
+        yield running
+
+
+def program_of(job_id: str, web: str) -> dict[str, Any]:
+    if job_id == "java":
+        main = "io.headrace.examples.CountingJob"
+        return {"type": "JAR", "jar": f"{web}/{JAR}", "main_class": main, "args": ["--rate", "20"]}
+    return source_from(str(EXAMPLES / {"python": "counting_job.py", "tables": "sql/counting.sql"}[job_id]))
+
+
+def do(stack: RunningStack, job_id: str, verb: str, **body: Any) -> dict[str, Any]:
+    """An operation to its end. What follows it counts on from there."""
+    answer = stack.call("POST", f"/jobs/{job_id}/{verb}", body)
+    assert answer.status_code == 202, answer.text
+    ended = stack.await_operation(answer.json()["operation"]["id"])
+    assert ended["state"] == "SUCCEEDED", ended
+    return ended
+
+
+def counts_on(stack: RunningStack, job_id: str) -> None:
+    counted = stack.count(job_id)
+    wait_for("the count to go on", lambda: stack.count(job_id) > counted)
+
+
+def file_of(path: str) -> Path:
+    return Path(re.sub("^file:/*", "/", path))
+
+
+@pytest.mark.parametrize(
+    "job_id", ["python", pytest.param("java", marks=pytest.mark.slow), pytest.param("tables", marks=pytest.mark.slow)]
+)
+def test_its_state_outlives_all_that_is_asked_of_it(stack: RunningStack, web: str, job_id: str) -> None:
+    program = program_of(job_id, web)
+    body = {"job_id": job_id, "job_config": {**program, "flink_configuration": SETTINGS}}
+    assert stack.call("POST", "/jobs/submit", body).status_code == 202
+    stack.await_phase(job_id, "RUNNING")
+    counts_on(stack, job_id)
+
+    kept = do(stack, job_id, "suspend")["savepoint_path"]
+    assert (file_of(kept) / "_metadata").is_file()
+    assert stack.phases(job_id)[-2:] == ["SUSPENDING", "SUSPENDED"]
+    do(stack, job_id, "resume")
+    assert stack.phases(job_id)[-2:] == ["STARTING", "RUNNING"]
+    counts_on(stack, job_id)
+
+    upgraded = {**SETTINGS, "execution.checkpointing.interval": "3s"}
+    do(stack, job_id, "upgrade", job_config={"flink_configuration": upgraded, "parallelism": 2})
+    assert stack.phases(job_id)[-2:] == ["UPGRADING", "RUNNING"]
+    shown = stack.job(job_id)
+    assert (shown["parallelism"], shown["request"]["flink_configuration"]) == (2, upgraded)
+    counts_on(stack, job_id)
+
+    do(stack, job_id, "restart")
+    assert stack.phases(job_id)[-2:] == ["RESTARTING", "RUNNING"]
+    counts_on(stack, job_id)
+
+    drained = do(stack, job_id, "stop", drain=True)["savepoint_path"]
+    assert (file_of(drained) / "_metadata").is_file()
+    assert stack.lines_are_whole(job_id)
+
+
+def test_a_job_is_resumed_from_a_chosen_savepoint_and_counts_from_there(stack: RunningStack) -> None:
+    stack.submit("chosen")
+    stack.await_phase("chosen", "RUNNING")
+    counts_on(stack, "chosen")
+    first = do(stack, "chosen", "suspend")["savepoint_path"]
+    do(stack, "chosen", "resume")
+    counts_on(stack, "chosen")
+    second = do(stack, "chosen", "suspend")["savepoint_path"]
+    assert first != second
+    do(stack, "chosen", "resume", start_from=first)
+    restored = wait_for("it to be restored", lambda: stack.checkpoints("chosen").get("restored"))
+    assert restored["external_path"] == first
+    assert not stack.lines_are_whole("chosen"), "what was counted after the first savepoint is counted again"
+    do(stack, "chosen", "stop")
