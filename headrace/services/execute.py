@@ -143,8 +143,8 @@ class Execute:
         step = _Step(self, document, shown, seeing.seen)
         case = self._case(shown, seeing.seen, whole)
         effects = self.plan.next(case)
-        if operation.step is Step.AWAIT_RUNNING and any(isinstance(each, End) for each in effects):
-            return document, False  # the sync's to end: it finds out why a job failed
+        if operation.step is Step.AWAIT_RUNNING and _is_the_syncs(effects):
+            return document, False  # it finds out why a job failed
         for effect in effects:
             if not step.does(effect, case):
                 break
@@ -410,6 +410,12 @@ class _Step:
         moved = self._operation.moved(then, now, deployment_uid=uid)
         self._document = self._document.with_operation(replace(moved, not_before=later))
         return False
+
+
+def _is_the_syncs(effects: Sequence[Effect]) -> bool:
+    """Whether an operation ends by what is on record alone."""
+    ends = any(isinstance(each, End) for each in effects)
+    return not effects or (ends and all(isinstance(each, ON_RECORD) for each in effects))
 
 
 def _deployment(case: Case) -> Deployment:

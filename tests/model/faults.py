@@ -44,7 +44,7 @@ WRITES = {
 """Every call that changes something, by its port; a put_secret happens as put_files does, and a wake-up never fails."""
 
 READS = {
-    "store": ("document", "documents", "operation", "operations_of", "due", "unplaced", "take_lease", "watched"),
+    "store": ("document", "documents", "operation", "operations_of", "due", "unplaced", "take_lease", "versions"),
     "runtime": ("get", "get_whole", "list_pages", "watch", "pods"),
     "job_manager": ("checkpoints",),
 }

@@ -45,6 +45,7 @@ SECOND_RUN = (
 )
 """A job that ran, was stopped with its state, and was submitted again from it: where half of all schedules begin."""
 
+OF_A_WORKER = ("create", "patch", "patch", "patch", "delete", "delete", "put_files", "add_savepoint", "add_savepoint")
 CAN_STRIKE = ("ask", "again", "execute", "sync", "redeliver", "waits")
 
 
@@ -68,7 +69,7 @@ def drawn(seed: int) -> tuple[Step, ...]:
     steps = [_step(rng, act) for act in ["ask", "execute", *acts]]
     struck = [number for number, step in enumerate(steps) if step.act in CAN_STRIKE]
     for number in rng.sample(struck, min(len(struck), LEAST_FAULTS + rng.randrange(4))):
-        steps[number] = replace(steps[number], fault=_fault(rng))
+        steps[number] = replace(steps[number], fault=_fault(rng, steps[number].act))
     return (*(SECOND_RUN if rng.random() < 0.5 else ()), *steps)
 
 
@@ -77,11 +78,14 @@ def _step(rng: random.Random, act: str) -> Step:
     return Step(act, rng.choice(jobs), rng.randrange(len(SKEWS)), rng.randrange(420))
 
 
-def _fault(rng: random.Random) -> Fault:
+def _fault(rng: random.Random, act: str) -> Fault:
     calls = WRITES if rng.random() < 0.8 else READS
     method = rng.choice([name for names in calls.values() for name in names])
+    nth = rng.choice([0, 0, 0, 1, 2])
+    if act == "execute" and rng.random() < 0.6:
+        method, nth = rng.choice(OF_A_WORKER), 0  # what a worker alone does, and only now and then
     kinds = [kind for kind in Kind if kind is not Kind.LOSES or method in RACES]
-    return Fault(method, rng.choice(kinds), rng.choice([0, 0, 0, 1, 2]), rng.randrange(1, 9))
+    return Fault(method, rng.choice(kinds), nth, rng.randrange(1, 9))
 
 
 def broken_by(steps: Sequence[Step], struck: Counter[tuple[str, Kind]] | None = None) -> str | None:

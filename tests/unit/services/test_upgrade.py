@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from headrace.domain.jobs import Desired, Phase
 from headrace.domain.operations import KindName, Operation, Source, State
 from headrace.domain.templates import changed, overridden, picked
-from headrace.errors import Conflict, InvalidRequest
+from headrace.errors import Conflict, InvalidRequest, Unavailable
 from tests.support.world import SCRIPT, UPGRADE_FAILURE, World
 
 NEXT_START = {"startTime": "1795448899999"}
@@ -43,6 +43,10 @@ def upgraded(world: World, **arguments: Any) -> Operation:
     world.becomes(job=NEXT_START)
     passes(world, 20)
     return world.operation(operation)
+
+
+def unavailable(*_: Any) -> None:
+    raise Unavailable("no answer")
 
 
 def spec(world: World) -> dict[str, Any]:
@@ -215,6 +219,20 @@ def test_one_that_the_operator_does_not_begin_is_taken_back(world: World) -> Non
     assert world.job().request["args"] == ["--a"]
     upgraded(world, job_config={"labels": {"tier": "gold"}})
     assert spec(world)["job"]["args"][-1] == "--a"
+
+
+def test_one_that_could_not_be_written_ends_at_its_deadline(world: World) -> None:
+    world.runs()
+    operation = upgrade(world, job_config={"script": {"name": "job.py", "content": "print(2)\n"}})
+    put_files, world.runtime.put_files = world.runtime.put_files, unavailable
+    with pytest.raises(Unavailable):
+        world.execute()
+    world.runtime.put_files = put_files
+    world.edit(lambda whole: whole["spec"]["job"].update(state="suspended"))
+    world.is_suspended("s3://b/savepoint-1")
+    passes(world, 1800)
+    assert world.operation(operation).state is State.FAILED
+    assert world.sequence() == operation.sequence
 
 
 def test_one_that_failed_after_it_was_begun_holds(world: World) -> None:
