@@ -10,6 +10,7 @@ HeadraceError                      something a person may have to read
 │   │   └── NameTaken              another job's record has the name of the deployment
 │   ├── TooMany                    a bound is reached; it may be asked again when something has ended
 │   ├── Refused                    a server understood and said no (403, 422, admission)
+│   │   └── CrdMissing             the cluster has no FlinkDeployment CRD
 │   └── StaleWriter                a newer sequence, or another uid, stands on the deployment
 ├── TransientError                 trying again may help
 │   ├── Unavailable                a server did not answer within its bound
@@ -89,6 +90,13 @@ class TooMany(PermanentError):
 
 class Refused(PermanentError):
     """A server understood the request and said no."""
+
+
+class CrdMissing(Refused):
+    """The cluster has no FlinkDeployment CRD: the CRD itself was asked for, and is not there."""
+
+    def __init__(self) -> None:
+        super().__init__("this cluster has no FlinkDeployment CRD: install the Flink Kubernetes Operator")
 
 
 class StaleWriter(PermanentError):

@@ -62,6 +62,12 @@ class _Rule:
     in_log: bool = False
 
 
+NO_CRD = Explanation(
+    "this cluster has no FlinkDeployment CRD",
+    "install the Flink Kubernetes Operator (its Helm chart brings the CRDs); then submit again",
+)
+
+
 def explain(evidence: Evidence) -> Explanation | None:
     """The failure in words; None where nothing is known that says more than its raw text.
 
@@ -305,11 +311,6 @@ RULES: tuple[_Rule, ...] = (
         "give the account that is named this right, by a Role and a RoleBinding in the namespace; then submit again",
         _line,
         in_log=True,
-    ),
-    _rule(
-        r"no FlinkDeployment CRD",
-        "install the Flink Kubernetes Operator (its Helm chart brings the CRDs); then submit again",
-        lambda _: "this cluster has no FlinkDeployment CRD",
     ),
     _rule(
         r"Pod terminated, container termination statuses: \[[^\n]{0,400}?reason=OOMKilled",

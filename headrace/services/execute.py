@@ -23,7 +23,7 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.document import JobDocument
-from headrace.domain.failures import Evidence, Explanation, explain
+from headrace.domain.failures import NO_CRD, Evidence, Explanation, explain
 from headrace.domain.job_requests import JobRequest, recorded_request
 from headrace.domain.jobs import Job, JobKey, Observation, Phase
 from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name_in
@@ -51,7 +51,16 @@ from headrace.domain.runtimes.plan import (
 from headrace.domain.sealed import owners_of_job
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata, Known, NotAsked, Said, state_on_hand
 from headrace.domain.status import WRITTEN
-from headrace.errors import HeadraceError, LostRace, PermanentError, Refused, TransientError, Unavailable, Unopenable
+from headrace.errors import (
+    CrdMissing,
+    HeadraceError,
+    LostRace,
+    PermanentError,
+    Refused,
+    TransientError,
+    Unavailable,
+    Unopenable,
+)
 from headrace.ports import Clock, Fence, FlinkRuntime, JobManager
 from headrace.services.observe import Observe, ended
 from headrace.services.records import Records, merged, soon
@@ -210,7 +219,8 @@ class Execute:
         """A server said no, or what is on record cannot be used: the operation ends, and says so."""
         operation = document.oldest
         assert operation is not None  # noqa: S101 - one of its steps was refused
-        why = explain(Evidence(refused=str(error))) or Explanation(str(error), "")
+        known = NO_CRD if isinstance(error, CrdMissing) else explain(Evidence(refused=str(error)))
+        why = known or Explanation(str(error), "")
         phase = Phase.REJECTED if KINDS[operation.kind].begins_a_run and document.job.deployment_uid is None else None
         end = End(State.FAILED, str(why), phase, why)
         return self.records.write(document, ended(document, end, self.clock.now()))

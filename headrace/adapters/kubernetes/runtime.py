@@ -26,12 +26,11 @@ from headrace.domain.deployments import (
 from headrace.domain.events import Event, event_seen, is_about
 from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
-from headrace.errors import HistoryGone, Refused, Unavailable, Unreadable
+from headrace.errors import CrdMissing, HistoryGone, Refused, Unavailable, Unreadable
 from headrace.ports import WHOLE_LOG, Change, EventSeen, Fence, LogPart, LogStream, Page, PodSeen, WatchEvent
 
 GROUP = "/apis/flink.apache.org/v1beta1"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/flinkdeployments.flink.apache.org"
-NO_CRD = "this cluster has no FlinkDeployment CRD: install the Flink Kubernetes Operator"
 WRITE = {"fieldManager": "headrace", "fieldValidation": "Strict"}
 OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 VERSIONS_KEPT_SECONDS = 300.0
@@ -123,7 +122,7 @@ class OperatorRuntime:
         with suppress(Unavailable):
             answer = self._api.send("GET", CRD, doing="reading the FlinkDeployment CRD")
             if answer.status == 404:
-                raise Refused(NO_CRD) from error
+                raise CrdMissing from error
 
     def _read_back(self, manifest: Mapping[str, Any], error: Unavailable) -> Deployment:
         """A create without an answer may have happened: the operation that stands there says so."""
@@ -343,7 +342,7 @@ class OperatorRuntime:
         if answer.status == 403:
             return ()  # a namespaced Role may not read CRDs: the operator's validation decides
         if answer.status == 404:
-            raise Refused(NO_CRD)
+            raise CrdMissing
         if answer.status != 200:
             raise refused(answer, doing)
         found = _enum(orjson.loads(answer.body))

@@ -14,7 +14,7 @@ from consumer.loop import Loop
 from headrace.adapters.kafka import Record
 from headrace.adapters.kafka.dead_letters import LONGEST_OUTLINE, LONGEST_REASON, letters_of
 from headrace.domain.jobs import JobKey
-from headrace.errors import Refused, Unavailable
+from headrace.errors import CrdMissing, Refused, Unavailable
 from tests.support.hostile import POISON
 from tests.support.world import SCRIPT, World
 
@@ -95,7 +95,7 @@ def test_what_a_record_is_at_fault_for_is_a_letter_and_the_next_one_is_handled(w
 SERVERS: list[Exception] = [
     Unavailable("MongoDB did not answer"),
     Refused("MongoDB refused accepting an operation: Authentication failed."),
-    Refused("this cluster has no FlinkDeployment CRD"),
+    CrdMissing(),
     KeyError("a stored record that cannot be read"),
 ]
 
@@ -135,16 +135,16 @@ def test_while_a_partition_waits_the_others_go_on(world: World, monkeypatch: pyt
 def test_what_our_own_code_did_not_foresee_is_that_records_letter(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headrace.services import accept
+    from headrace.services import resolve as room
 
-    resolved = accept.resolve
+    resolved = room.resolve
 
     def fails(template: Any, config: Any, values: Any) -> Any:
         if config.get("labels") == {"a": "canary"}:
             raise ZeroDivisionError("canary")
         return resolved(template, config, values)
 
-    monkeypatch.setattr(accept, "resolve", fails)
+    monkeypatch.setattr(room, "resolve", fails)
     bad = submit("bad", job_config={"script": SCRIPT, "labels": {"a": "canary"}})
     consumer, reasons = consumed(world, [bad, submit("after")])
     assert consumer.committed == [2]

@@ -142,7 +142,6 @@ CASES: list[tuple[str, Evidence, str, str]] = [
     ("unschedulable", Evidence(trouble=UNSCHEDULABLE), "Insufficient cpu", "add nodes"),
     ("quota", Evidence(error=recorded_error("quota-exceeded")), "exceeded quota: q", "ResourceQuota"),
     ("rbac", Evidence(refused='flinkdeployments is forbidden: User "a" cannot create resource'), 'User "a"', "Role"),
-    ("crd", Evidence(refused="this cluster has no FlinkDeployment CRD: install it"), "no FlinkDeployment CRD", "Helm"),
     (
         "savepoint",
         Evidence(error=recorded_error("savepoint-directory-unwritable")),

@@ -10,7 +10,7 @@ import pytest
 from headrace.domain.diff import Change
 from headrace.domain.jobs import Desired, JobKey, Observation, Phase
 from headrace.domain.operations import State
-from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
+from headrace.errors import Conflict, CrdMissing, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
 from headrace.ports import Fence
 from headrace.services.handle_record import Origin
 from tests.support.world import UPGRADE_FAILURE, World
@@ -515,3 +515,15 @@ def test_a_run_that_should_start_from_a_state_that_nobody_kept_is_not_created(wo
     assert world.operation(again).state is State.FAILED
     assert "no last state" in world.operation(again).reason
     assert world.runtime.get("default", "orders") is None
+
+
+def test_a_cluster_without_the_crd_is_said_with_what_to_install(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(*_: object) -> None:
+        raise CrdMissing
+
+    monkeypatch.setattr(world.runtime, "create", create)
+    operation = world.submit()
+    world.execute()
+    ended = world.operation(operation)
+    assert (ended.state, world.job().phase) == (State.FAILED, Phase.REJECTED)
+    assert ended.reason.startswith("this cluster has no FlinkDeployment CRD; install the Flink Kubernetes Operator")
