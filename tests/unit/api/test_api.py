@@ -471,7 +471,7 @@ def test_what_nobody_foresaw_is_a_problem_without_its_words(
     answer = api.v1("GET", "/jobs")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "canary" not in answer.text
-    monkeypatch.setattr("headrace.services.accept.resolve", fails)
+    monkeypatch.setattr("headrace.services.resolve.resolve", fails)
     refused = api.v1("POST", "/jobs/submit", {"job_id": "a", "job_config": {"script": SCRIPT}})
     assert refused.status_code == 400
     assert "canary" not in refused.text
