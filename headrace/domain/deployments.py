@@ -250,13 +250,21 @@ def is_suspended(deployment: Deployment) -> bool:
     if status.lifecycle_state == "SUSPENDED" and not is_behind(deployment, deployment.metadata.generation):
         return True
     ended = status.job_status is not None and status.job_status.state in ("CANCELED", "FINISHED")
-    return ended and _reconciled_state(status) == "suspended"
+    return ended and _reconciled_job(status).get("state") == "suspended"
 
 
-def _reconciled_state(status: Status) -> str | None:
+def left_by(deployment: Deployment) -> str | None:
+    """The upgradeMode by which the operator ended the last run of the job, whatever the spec says: `savepoint` where it
+    took one; None where it does not say (`lastReconciledSpec`: seen in recordings)."""
+    mode = _reconciled_job(deployment.status).get("upgradeMode") if deployment.status else None
+    return str(mode) if mode is not None else None
+
+
+def _reconciled_job(status: Status) -> Mapping[str, Any]:
     text = status.reconciliation_status.last_reconciled_spec if status.reconciliation_status else None
     try:
         spec: Any = json.loads(text) if text else {}
-        return str(((spec.get("spec") or {}).get("job") or {}).get("state"))
+        job = (spec.get("spec") or {}).get("job")
     except (ValueError, AttributeError, RecursionError):
-        return None
+        return {}
+    return job if isinstance(job, Mapping) else {}

@@ -109,7 +109,8 @@ class Job:
     `flink_state` is the state of Flink's job as it was seen last; `first_start_time` the start that this run's
     JobManager showed first: one that came back shows another. `restarts` counts how often Flink's job was seen to begin
     again by itself in this run, `ran_generation` is the generation of the spec with which it was last seen RUNNING.
-    `savepoint_path` is the newest state on record of any run, `state_path` that of this run; `ran_since_state` says
+    `savepoint_path` is the newest state on record of any run, `state_path` that of this run and `state_number` Flink's
+    number of it, where it was said; `ran_since_state` says
     that the job may have run, and so made newer state, since that was learnt; `state_start_time` is the start of
     the JobManager that had left it behind, None where none had: any other one is of a time after it. `upgrade_path`
     is the last upgradeSavepointPath that was seen: the operator leaves it in the status. `is_gapped` says that this
@@ -161,6 +162,7 @@ class Job:
     start_from: str | None = None
     savepoint_path: str | None = None
     state_path: str | None = None
+    state_number: int | None = None
     ran_since_state: bool = False
     upgrade_path: str | None = None
     is_gapped: bool = False

@@ -17,10 +17,12 @@ LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
 
 @dataclass(frozen=True)
 class Known:
-    """The newest state, by its path; `kind` is savepoint or checkpoint."""
+    """The newest state, by its path; `kind` is savepoint or checkpoint, `number` Flink's own of it, where that was
+    said."""
 
     path: str
     kind: str
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Checkpoints:
     """What a JobManager says of a job's state.
 
     `latest` is the newest checkpoint or savepoint completed under this JobManager, `restored` what it started from.
+    `number` is Flink's number of `latest`, else of `restored`.
     `has_graph` says that it has the job's execution graph (neither CREATED nor INITIALIZING): without it, it knows
     nothing and says so with the same words as where there is nothing. `has_run` is False where it says of a job that
     has ended that it was never RUNNING.
@@ -50,6 +53,7 @@ class Checkpoints:
 
     latest: str | None = None
     restored: str | None = None
+    number: int | None = None
     has_graph: bool = True
     has_run: bool = True
 
@@ -109,9 +113,9 @@ def kind_of(path: str) -> str:
     return "savepoint" if "savepoint-" in path else "checkpoint"
 
 
-def known(path: str) -> Known:
+def known(path: str, number: int | None = None) -> Known:
     """The state at this path."""
-    return Known(path, kind_of(path))
+    return Known(path, kind_of(path), number)
 
 
 def state_on_hand(job: Job, live: Deployment | None, said: Said) -> StateOnHand:
@@ -122,7 +126,9 @@ def state_on_hand(job: Job, live: Deployment | None, said: Said) -> StateOnHand:
     """
     knows = isinstance(said, Checkpoints) and said.has_graph and _flink_state(live) not in WITHOUT_GRAPH
     if isinstance(said, Checkpoints) and (path := said.latest or (said.restored if knows else None)):
-        return known(path)
+        return known(path, said.number)
+    if isinstance(said, HaMetadata) and is_newest(job, said):
+        return known(job.state_path or "", job.state_number)
     if isinstance(said, HaMetadata) and (newest := _newest_beside(job.state_path, said)) is not None:
         return known(newest)
     if job.state_path and not job.ran_since_state:
@@ -139,6 +145,11 @@ def state_on_hand(job: Job, live: Deployment | None, said: Said) -> StateOnHand:
 def _flink_state(live: Deployment | None) -> str | None:
     status = live.status.job_status if live is not None and live.status else None
     return status.state if status else None
+
+
+def is_newest(job: Job, kept: HaMetadata) -> bool:
+    """Whether the state on record is the newest that there is: the HA metadata have none of a higher number."""
+    return None not in (job.state_path, job.state_number) and job.state_number == kept.newest
 
 
 def _newest_beside(path: str | None, kept: HaMetadata) -> str | None:

@@ -434,7 +434,7 @@ def _state_learnt(case: _Case) -> dict[str, Any]:
     job, path = case.job, case.flink.upgrade_savepoint_path
     if not path or path in (LAST_STATE, job.upgrade_path):
         return {"ran_since_state": job.ran_since_state or _may_have_run(case, job.state_start_time)}
-    newest = {"state_path": path, "savepoint_path": path, "state_start_time": job.start_time}
+    newest = {"state_path": path, "savepoint_path": path, "state_number": None, "state_start_time": job.start_time}
     return {**newest, "upgrade_path": path, "ran_since_state": _may_have_run(case, job.start_time)}
 
 

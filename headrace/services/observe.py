@@ -141,9 +141,9 @@ class Observe:
         operation = document.oldest
         assert operation is not None  # noqa: S101 - an effect is of the operation whose turn it is
         match effect:
-            case Keep(path):
+            case Keep(path, number):
                 self.store.add_savepoint(path, document.key, document.job.run, kind_of(path), seen.at)
-                return kept(document, path, seen)
+                return kept(document, path, number, seen)
             case Wait(seconds, why):
                 waiting = replace(operation, not_before=soon(seen.at, seconds), reason=why, state=State.RUNNING)
                 return document.with_operation(waiting)
@@ -228,15 +228,15 @@ def taken_over(document: JobDocument, live: Deployment) -> JobDocument:
     return replace(document, job=adopted)
 
 
-def kept(document: JobDocument, path: str, seen: Seen) -> JobDocument:
+def kept(document: JobDocument, path: str, number: int | None, seen: Seen) -> JobDocument:
     """The document with this state's path on record, in the job and in the operation that keeps it."""
     operation = document.oldest
     live = seen.what if isinstance(seen.what, Deployment) else None
     running = live is not None and is_running(live)
     left_by = document.job.start_time if live is None or is_suspended(live) else None
     job = document.job
-    job = replace(job, savepoint_path=path, state_path=path, state_start_time=left_by, ran_since_state=running)
-    document = replace(document, job=job)
+    job = replace(job, savepoint_path=path, state_path=path, state_number=number)
+    document = replace(document, job=replace(job, state_start_time=left_by, ran_since_state=running))
     return document if operation is None else document.with_operation(replace(operation, savepoint_path=path))
 
 

@@ -174,7 +174,9 @@ class Cluster(InMemoryRuntime):
         truth.latest = truth.kept = truth.restored = path
         truth.stage, truth.reconciled = Stage.DEPLOYING, dict(whole["spec"])
         truth.flink_job = self._new_job()
-        self._says(name, "UPGRADING", "MISSING", None, reconciled="suspended", upgradeSavepointPath=path)
+        self._says(
+            name, "UPGRADING", "MISSING", None, reconciled="suspended", mode="stateless", upgradeSavepointPath=path
+        )
 
     def _starts(self, name: str, truth: Truth, chance: int) -> None:
         if truth.stage is Stage.DEPLOYING:
@@ -220,14 +222,17 @@ class Cluster(InMemoryRuntime):
         truth.kept = path or truth.kept
         truth.stage, truth.reconciled = Stage.SUSPENDED, dict(whole["spec"])
         manager = "READY" if truth.has_manager else "MISSING"
-        self._says(name, "SUSPENDED", manager, "FINISHED", reconciled="suspended", upgradeSavepointPath=path)
+        shown = {"upgradeSavepointPath": path} if path else {}  # an older one stays there
+        mode = "savepoint" if path else "last-state"
+        self._says(name, "SUSPENDED", manager, "FINISHED", reconciled="suspended", mode=mode, **shown)
 
     def _upgrades(self, name: str, whole: Mapping[str, Any], truth: Truth, chance: int) -> None:
         nonce = "savepointRedeployNonce"
         if whole["spec"]["job"].get(nonce) != truth.reconciled["job"].get(nonce):
             self._redeploys(name, whole, truth)
             return
-        path = self._path(whole) if truth.stage is Stage.SUSPENDED else None
+        rests_with_one = truth.stage is Stage.SUSPENDED and self._left_by(whole) == "savepoint"
+        path = self._path(whole) if rests_with_one else None
         if truth.stage is Stage.RUNNING:
             if chance % 5 == 0:
                 self._fails_to_save(name)
@@ -239,7 +244,10 @@ class Cluster(InMemoryRuntime):
         truth.stage, truth.reconciled, truth.has_manager = Stage.DEPLOYING, dict(whole["spec"]), False
         truth.restored, truth.completed = truth.latest, None
         said = path or (LAST_STATE if truth.latest else None)
-        self._says(name, "UPGRADING", "MISSING", "FINISHED", reconciled="suspended", upgradeSavepointPath=said)
+        mode = "savepoint" if path else "last-state"
+        self._says(
+            name, "UPGRADING", "MISSING", "FINISHED", reconciled="suspended", mode=mode, upgradeSavepointPath=said
+        )
 
     def _redeploys(self, name: str, whole: Mapping[str, Any], truth: Truth) -> None:
         """From the path in its spec, and from nothing that it had: STABLE long before it runs."""
@@ -248,7 +256,15 @@ class Cluster(InMemoryRuntime):
         truth.stage, truth.reconciled, truth.has_manager = Stage.STARTING, dict(whole["spec"]), False
         truth.latest = truth.kept = truth.restored = path
         truth.completed, truth.flink_job = None, self._new_job()
-        self._says(name, "STABLE", "DEPLOYING", "RECONCILING", upgradeSavepointPath=path, jobId=truth.flink_job)
+        self._says(
+            name,
+            "STABLE",
+            "DEPLOYING",
+            "RECONCILING",
+            mode="savepoint",
+            upgradeSavepointPath=path,
+            jobId=truth.flink_job,
+        )
 
     def _fails_to_save(self, name: str) -> None:
         said = {"type": UPGRADE_FAILURE, "message": "Savepoint Error", "throwableList": []}
@@ -289,6 +305,11 @@ class Cluster(InMemoryRuntime):
         path = ((whole.get("status") or {}).get("jobStatus") or {}).get("upgradeSavepointPath")
         return path if path != LAST_STATE else None
 
+    def _left_by(self, whole: Mapping[str, Any]) -> str:
+        reconciled = json.loads(whole["status"]["reconciliationStatus"]["lastReconciledSpec"])
+        mode: str = reconciled["spec"]["job"]["upgradeMode"]
+        return mode
+
     # The HA metadata, by which a JobManager finds its job's newest checkpoint
 
     def _leads(self, name: str, truth: Truth) -> None:
@@ -322,6 +343,7 @@ class Cluster(InMemoryRuntime):
         flink: str | None,
         *,
         reconciled: str | None = None,
+        mode: str | None = None,
         observe: bool = True,
         **job: str | None,
     ) -> None:
@@ -333,7 +355,8 @@ class Cluster(InMemoryRuntime):
             status |= {"lifecycleState": lifecycle, "jobManagerDeploymentStatus": manager}
             status["jobStatus"]["state"] = flink
         if observe:
-            job_spec = {**live["spec"]["job"], **({"state": reconciled} if reconciled else {})}
+            job_spec = {**live["spec"]["job"], "upgradeMode": mode or self._left_by(live)}
+            job_spec |= {"state": reconciled} if reconciled else {}
             spec = json.dumps({"spec": {**live["spec"], "job": job_spec}})
             status |= {"observedGeneration": live["metadata"]["generation"], "error": None}
             status["reconciliationStatus"] = {"state": "DEPLOYED", "lastReconciledSpec": spec}
@@ -356,4 +379,5 @@ class Managers(InMemoryJobManager):
             return Checkpoints(has_graph=False)
         if truth.stage is Stage.FAILED and not truth.has_run:
             return Checkpoints(has_run=False)
-        return Checkpoints(latest=truth.completed, restored=truth.restored)
+        number = (truth.completed or truth.restored or "-").rpartition("-")[2]
+        return Checkpoints(truth.completed, truth.restored, int(number) if number.isdigit() else None)

@@ -83,9 +83,11 @@ class RestJobManager:
         taken = [each for kind in ("completed", "savepoint") if isinstance(each := latest.get(kind), dict)]
         newest = max(taken, key=_number, default=None)
         restored = latest.get("restored")
+        known = newest or (restored if isinstance(restored, dict) else None)
         found = Checkpoints(
             self._path(namespace, name, newest) if newest is not None else None,
             self._path(namespace, name, restored) if isinstance(restored, dict) else None,
+            number=_number(known) if known is not None else None,
         )
         if found.latest is not None:
             return found

@@ -18,6 +18,7 @@ from headrace.domain.deployments import (
     is_of,
     is_running,
     is_suspended,
+    left_by,
     never_started,
     operation_of,
     owner_of,
@@ -40,7 +41,6 @@ from headrace.domain.manifest import (
 )
 from headrace.domain.operations import State, Step
 from headrace.domain.runtimes.plan import (
-    NOT_ASKED,
     Absent,
     Adopt,
     Begin,
@@ -59,7 +59,7 @@ from headrace.domain.runtimes.plan import (
     Renew,
     Wait,
 )
-from headrace.domain.state_on_hand import LAST_STATE, Known, StateOnHand, Unknown, state_on_hand
+from headrace.domain.state_on_hand import LAST_STATE, HaMetadata, Known, StateOnHand, Unknown, known, state_on_hand
 from headrace.domain.status import (
     JOB_STATE,
     NOT_WRITTEN,
@@ -392,11 +392,11 @@ def _to_rest(case: Case, live: Deployment) -> Effects:
 def _rests(case: Case, live: Deployment) -> Effects:
     """The job is suspended. The deployment keeps what it goes on from, whether its path can be read or not."""
     path = _new_path(case, live)
+    if path is None and not _whole(case):
+        return [Change((), Step.AWAIT_SUSPENDED)]  # whoever writes asks for its state too
     state: StateOnHand = Known(path, "savepoint") if path else _state_of_suspended(case)
-    if isinstance(state, Unknown) and case.said is NOT_ASKED and not case.operation.is_late:
-        return _unreadable(state)
     match state:
-        case Known(kept, _):
+        case Known(kept):
             words = f"state kept in {kept}"
         case Unknown(why):
             words = f"its state is where Flink's HA metadata say; its path cannot be read ({why})"
@@ -475,6 +475,8 @@ def _suspending(case: Case, live: Deployment) -> Effects:
 def _suspended(case: Case, goal: Gone, live: Deployment) -> Effects:
     """Past the point of no return: the state's path is recorded, then the deployment deleted."""
     path = _new_path(case, live)
+    if path is None and not _whole(case):
+        return [Change((), Step.AWAIT_SUSPENDED)]  # whoever writes asks for its state too
     state: StateOnHand = Known(path, "savepoint") if path else _state_of_suspended(case)
     if isinstance(state, Unknown) and not goal.force:
         words = "it was suspended without a savepoint; nothing was deleted; force ends the run without its state"
@@ -483,17 +485,22 @@ def _suspended(case: Case, goal: Gone, live: Deployment) -> Effects:
 
 
 def _state_of_suspended(case: Case) -> StateOnHand:
-    """The checkpoint that this operation recorded just before, where the suspend left none of its own."""
-    state = _state(case)
+    """The state that this operation recorded just before, where the suspend left none of its own and nothing speaks of
+    a newer one: neither what was learnt since, nor the HA metadata."""
+    state, job = _state(case), case.job
     recorded = case.operation.savepoint_path
-    return Known(recorded, "checkpoint") if isinstance(state, Unknown) and recorded else state
+    if not isinstance(state, Unknown) or recorded is None or recorded != job.state_path:
+        return state
+    is_another = isinstance(case.said, HaMetadata) and None not in (case.said.newest, job.state_number)
+    return state if is_another else known(recorded, job.state_number)
 
 
 def _new_path(case: Case, live: Deployment) -> str | None:
-    """The savepoint of the suspend: only a path that has changed counts; without a suspend of ours, any."""
+    """The savepoint of the suspend: of one that took a savepoint, and only a path that has changed counts; without a
+    suspend of ours, any. An older path stays in the status after a suspend that took none."""
     status = live.status.job_status if live.status else None
     path = status.upgrade_savepoint_path if status else None
-    if not path or path == LAST_STATE:
+    if not path or path == LAST_STATE or left_by(live) not in ("savepoint", None):
         return None
     is_ours = sequence_of(live) == case.operation.sequence
     return path if path != case.operation.savepoint_before or not is_ours else None
@@ -508,7 +515,7 @@ def _state(case: Case) -> StateOnHand:
 
 
 def _kept(state: StateOnHand) -> list[Effect]:
-    return [Keep(state.path)] if isinstance(state, Known) else []
+    return [Keep(state.path, state.number)] if isinstance(state, Known) else []
 
 
 # Every goal.

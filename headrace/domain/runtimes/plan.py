@@ -109,9 +109,10 @@ class Delete:
 
 @dataclass(frozen=True)
 class Keep:
-    """A state's path is on record."""
+    """A state's path is on record, and Flink's number of it where that is known."""
 
     path: str
+    number: int | None = None
 
 
 @dataclass(frozen=True)

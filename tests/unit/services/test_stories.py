@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from headrace.bootstrap import wired
 from headrace.domain.jobs import Desired, JobKey, Observation, Phase
 from headrace.domain.operations import Operation, State, Step
-from headrace.domain.state_on_hand import Checkpoints
+from headrace.domain.state_on_hand import CHECKPOINT_KEY, Checkpoints, ha_config_map
 from headrace.errors import Conflict, Refused, Unavailable, Unreadable
 from headrace.ports import WatchEvent
 from headrace.settings import Settings
@@ -800,3 +801,47 @@ def test_what_was_to_be_deleted_and_has_come_up_since_is_looked_at_again(world: 
     assert ended(world, stop) is State.SUCCEEDED
     assert world.operation(stop).savepoint_path == "s3://b/savepoint-1"
     assert "s3://b/savepoint-1" in world.saved()
+
+
+def suspended_with_its_last_state(world: World, newest: int | None, **job: str) -> None:
+    """The operator took no savepoint: what the status shows is an older path, and the HA metadata have the rest."""
+    data = {f"{CHECKPOINT_KEY}{newest:019d}": "handle"} if newest is not None else {}
+    world.runtime.put_config_map("default", ha_config_map("orders", "f" * 32), data)
+    world.job_manager.checkpoint = Unavailable("connection refused")
+    spec = world.whole()["spec"]
+    left = {"spec": {**spec, "job": {**spec["job"], "upgradeMode": "last-state"}}}
+    world.becomes(
+        lifecycleState="SUSPENDED",
+        jobManagerDeploymentStatus="MISSING",
+        job={"state": "FINISHED", **job},
+        reconciliationStatus={"state": "DEPLOYED", "lastReconciledSpec": json.dumps(left)},
+    )
+
+
+def test_the_path_of_a_savepoint_before_a_suspend_is_not_what_the_suspend_left(world: World) -> None:
+    """Somebody's edit was carried out with a savepoint between the look of a STOP and its write, and the job ran on."""
+    second_run_from_a_savepoint(world)
+    world.becomes()
+    passes(world, 6)
+    world.job_manager.checkpoint = Checkpoints(restored="s3://b/savepoint-1", number=1)
+    stop = world.stop()
+    world.execute()
+    suspended_with_its_last_state(world, 5, upgradeSavepointPath="s3://b/savepoint-4", startTime="1795448819999")
+    passes(world, 1800)
+    assert live(world) is not None
+    assert ended(world, stop) is State.FAILED
+    assert "nothing was deleted" in world.operation(stop).reason
+
+
+@pytest.mark.parametrize(("newest", "end"), [(7, State.SUCCEEDED), (8, State.FAILED)])
+def test_the_state_that_a_run_began_from_is_its_newest_by_its_number(world: World, newest: int, end: State) -> None:
+    second_run_from_a_savepoint(world)
+    world.becomes()
+    passes(world, 6)
+    world.job_manager.checkpoint = Checkpoints(restored="s3://b/savepoint-1", number=7)
+    stop = world.stop()
+    world.execute()
+    suspended_with_its_last_state(world, newest)
+    passes(world, 1800)
+    assert ended(world, stop) is end
+    assert (live(world) is None) == (end is State.SUCCEEDED)
