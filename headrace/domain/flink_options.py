@@ -172,6 +172,15 @@ REASONS: Mapping[str, str] = {
 }
 """Why something is not in ALLOWED, where somebody may wonder; an installation may allow it."""
 
+AS_IT_IS: Mapping[str, tuple[str, ...]] = {
+    "execution.checkpointing.externalized-checkpoint-retention": ("RETAIN_ON_CANCELLATION",),
+    "high-availability.type": (
+        "kubernetes",
+        "org.apache.flink.kubernetes.highavailability.KubernetesHaServicesFactory",
+    ),
+}
+"""Values of options in ELSEWHERE that say what is so anyhow: many manifests have them, and they may stay there."""
+
 SAFE_SERVICES = ("ClusterIP", "Headless_ClusterIP")
 FEWEST_RETAINED = 3
 
@@ -248,6 +257,8 @@ def _problem(key: str, value: str, allowed: Sequence[str]) -> str | None:
         return "is no Flink option: letters, digits, '.', '_' and '-'"
     if _CONTROL.search(value):
         return "may hold no line break or control character: it would set another option"
+    if value.strip() in AS_IT_IS.get(option, ()):
+        return None
     elsewhere = _nearest(option, ELSEWHERE)
     if elsewhere:
         return f"may not be set: {ELSEWHERE[elsewhere]}"

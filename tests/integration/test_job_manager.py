@@ -78,7 +78,7 @@ def test_the_newest_of_checkpoints_and_savepoints_is_found(way: str, tmp_path: P
 def test_a_job_that_completed_none_says_what_it_was_restored_from(way: str, tmp_path: Path) -> None:
     restored = {"completed": None, "savepoint": None, "restored": {"id": 3, "external_path": "s3://b/chk-3"}}
     with by_way(way, tmp_path, {CHECKPOINTS: {"latest": restored}, STATE: {"state": "RUNNING"}}) as manager:
-        assert manager.checkpoints("prod", "orders", JOB) == Checkpoints(restored="s3://b/chk-3", number=3, has_graph=True)
+        assert manager.checkpoints("prod", "orders", JOB) == Checkpoints(restored="s3://b/chk-3", number=3)
 
 
 OVERVIEW = {"taskmanagers": 1, "slots-total": 2, "slots-available": 0, "jobs-running": 1}

@@ -83,9 +83,7 @@ def configuration(job: Job, request: JobRequest, platform: Platform) -> dict[str
     them. Five are retained so that a path read just before a suspend is still there after it.
     """
     state = state_of(request, platform)
-    return {
-        **without_given(DEFAULTS, request.flink_configuration),
-        **{key: str(value) for key, value in request.flink_configuration.items()},
+    ours = {
         "execution.checkpointing.dir": job_location(job, state, "checkpoints"),
         "execution.checkpointing.savepoint-dir": job_location(job, state, "savepoints"),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
@@ -93,6 +91,8 @@ def configuration(job: Job, request: JobRequest, platform: Platform) -> dict[str
         "high-availability.storageDir": job_location(job, state, "ha"),
         "taskmanager.numberOfTaskSlots": str(request.resources.task_manager.slots),
     }
+    given = {key: str(value) for key, value in request.flink_configuration.items()}
+    return {**without_given(DEFAULTS, given), **without_given(given, ours), **ours}
 
 
 def label_value(text: str) -> str:

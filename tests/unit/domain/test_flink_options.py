@@ -23,6 +23,7 @@ from headrace.domain.job_requests import parse_request
 from headrace.domain.manifest import Stamp, render
 from tests.support.given import FILE, ORDERS, PLATFORM
 
+RETENTION = "execution.checkpointing.externalized-checkpoint-retention"
 TAKEN: dict[str, Any] = {
     # An AWS role by the service account, and S3 by its plugin.
     "fs.s3a.endpoint": "s3.eu-central-1.amazonaws.com",
@@ -238,3 +239,18 @@ def test_no_kubernetes_option_is_allowed_but_those_listed_one_by_one() -> None:
 def test_a_value_that_is_no_text_is_refused_in_words_that_fit_it(value: Any, words: str) -> None:
     with pytest.raises(Exception, match=re.escape(words)):
         parse_request({"script": FILE, "flink_configuration": {"restart-strategy": value}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "other"),
+    [
+        (RETENTION, "RETAIN_ON_CANCELLATION", "DELETE_ON_CANCELLATION"),
+        ("high-availability.type", "kubernetes", "zookeeper"),
+        ("high-availability", "org.apache.flink.kubernetes.highavailability.KubernetesHaServicesFactory", "NONE"),
+    ],
+)
+def test_what_says_what_is_so_anyhow_may_stay(key: str, value: str, other: str) -> None:
+    request = parse_request({"script": FILE, "flink_configuration": {key: value}})
+    rendered = render(ORDERS, request, PLATFORM, Stamp(1, "o", 1))["spec"]["flinkConfiguration"]
+    assert [each for each in rendered if option_of(each) == option_of(key)] == [option_of(key)]
+    assert list(problems_of_configuration({key: other}, ANYTHING))
