@@ -29,7 +29,6 @@ from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job
 from headrace.domain.manifest import Platform, Stamp, render
 from headrace.domain.policy import Policy
-from headrace.domain.state_on_hand import LAST_STATE
 from tests.e2e.operator_alone import (
     CORE,
     SNAPSHOTS,
@@ -206,31 +205,6 @@ def change_of_parallelism(play: Play) -> None:
     play.delete()
 
 
-def life_cycle(play: Play) -> None:
-    """The recording's writes from its first suspend on, which is its fourth generation and the second one here."""
-    play.apply(play.manifest())
-    play.until("STABLE", "RUNNING")
-    play.api.patch_job(play.name, state="suspended")
-    path = savepoint_of(play.until("SUSPENDED", "FINISHED", generation=2))
-    play.api.patch_job(play.name, state="running")
-    play.until("STABLE", "RUNNING", generation=3)
-    play.api.patch_spec(play.name, flinkConfiguration={"heartbeat.interval": "9 s"})
-    play.until("STABLE", "RUNNING", generation=4)
-    play.api.patch_spec(play.name, restartNonce=1)
-    play.until("STABLE", "RUNNING", generation=5)
-    play.api.patch_job(play.name, state="suspended", upgradeMode="last-state")
-    play.until("SUSPENDED", "FINISHED", generation=6)
-    play.api.patch_job(play.name, state="running")
-    play.until("STABLE", "RUNNING", generation=7)
-    play.api.patch_job(play.name, state="suspended", upgradeMode="stateless")
-    play.until("SUSPENDED", "FINISHED", generation=8)
-    chosen = {"initialSavepointPath": path, "savepointRedeployNonce": 7}
-    play.api.patch_job(play.name, state="running", upgradeMode="savepoint", **chosen)
-    play.until("STABLE", "RUNNING", generation=9)
-    play.has_printed("jobmanager", f"Starting job from savepoint {path}")
-    play.delete()
-
-
 def script_missing(play: Play) -> None:
     manifest = play.manifest()
     arguments = manifest["spec"]["job"]["args"]
@@ -278,7 +252,6 @@ def batch_finishes(play: Play) -> None:
 
 
 SCENARIOS: tuple[Callable[[Play], None], ...] = (
-    life_cycle,
     stop_and_second_run,
     change_of_parallelism,
     savepoint_directory_unwritable,
@@ -383,25 +356,6 @@ def test_a_change_of_parallelism(plays: Plays) -> None:
     assert looks_of(seen) == looks_of(of_generations(recorded, 2))
 
 
-CHANGES = {
-    2: "a suspend with a savepoint",
-    3: "resumed",
-    4: "an upgrade",
-    5: "a restart",
-    6: "a suspend with the last state",
-    7: "resumed from the last state",
-    8: "a suspend without state",
-    9: "a redeploy from a chosen savepoint",
-}
-
-
-@pytest.mark.parametrize("generation", CHANGES, ids=CHANGES.values())
-def test_a_life_cycle(plays: Plays, generation: int) -> None:
-    name = plays.ended(life_cycle)
-    recorded = recorded_versions("life-cycle")
-    assert shown_of(plays.api.versions(name), generation) == shown_of(recorded, generation + 2)
-
-
 def test_a_missing_script(plays: Plays) -> None:
     name = plays.ended(script_missing)
     assert looks_of(plays.api.versions(name)) == looks_of(recorded_versions("script-missing"))
@@ -480,19 +434,6 @@ def test_what_is_told_twice_is_counted(plays: Plays) -> None:
 
 def of_generations(versions: list[Resource], last: int) -> list[Resource]:
     return [version for version in versions if version["metadata"]["generation"] <= last]
-
-
-def shown_of(versions: list[Resource], generation: int) -> list[tuple[Any, ...]]:
-    """What the status shows from a change on to the next, and the path in it: one that it had, or another."""
-    of_it = [version for version in versions if version["metadata"]["generation"] == generation]
-    before = [path_of(version) for version in versions if version["metadata"]["generation"] < generation]
-    found: list[tuple[Any, ...]] = []
-    for version, look in [(version, looks_of([version])) for version in of_it]:
-        path = path_of(version)
-        said = path if path in (None, LAST_STATE) else "as before" if path == before[-1] else "another"
-        shown = [(*each[:4], generation - (each.observed_generation or 0), said) for each in look]
-        found += [each for each in shown if not found or found[-1] != each]
-    return found
 
 
 def until_second_error(looks: list[Look]) -> list[Look]:
