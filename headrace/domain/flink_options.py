@@ -172,7 +172,7 @@ REASONS: Mapping[str, str] = {
 }
 """Why something is not in ALLOWED, where somebody may wonder; an installation may allow it."""
 
-AS_IT_IS: Mapping[str, tuple[str, ...]] = {
+SAME_AS_OURS: Mapping[str, tuple[str, ...]] = {
     "execution.checkpointing.externalized-checkpoint-retention": ("RETAIN_ON_CANCELLATION",),
     "high-availability.type": (
         "kubernetes",
@@ -257,7 +257,7 @@ def _problem(key: str, value: str, allowed: Sequence[str]) -> str | None:
         return "is no Flink option: letters, digits, '.', '_' and '-'"
     if _CONTROL.search(value):
         return "may hold no line break or control character: it would set another option"
-    if value.strip() in AS_IT_IS.get(option, ()):
+    if value.strip() in SAME_AS_OURS.get(option, ()):
         return None
     elsewhere = _nearest(option, ELSEWHERE)
     if elsewhere:

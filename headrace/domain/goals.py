@@ -20,8 +20,8 @@ class NewRun:
 class Scaled:
     """The job runs at another parallelism, or in all slots of so many TaskManagers, and otherwise as it is."""
 
-    parallelism: int | None = None
-    task_managers: int | None = None
+    count: int
+    of_task_managers: bool = False
 
 
 @dataclass(frozen=True)

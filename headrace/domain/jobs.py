@@ -183,6 +183,11 @@ class Job:
         return JobKey(self.tenant, self.job_id)
 
     @property
+    def is_scaled(self) -> bool:
+        """Whether its scale is a SCALE's word, and no request's."""
+        return self.scaled_to is not None or self.scaled_to_task_managers is not None
+
+    @property
     def request(self) -> Mapping[str, Any]:
         """The request as it holds now: as it was submitted, at the parallelism that a SCALE gave since."""
         resources = self.submitted.get("resources") or {}

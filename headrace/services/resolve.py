@@ -35,6 +35,17 @@ class Place:
     deadline_seconds: float
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A request's body, not yet judged; what is laid over it, what is kept of what was said, and its template where
+    that was resolved anew."""
+
+    body: Mapping[str, Any]
+    config: Mapping[str, Any]
+    given: Mapping[str, Any]
+    template: Template | None = None
+
+
 class Resolve:
     """Makes requests. Each call raises InvalidRequest that names each field."""
 
@@ -66,36 +77,35 @@ class Resolve:
         """What an UPGRADE of this job, as its open operations will leave it, comes to. Without another version or other
         values, its request is changed; else its template is resolved anew, under what was said beside it before."""
         job, before = self._as_it_will_be(document)
-        given = before.arguments.get("given") or {}
-        template_id, version = (before.arguments.get(name) for name in ("template_id", "template_version"))
-        config, template = dict(asked.job_config), None
         with blamed_on_input("job_config"):
-            if asked.template_version is None and not asked.parameters:
-                body = changed(job.request, config)
-            else:
-                if template_id is None:
-                    field = "template_version" if asked.template_version is not None else "parameters"
-                    raise InvalidRequest({field: f"job {job.job_id} was made without a template: change job_config"})
-                version = asked.template_version or version
-                template = self.template(document.key.tenant, template_id, version)
-                self._sealing.check_parameters(template, asked.parameters, source)
-                lost = [name for name in given.get("not_kept") or () if name not in asked.parameters]
-                if lost:
-                    words = "was a secret, which is kept nowhere: send it again"
-                    raise InvalidRequest({f"parameters.{shown_name(name)}": words for name in lost})
-                scale = [scale_of(job.request)] if is_scaled(job) else []
-                config = merged(picked(job.request, [*(given.get("overridden") or ()), *scale]), config)
-                asked = asked.model_copy(update={"parameters": {**(given.get("parameters") or {}), **asked.parameters}})
-                body = resolve(template, config, asked.parameters)
-            body = with_profile(body, config, self._platform.profiles)
-            owner = Owner.job(document.key.tenant, document.key.job_id)
-            request = self._checked(parse_resolved(self._sealing.of_request(body, template, owner)))
-        if template is not None:
-            given = self.given(template, asked.parameters, config)
-        else:
-            given = {**given, "overridden": [*(given.get("overridden") or ()), *overridden(config)]}
-        stored = {"template_id": template_id, "template_version": version, "given": given}
-        return {"request": request.as_json(), **stored}
+            anew = asked.template_version is not None or bool(asked.parameters)
+            made = self._of_template(job, before, asked, source) if anew else self._of_request(job, before, asked)
+            body = with_profile(made.body, made.config, self._platform.profiles)
+            owner = Owner.job(job.tenant, job.job_id)
+            request = self._checked(parse_resolved(self._sealing.of_request(body, made.template, owner)))
+        version = made.template.version if made.template else before.arguments.get("template_version")
+        named = {"template_id": before.arguments.get("template_id"), "template_version": version}
+        return {"request": request.as_json(), **named, "given": made.given}
+
+    def _of_request(self, job: Job, before: Operation, asked: UpgradeArguments) -> _Made:
+        given = before.arguments.get("given") or {}
+        places = [*(given.get("overridden") or ()), *overridden(asked.job_config)]
+        return _Made(changed(job.request, asked.job_config), asked.job_config, {**given, "overridden": places})
+
+    def _of_template(self, job: Job, before: Operation, asked: UpgradeArguments, source: Source) -> _Made:
+        template_id, version = (before.arguments.get(name) for name in ("template_id", "template_version"))
+        if template_id is None:
+            field = "template_version" if asked.template_version is not None else "parameters"
+            raise InvalidRequest({field: f"job {job.job_id} was made without a template: change job_config"})
+        template = self.template(job.tenant, template_id, asked.template_version or version)
+        given = before.arguments.get("given") or {}
+        self._sealing.check_parameters(template, asked.parameters, source)
+        _refuse_what_was_not_kept(given, asked.parameters)
+        scale = [scale_of(job.request)] if job.is_scaled else []
+        config = merged(picked(job.request, [*(given.get("overridden") or ()), *scale]), asked.job_config)
+        parameters = {**(given.get("parameters") or {}), **asked.parameters}
+        given_now = self.given(template, parameters, config)
+        return _Made(resolve(template, config, parameters), config, given_now, template)
 
     def _as_it_will_be(self, document: JobDocument) -> tuple[Job, Operation]:
         """The job with the request that it will have once its open operations have ended well, programs included, and
@@ -194,9 +204,11 @@ def with_profile(
     return {**body, "resources": merged(base, own) if own else base}
 
 
-def is_scaled(job: Job) -> bool:
-    """Whether its scale is a SCALE's word, and no request's."""
-    return job.scaled_to is not None or job.scaled_to_task_managers is not None
+def _refuse_what_was_not_kept(given: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    lost = [name for name in given.get("not_kept") or () if name not in parameters]
+    if lost:
+        words = "was a secret, which is kept nowhere: send it again"
+        raise InvalidRequest({f"parameters.{shown_name(name)}": words for name in lost})
 
 
 def _named(field: str, name: str) -> str:

@@ -87,7 +87,7 @@ class RestJobManager:
         found = Checkpoints(
             self._path(namespace, name, newest) if newest is not None else None,
             self._path(namespace, name, restored) if isinstance(restored, dict) else None,
-            number=_number(known) if known is not None else None,
+            number=(_number(known) or None) if known is not None else None,  # Flink counts from 1
         )
         if found.latest is not None:
             return found

@@ -25,7 +25,7 @@ __all__ = [
     "annotations_of",
     "render",
     "stamped",
-    "suspended",
+    "to_suspend",
     "with_job",
     "with_parallelism",
     "with_spec",
@@ -154,7 +154,7 @@ DRAIN = "kubernetes.operator.job.drain-on-savepoint-deletion"
 """The operator's option by which every savepoint that ends a job drains it: it is set for one stop alone."""
 
 
-def suspended(job: Job, stamp: Stamp, *, drain: bool = False) -> list[Change]:
+def to_suspend(job: Job, stamp: Stamp, *, drain: bool = False) -> list[Change]:
     """The changes that suspend a deployment with a savepoint, with the stamp of this write."""
     drained = {("spec", "flinkConfiguration", DRAIN): "true"} if drain else {}
     wished = {("spec", "job", "state"): "suspended", ("spec", "job", "upgradeMode"): "savepoint", **drained}

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
-
 from headrace.domain.goals import Goal, Resumed
 from headrace.domain.jobs import Desired, Phase
 from headrace.domain.operations.kind import Arguments, Expected, Kind, no_run
 from headrace.domain.operations.operation import KindName, Operation
-from headrace.domain.operations.submit import LAST, SAVEPOINT
+from headrace.domain.operations.submit import LAST, StartFrom
 
 
 class ResumeArguments(Arguments):
     """`start_from` is a savepoint's path; without it, or with `last`, the state that the job was suspended with."""
 
-    start_from: str | None = None
-
-    @field_validator("start_from")
-    @classmethod
-    def _is_a_place(cls, given: str | None) -> str | None:
-        if given not in (None, LAST) and not SAVEPOINT.fullmatch(given or ""):
-            raise ValueError("must be `last`, or a savepoint's path as a URI: s3://bucket/…, file:///…")
-        return given
+    start_from: StartFrom = None
 
 
 class Resume(Kind):

@@ -49,7 +49,10 @@ class Scale(Kind):
 
     def goal(self, operation: Operation) -> Goal:
         """See Kind."""
-        return Scaled(operation.arguments.get("parallelism"), operation.arguments.get("task_managers"))
+        task_managers = operation.arguments.get("task_managers")
+        if task_managers is not None:
+            return Scaled(task_managers, of_task_managers=True)
+        return Scaled(operation.arguments["parallelism"])
 
     def supersedes(self, earlier: Operation) -> bool:
         """An earlier SCALE that has not written yet."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from headrace.domain.goals import Goal, NewRun
 from headrace.domain.job_requests import without_programs
@@ -37,27 +37,28 @@ OUTLIVES_RUNS = (
 """What of a job's record is not of one run: whatever is not named here begins anew with each."""
 
 
+def _a_place(given: str | None) -> str | None:
+    if given not in (None, LAST) and not SAVEPOINT.fullmatch(given or ""):
+        raise ValueError("must be `last`, or a savepoint's path as a URI: s3://bucket/…, file:///…")
+    return given
+
+
+StartFrom = Annotated[str | None, AfterValidator(_a_place)]
+"""`last`, or a savepoint's path; None where it is not said."""
+
+Fields = Annotated[Mapping[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
+"""Fields by their names; null is none of them."""
+
+
 class SubmitArguments(Arguments):
     """A template, its version (the newest if none) and its parameters' values; overrides of it, or a whole request, in
     `job_config`; `start_from` is `last`, or a savepoint's path."""
 
     template_id: str | None = None
     template_version: int | None = Field(None, ge=1)
-    parameters: Mapping[str, Any] = Field(default_factory=dict)
-    job_config: Mapping[str, Any] = Field(default_factory=dict)
-    start_from: str | None = None
-
-    @field_validator("parameters", "job_config", mode="before")
-    @classmethod
-    def _none_is_empty(cls, given: Any) -> Any:
-        return {} if given is None else given
-
-    @field_validator("start_from")
-    @classmethod
-    def _is_a_place(cls, given: str | None) -> str | None:
-        if given not in (None, LAST) and not SAVEPOINT.fullmatch(given or ""):
-            raise ValueError("must be `last`, or a savepoint's path as a URI: s3://bucket/…, file:///…")
-        return given
+    parameters: Fields = Field(default_factory=dict)
+    job_config: Fields = Field(default_factory=dict)
+    start_from: StartFrom = None
 
 
 class Submit(Kind):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from headrace.domain.goals import Goal, Upgraded
 from headrace.domain.job_requests import without_programs
 from headrace.domain.jobs import Desired, Job, Phase
 from headrace.domain.operations.kind import Arguments, Expected, Kind, at_rest, no_run
 from headrace.domain.operations.operation import KindName, Operation
+from headrace.domain.operations.submit import Fields
 
 
 class UpgradeArguments(Arguments):
@@ -20,13 +19,8 @@ class UpgradeArguments(Arguments):
     other values of its parameters. What is not named stays as it is, a SCALE included."""
 
     template_version: int | None = Field(None, ge=1)
-    parameters: Mapping[str, Any] = Field(default_factory=dict)
-    job_config: Mapping[str, Any] = Field(default_factory=dict)
-
-    @field_validator("parameters", "job_config", mode="before")
-    @classmethod
-    def _none_is_empty(cls, given: Any) -> Any:
-        return {} if given is None else given
+    parameters: Fields = Field(default_factory=dict)
+    job_config: Fields = Field(default_factory=dict)
 
 
 class Upgrade(Kind):

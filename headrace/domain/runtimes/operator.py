@@ -33,7 +33,7 @@ from headrace.domain.manifest import (
     Stamp,
     render,
     stamped,
-    suspended,
+    to_suspend,
     with_job,
     with_parallelism,
     with_spec,
@@ -82,6 +82,7 @@ ENDING = (Step.AWAIT_SUSPENDED, Step.DELETE, Step.AWAIT_GONE)
 """Steps of a STOP that has written."""
 
 Effects = Sequence[Effect]
+SUPERSEDED = End(State.SUPERSEDED, "a newer operation has written the deployment")
 
 
 class OperatorPlan:
@@ -157,7 +158,7 @@ def _new_run(case: Case, goal: NewRun) -> Effects:
     if _ours(case) is None:
         return _rejected(case, Explanation(name_is_taken(live), "choose another job_id, or remove it"))
     if sequence_of(live) > case.operation.sequence:
-        return [End(State.SUPERSEDED, "a newer operation has written the deployment")]
+        return [SUPERSEDED]
     if live.metadata.deletion_timestamp is not None:
         return [Move(Step.CLEAR), Wait(SOON_SECONDS, "the deployment of the run before is being removed")]
     if case.job.phase not in SETTLED:
@@ -254,7 +255,7 @@ def _changed(case: Case, goal: Changed) -> Effects:
     if live is None:
         return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
     if sequence_of(live) > case.operation.sequence:
-        return [End(State.SUPERSEDED, "a newer operation has written the deployment")]
+        return [SUPERSEDED]
     if _has_written(case, live) and case.operation.asserts:
         if holds_what_it_asserts(live, case.operation):
             return _awaited(case, live) or _with_patience(case, live)
@@ -300,10 +301,8 @@ def _as_wanted(case: Case, applied: Mapping[str, Any], goal: Changed) -> Mapping
     """The manifest last applied, with what the goal changes in it. A job that rests was `running` when it was applied
     last: to go on it needs no more than that."""
     match goal:
-        case Scaled(None, task_managers):
-            return with_task_managers(applied, task_managers or 1)
-        case Scaled(parallelism, _):
-            return with_parallelism(applied, parallelism or 1)
+        case Scaled(count, of_task_managers):
+            return with_task_managers(applied, count) if of_task_managers else with_parallelism(applied, count)
         case Restarted(nonce):
             return with_spec(applied, {"restartNonce": nonce})
         case Resumed(None, _):
@@ -368,7 +367,7 @@ def _rested(case: Case) -> Effects:
     if live is None:
         return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
     if sequence_of(live) > case.operation.sequence:
-        return [End(State.SUPERSEDED, "a newer operation has written the deployment")]
+        return [SUPERSEDED]
     if live.metadata.deletion_timestamp is not None:
         return [End(State.FAILED, f"job {case.job.job_id} is being deleted: there is nothing to SUSPEND")]
     if is_suspended(live):
@@ -391,10 +390,9 @@ def _to_rest(case: Case, live: Deployment) -> Effects:
 
 def _rests(case: Case, live: Deployment) -> Effects:
     """The job is suspended. The deployment keeps what it goes on from, whether its path can be read or not."""
-    path = _new_path(case, live)
-    if path is None and not _whole(case):
+    state = _left_behind(case, live)
+    if state is None:
         return [Change((), Step.AWAIT_SUSPENDED)]  # whoever writes asks for its state too
-    state: StateOnHand = Known(path, "savepoint") if path else _state_of_suspended(case)
     match state:
         case Known(kept):
             words = f"state kept in {kept}"
@@ -413,7 +411,7 @@ def _gone(case: Case, goal: Gone) -> Effects:
     if live is None:
         return _nothing_left(case)
     if sequence_of(live) > case.operation.sequence:
-        return [End(State.SUPERSEDED, "a newer operation has written the deployment")]
+        return [SUPERSEDED]
     if live.metadata.deletion_timestamp is not None:
         return [Move(Step.AWAIT_GONE)] if case.operation.step is not Step.AWAIT_GONE else []
     if is_suspended(live):
@@ -458,7 +456,7 @@ def _suspending_write(case: Case, live: Deployment) -> Change:
     if not whole:
         return Change((), Step.AWAIT_SUSPENDED)
     drain = isinstance(case.goal, Gone) and case.goal.drain and is_running(live)
-    wished = list(diff.fitted(whole, suspended(case.job, _stamp(case), drain=drain)))
+    wished = list(diff.fitted(whole, to_suspend(case.job, _stamp(case), drain=drain)))
     status = live.status.job_status if live.status else None
     before = {"savepoint_before": status.upgrade_savepoint_path if status else None}
     facts = {} if case.operation.step is Step.AWAIT_SUSPENDED else before
@@ -474,14 +472,21 @@ def _suspending(case: Case, live: Deployment) -> Effects:
 
 def _suspended(case: Case, goal: Gone, live: Deployment) -> Effects:
     """Past the point of no return: the state's path is recorded, then the deployment deleted."""
-    path = _new_path(case, live)
-    if path is None and not _whole(case):
+    state = _left_behind(case, live)
+    if state is None:
         return [Change((), Step.AWAIT_SUSPENDED)]  # whoever writes asks for its state too
-    state: StateOnHand = Known(path, "savepoint") if path else _state_of_suspended(case)
     if isinstance(state, Unknown) and not goal.force:
         words = "it was suspended without a savepoint; nothing was deleted; force ends the run without its state"
         return [End(State.FAILED, words)] if case.operation.is_late else _unreadable(state)
     return [*_kept(state), Move(Step.DELETE), Delete(live.metadata.uid, Step.AWAIT_GONE)]
+
+
+def _left_behind(case: Case, live: Deployment) -> StateOnHand | None:
+    """The state that the suspend left; None where it took no savepoint and nobody was asked: the sync asks no one."""
+    path = _new_path(case, live)
+    if path is not None:
+        return Known(path, "savepoint")
+    return _state_of_suspended(case) if _whole(case) else None
 
 
 def _state_of_suspended(case: Case) -> StateOnHand:
