@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+LOWEST_PORT = 16_384  # above the ports that well-known servers listen on
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -108,11 +110,25 @@ def _kill_group(group: int) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
+    """A port of the loopback that nobody listens on now, and that no outgoing connection is given meanwhile: a server
+    finds it free when it starts, and when it is started again. (Where the kernel leaves no such ports, any free one.)
+    """
+    served = range(LOWEST_PORT, max(LOWEST_PORT, _first_outgoing_port()))
+    for port in random.sample(served, min(100, len(served))):
+        if is_free(port):
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def _first_outgoing_port() -> int:
+    """Where the ports begin that the kernel takes for outgoing connections (`ip_local_port_range`, ip(7))."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return LOWEST_PORT
 
 
 def is_free(port: int) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import confluent_kafka
 import pytest
 from confluent_kafka import Consumer, Message, Producer
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
 from consumer.loop import Loop
 from headrace.adapters.kafka import DeadLetters, Record, RecordConsumer, Topics

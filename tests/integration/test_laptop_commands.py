@@ -33,6 +33,16 @@ def test_a_port_that_is_taken_is_one_line_that_says_what_to_do(name: str, tmp_pa
     assert processes_of(tmp_path) == []
 
 
+def test_a_free_port_is_none_that_an_outgoing_connection_may_take_before_its_server_starts() -> None:
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = {free_port() for _ in range(20)}
+    assert max(ports) < outgoing
+    assert len(ports) > 1
+    for port in ports:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+
+
 def test_down_stops_everything_and_keeps_the_data_unless_told_otherwise(tmp_path: Path) -> None:
     data = tmp_path / "data"
     stack = start(data)

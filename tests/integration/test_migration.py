@@ -111,7 +111,8 @@ def test_jobs_that_share_a_deployments_name_are_said_and_go_on(
     [orders] = records.jobs.find({"job_id": "orders"})
     records.jobs.insert_one({**orders, "_id": "default/Orders", "job_id": "Orders"})
     said: list[str] = []
-    monkeypatch.setattr(store_module.logger, "warning", lambda form, *words: said.append(form.format(*words)))
+    logger = store_module.logger  # type: ignore[attr-defined]
+    monkeypatch.setattr(logger, "warning", lambda form, *words: said.append(form.format(*words)))
     assert store.migrate() == 2
     [line] = said
     assert "jobs default/Orders, default/orders share the deployment orders of namespace" in line

@@ -102,7 +102,7 @@ def test_an_endless_insert_outlives_its_program_and_keeps_its_state_at_another_p
         wait_for("the program to end", lambda: has_left(cluster))
         before = counts(out)
         wait_for("counts that are written after that", lambda: has_grown(out, before))
-        savepoint = cluster.rest.stop_with_savepoint(JOB_ID, f"file://{tmp_path}/savepoints")
+        savepoint = cluster.rest.stop_with_savepoint(JOB_ID, f"file://{tmp_path}/savepoints", drain=False)
     before = counts(out)
     with application(tmp_path / "two", script, parallelism=2, restore=savepoint) as cluster:
         wait_until(cluster, "RUNNING")

@@ -47,7 +47,7 @@ def success_without_looking() -> Patches:
 
 def unknown_state_taken_as_none() -> Patches:
     """Nobody can say what state there is: then there is none."""
-    real = operator.state_on_hand
+    real = operator.state_on_hand  # type: ignore[attr-defined]
 
     def state_on_hand(*arguments: Any) -> Any:
         state = real(*arguments)

@@ -7,7 +7,6 @@ It knows nothing of what is tested with it.
 import json
 import os
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from local.process import free_port
 from tests.support.missing import missing
 
 POWERLESS = "powerless"
@@ -62,7 +62,7 @@ def running_kube_apiserver(tmp_path: Path, crds: Path | None = CRDS_DIRECTORY) -
     """Starts etcd and kube-apiserver in `tmp_path`; yields once the CRDs, if any, are served and the accounts exist."""
     assets = kubebuilder_assets()
     with ExitStack() as stack:
-        etcd_port, peer_port, port = _free_ports(3)
+        etcd_port, peer_port, port = free_port(), free_port(), free_port()
         stack.enter_context(_process(_etcd_command(assets, tmp_path, etcd_port, peer_port), tmp_path / "etcd.log"))
         _wait_for(lambda: _answers(f"http://127.0.0.1:{etcd_port}/health"), tmp_path / "etcd.log")
         token, powerless_token = secrets.token_hex(16), secrets.token_hex(16)
@@ -76,14 +76,6 @@ def running_kube_apiserver(tmp_path: Path, crds: Path | None = CRDS_DIRECTORY) -
                 _install_crds(client, crds, log)
             _create_service_accounts(client, log)
         yield server
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _etcd_command(assets: Path, directory: Path, client_port: int, peer_port: int) -> list[str]:

@@ -169,7 +169,8 @@ def test_what_a_manifest_of_another_release_mounts_is_made_under_its_names() -> 
     assert re.fullmatch("orders-files-[0-9a-f]{8}", brought[0])
     assert brought[1]["prices.py"] == "VAT = 0.2\n"
     assert re.fullmatch("orders-env-[0-9a-f]{8}", secret_name_in(older, request) or "")
-    assert config_map_of({}, request) is secret_name_in({}, request) is None
+    assert config_map_of({}, request) is None
+    assert secret_name_in({}, request) is None
 
 
 @pytest.mark.parametrize("parallelism", [1, 3, 5])

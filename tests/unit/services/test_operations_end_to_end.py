@@ -128,8 +128,10 @@ def test_racing_workers_never_take_the_sequence_back(world: World) -> None:
             seen.append(world.sequence())
 
     threads = [threading.Thread(target=work) for _ in range(2)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     world.becomes()
     world.settle()
     assert seen == sorted(seen)
