@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ def submit(job_id: str, **fields: Any) -> bytes:
 
 
 def record(value: bytes, offset: int = 0, partition: int = 0) -> Record:
-    return Record("t", "id", partition, offset, None, value, ())
+    return Record("headrace.operations", "id", partition, offset, None, value, ())
 
 
 class Partitions:
@@ -48,6 +48,9 @@ class Partitions:
         self._resting.clear()
         return None
 
+    def follow(self, topics: Collection[str]) -> None:
+        self.followed = set(topics)
+
     def commit(self, done: Record) -> None:
         self.committed[done.partition] = done.offset + 1
 
@@ -65,7 +68,7 @@ class Letters:
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
-    def put(self, _record: Record, reason: str) -> None:
+    def put(self, _record: Record, reason: str, triggers: Collection[str] = ()) -> None:
         self.reasons.append(reason)
 
 
@@ -73,7 +76,7 @@ def consumed(world: World, *partitions: list[bytes], rounds: int = 200) -> tuple
     """What a loop made of these records, once each is committed or after so many polls."""
     consumer, letters = Partitions(*partitions), Letters()
     left = iter(range(rounds))
-    loop = Loop(consumer, letters, world.services.handle_record)  # type: ignore[arg-type]
+    loop = Loop(consumer, letters, world.services.handle_record, world.services.triggers)  # type: ignore[arg-type]
     loop.run(lambda: consumer.is_done or next(left, None) is None)
     return consumer, letters.reasons
 
@@ -165,7 +168,7 @@ def test_a_broker_that_is_away_is_waited_for(world: World, monkeypatch: pytest.M
         return polled(seconds)
 
     monkeypatch.setattr(consumer, "poll", poll)
-    Loop(consumer, letters, world.services.handle_record).run(lambda: consumer.is_done)  # type: ignore[arg-type]
+    Loop(consumer, letters, world.services.handle_record, world.services.triggers).run(lambda: consumer.is_done)  # type: ignore[arg-type]
     assert accepted(world, "a") == [True]
 
 
@@ -177,7 +180,7 @@ def test_an_end_by_the_broker_is_said(world: World, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(consumer, "poll", poll)
     with pytest.raises(Refused, match="started again"):
-        Loop(consumer, Letters(), world.services.handle_record).run(lambda: False)  # type: ignore[arg-type]
+        Loop(consumer, Letters(), world.services.handle_record, world.services.triggers).run(lambda: False)  # type: ignore[arg-type]
 
 
 def sizes(made: Record, reason: str) -> Iterator[int]:
