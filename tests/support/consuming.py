@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from confluent_kafka import Consumer, Message, Producer
 from consumer.loop import Loop
 from headrace.adapters.kafka import DeadLetters, KafkaLetterBox, RecordConsumer, Topics
 from headrace.bootstrap import Services, SystemClock, wired
+from headrace.domain.document import JobDocument
 from headrace.domain.jobs import JobKey
-from headrace.domain.operations import Operation
-from headrace.errors import Unavailable
+from headrace.domain.operations import Operation, operation_id
+from headrace.errors import LostRace, NameTaken, Unavailable
+from headrace.ports import Inserted
 from headrace.settings import Settings
 from headrace.testing import InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
 from tests.support import servers
@@ -37,6 +40,46 @@ class OutageStore(InMemoryStore):
             self.outages -= 1
             raise Unavailable("MongoDB did not answer (HEADRACE_MONGODB_URL)")
         return super().operation_by_key(tenant, idempotency_key)
+
+
+class IndexedStore(OutageStore):
+    """One that finds by key, job and name, for tests with thousands: the plain one reads all of them for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_job: defaultdict[JobKey, list[str]] = defaultdict(list)
+        self._names: set[str] = set()
+
+    def operation_by_key(self, tenant: str, idempotency_key: str):  # type: ignore[no-untyped-def]
+        if self.outages:
+            super().operation_by_key(tenant, idempotency_key)
+        return self._operations.get(operation_id(tenant, idempotency_key))
+
+    def operations_of(self, key: JobKey, after: int = 0, limit: int = 1000) -> Sequence[Operation]:
+        found = [self._operations[name] for name in list(self._of_job[key])]
+        return [operation for operation in found if operation.sequence > after][:limit]
+
+    def insert_operation(self, operation: Operation) -> Inserted:
+        with self._lock:
+            stored = self._operations.get(operation.id)
+            if stored is not None:
+                return Inserted(stored, created=False)
+            if any(each.sequence == operation.sequence for each in self.operations_of(operation.key)):
+                raise LostRace(f"job {operation.job_id}: sequence {operation.sequence} is taken")
+            self._operations[operation.id] = operation
+            self._unplaced.add(operation.id)
+            self._of_job[operation.key].append(operation.id)
+            return Inserted(operation, created=True)
+
+    def write(self, before: JobDocument, after: JobDocument) -> JobDocument:
+        with self._lock:
+            if before.key in self._documents or before.revision:
+                return super().write(before, after)
+            if after.job.deployment_name in self._names:
+                raise NameTaken(f"the deployment's name {after.job.deployment_name} is another job's")
+            self._names.add(after.job.deployment_name)
+            self._documents[before.key] = after
+            return after
 
 
 Headers = Sequence[tuple[str, bytes]]

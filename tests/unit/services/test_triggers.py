@@ -77,6 +77,25 @@ def test_a_rule_that_changed_makes_nothing_anew_of_what_was_done(world: World) -
     assert count(world, "other-a") == 0
 
 
+def test_what_was_done_is_not_refused_by_what_the_rule_says_by_now(world: World) -> None:
+    world.services.triggers.apply(RULE)
+    event(world, {"job": "a"})
+    world.services.triggers.apply({**RULE, "action": {**SUBMIT, "job_id": "no/name"}})
+    assert [accepted.created for accepted in event(world, {"job": "a"}).accepted] == [False]
+
+
+def test_of_two_consumers_with_two_revisions_the_first_is_right(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one's operation comes between its look and its accept."""
+    world.services.triggers.apply(RULE)
+    event(world, {"job": "a"})
+    world.services.triggers.apply({**RULE, "action": {**SUBMIT, "job_id": "b"}})
+    looks, stored = iter([None]), world.store.operation_by_key
+    monkeypatch.setattr(world.store, "operation_by_key", lambda *named: next(looks, stored(*named)))
+    handled = event(world, {"job": "a"})
+    assert ([accepted.operation.job_id for accepted in handled.accepted], handled.refused) == (["a"], {})
+    assert count(world, "b") == 0
+
+
 def test_each_trigger_of_a_topic_asks_for_itself(world: World) -> None:
     world.services.triggers.apply(RULE)
     world.services.triggers.apply({**RULE, "name": "broken", "action": {**SUBMIT, "job_id": "${data.nope}"}})
