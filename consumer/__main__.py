@@ -33,9 +33,9 @@ def main() -> int:
     make_topics(settings, stopping)
     servers, bound = settings.kafka_bootstrap_servers, settings.kafka_timeout_seconds
     consumer = RecordConsumer(servers, settings.kafka_topic, settings.kafka_group, bound)
-    letters = DeadLetters(servers, dead_letters_topic(settings), bound)
+    letters = DeadLetters(servers, settings.dead_letters_topic, bound)
     try:
-        Loop(consumer, letters, services.handle_record).run(stopping.is_set)
+        Loop(consumer, letters, services.handle_record, services.triggers).run(stopping.is_set)
     except PermanentError as error:
         logger.error("{}", error)
         return 1
@@ -44,18 +44,13 @@ def main() -> int:
     return 0
 
 
-def dead_letters_topic(settings: Settings) -> str:
-    """Where records go that cannot be used."""
-    return f"{settings.kafka_topic}.dead-letters"
-
-
 def make_topics(settings: Settings, stopping: threading.Event) -> None:
     """Waits for the broker, however long, and makes the two topics where they are missing."""
     topics = Topics(settings.kafka_bootstrap_servers, settings.kafka_timeout_seconds)
     told = False
     while not stopping.is_set():
         try:
-            topics.ensure([settings.kafka_topic, dead_letters_topic(settings)])
+            topics.ensure([settings.kafka_topic, settings.dead_letters_topic])
             return
         except Unavailable as error:
             if not told:

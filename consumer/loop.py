@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from loguru import logger
 
 from headrace import metrics
 from headrace.adapters.kafka import DeadLetters, Record, RecordConsumer
-from headrace.errors import INPUTS_FAULT, HeadraceError, PermanentError, TransientError, unforeseen
+from headrace.errors import HeadraceError, PermanentError, TransientError, unforeseen
 from headrace.logs import say_unforeseen
-from headrace.services.handle_record import HandleRecord, Origin
+from headrace.services.handle_record import HandleRecord
+from headrace.services.triggers import Triggers
 
 POLL_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
+FOLLOW_SECONDS = 3.0
+"""How often the topics of the triggers are looked at."""
 
 
 class Loop:
@@ -24,11 +27,16 @@ class Loop:
     partition rests, at most 30 s at a time, and the others go on.
     """
 
-    def __init__(self, consumer: RecordConsumer, dead_letters: DeadLetters, handle_record: HandleRecord) -> None:
+    def __init__(
+        self, consumer: RecordConsumer, dead_letters: DeadLetters, handle_record: HandleRecord, triggers: Triggers
+    ) -> None:
         self._consumer = consumer
         self._dead_letters = dead_letters
         self._handle_record = handle_record
-        self._tries: dict[int, int] = {}
+        self._triggers = triggers
+        self._follow_at = 0.0
+        self._is_following = True
+        self._tries: dict[tuple[str, int], int] = {}
         self._is_away = False
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
@@ -40,6 +48,7 @@ class Loop:
 
     def _next(self) -> Record | None:
         try:
+            self._follow()
             record = self._consumer.poll(POLL_SECONDS)
         except TransientError as error:
             if not self._is_away:
@@ -50,6 +59,21 @@ class Loop:
         self._is_away = self._is_away and record is None
         return record
 
+    def _follow(self) -> None:
+        """Reads the topics of the triggers that there are by now. Where that cannot be told, those of before: polling
+        goes on meanwhile, so that the group keeps its member."""
+        if time.monotonic() < self._follow_at:
+            return
+        self._follow_at = time.monotonic() + FOLLOW_SECONDS
+        try:
+            self._consumer.follow(self._triggers.topics())
+            self._is_following = True
+        except Exception as error:  # noqa: BLE001 - the records of the topics that are read are as good as before
+            if self._is_following:
+                why = str(error)[:500] if isinstance(error, HeadraceError) else type(error).__name__
+                logger.warning("the triggers' topics stay as they are: {}", why)
+            self._is_following = False
+
     def _one(self, record: Record) -> None:
         try:
             self._handle(record)
@@ -57,31 +81,38 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not the record's fault
             self._rest(record, error)
         else:
-            self._tries.pop(record.partition, None)
+            self._tries.pop((record.topic, record.partition), None)
 
     def _handle(self, record: Record) -> None:
-        origin = Origin(record.topic, record.topic_id, record.partition, record.offset)
-        try:
-            accepted = self._handle_record.handle(record.value, origin)
-        except INPUTS_FAULT as error:
-            self._put_aside(record, origin, error)
-            return
-        with logger.contextualize(job_id=accepted.operation.job_id, operation_id=accepted.operation.id):
-            logger.info("record {} is {} (new: {})", origin.key, accepted.operation.kind, accepted.created)
+        handled = self._handle_record.handle_any(record.arrived)
+        for accepted in handled.accepted:
+            operation, key = accepted.operation, record.origin.key
+            with logger.contextualize(job_id=operation.job_id, operation_id=operation.id):
+                logger.info("record {} is {} (new: {})", key, operation.kind, accepted.created)
+        if handled.refused:
+            self._put_aside(record, handled.refused)
+        elif not handled.accepted:
+            metrics.PASSED_BY.labels(record.topic).inc()
 
-    def _put_aside(self, record: Record, origin: Origin, error: PermanentError) -> None:
-        _say_if_unforeseen(error, f"record {origin.key}")
-        self._dead_letters.put(record, str(error))
-        metrics.REFUSED.labels("kafka").inc()
-        logger.warning("record {} is put aside, into the dead letters: {}", origin.key, str(error)[:500])
+    def _put_aside(self, record: Record, refused: Mapping[str, PermanentError]) -> None:
+        """One letter a record, whichever of its triggers refused it: it goes out once all others are done."""
+        about = f"record {record.origin.key}"
+        for error in refused.values():
+            _say_if_unforeseen(error, about)
+            metrics.REFUSED.labels("kafka").inc()
+        words = "; ".join(f"trigger {name}: {error}" if name else str(error) for name, error in refused.items())
+        self._dead_letters.put(record, words, [name for name in refused if name])
+        logger.warning("{} is put aside, into the dead letters: {}", about, words[:500])
 
     def _rest(self, record: Record, error: Exception) -> None:
-        tries = self._tries[record.partition] = self._tries.get(record.partition, 0) + 1
+        place = record.topic, record.partition
+        tries = self._tries[place] = self._tries.get(place, 0) + 1
         seconds = min(2.0 ** (tries - 1), LONGEST_REST_SECONDS)
         if tries == 1:
-            _say_if_unforeseen(error, f"partition {record.partition}")
+            _say_if_unforeseen(error, f"partition {record.partition} of {record.topic}")
         why = str(error)[:500] if isinstance(error, HeadraceError) else type(error).__name__
-        logger.error("partition {} waits {:.0f} s at offset {}: {}", record.partition, seconds, record.offset, why)
+        where = f"partition {record.partition} of {record.topic}"
+        logger.error("{} waits {:.0f} s at offset {}: {}", where, seconds, record.offset, why)
         metrics.WAITS.labels("kafka").inc()
         self._consumer.rest(record, seconds)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from headrace.adapters.celery_queue import CeleryQueue
 from headrace.adapters.flink_rest import IN_CLUSTER_URL, RestAnswer, RestGet, RestJobManager, direct
+from headrace.adapters.kafka import KafkaLetterBox
 from headrace.adapters.kubernetes import OperatorRuntime
 from headrace.adapters.kubernetes import connect as connect_kubernetes
 from headrace.adapters.mongo import connect as connect_mongodb
@@ -18,7 +19,7 @@ from headrace.adapters.sealing import read_sealer
 from headrace.domain.manifest import Platform
 from headrace.domain.policy import Policy
 from headrace.domain.runtimes.operator import OperatorPlan
-from headrace.ports import Clock, FlinkRuntime, JobManager, Scope, Sealer, Store, TaskQueue
+from headrace.ports import Clock, FlinkRuntime, JobManager, LetterBox, Scope, Sealer, Store, TaskQueue
 from headrace.services.accept import Accept
 from headrace.services.diagnose import Diagnose
 from headrace.services.execute import Execute
@@ -28,9 +29,11 @@ from headrace.services.observe import Observe
 from headrace.services.records import Freshness, Records
 from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
+from headrace.services.replay import Replay
 from headrace.services.resolve import Place, Resolve
 from headrace.services.sealing import Sealing
 from headrace.services.sync import Sync
+from headrace.services.triggers import Triggers
 from headrace.services.waits import Waits
 from headrace.settings import Settings, listed
 
@@ -55,6 +58,8 @@ class Services:
     waits: Waits
     redeliver: Redeliver
     handle_record: HandleRecord
+    triggers: Triggers
+    replay: Replay
     records: Records
     freshness: Freshness
     inspect: Inspect
@@ -79,6 +84,9 @@ def services(settings: Settings) -> Services:
         job_manager=RestJobManager(_rest_get(settings, runtime)),
         clock=SystemClock(),
         sealer=read_sealer(settings.sealing_keys_file),
+        letter_box=KafkaLetterBox(
+            settings.kafka_bootstrap_servers, settings.dead_letters_topic, settings.kafka_timeout_seconds
+        ),
     )
 
 
@@ -91,6 +99,7 @@ def wired(
     job_manager: JobManager,
     clock: Clock,
     sealer: Sealer | None,
+    letter_box: LetterBox | None = None,
 ) -> Services:
     """The services over these ports: real ones in a process, in-memory ones in a test."""
     platform = platform_of(settings)
@@ -101,6 +110,8 @@ def wired(
     resolve = Resolve(store, runtime, platform, place, sealing)
     accept = Accept(records, resolve, queue, clock, platform, place, sealing)
     observe = Observe(store, runtime, plan, platform, settings.failure_grace_seconds)
+    triggers = Triggers(store, scope, clock, (settings.kafka_topic, settings.dead_letters_topic))
+    handle_record = HandleRecord(accept, triggers, store, settings.tenant, settings.kafka_topic)
     diagnose = Diagnose(runtime, job_manager, clock)
     return Services(
         accept=accept,
@@ -109,7 +120,9 @@ def wired(
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
         redeliver=Redeliver(records, queue, clock, holder),
-        handle_record=HandleRecord(accept, settings.tenant),
+        handle_record=handle_record,
+        triggers=triggers,
+        replay=Replay(letter_box, handle_record, triggers),
         records=records,
         freshness=Freshness(records, settings.stale_after_seconds),
         inspect=Inspect(records, runtime, job_manager, settings.follow_limit_seconds),

@@ -219,6 +219,31 @@ class Client:
         """The newest version of one. Raises NotFound."""
         return self._get(f"{BASE}/templates/{_path_part(template_id)}")
 
+    def put_trigger(self, body: Mapping[str, Any]) -> Json:
+        """Keeps a trigger in the place of the one of its name."""
+        return self._post(f"{BASE}/triggers", body, None)
+
+    def triggers(self) -> list[Json]:
+        """The triggers, by name."""
+        return list(self._pages("triggers", {}))
+
+    def trigger(self, name: str) -> Json:
+        """One trigger. Raises NotFound."""
+        return self._get(f"{BASE}/triggers/{_path_part(name)}")
+
+    def delete_trigger(self, name: str) -> Json:
+        """Removes one. Raises NotFound, also where it was removed by a try whose answer was lost."""
+        return self._send("DELETE", f"{BASE}/triggers/{_path_part(name)}")
+
+    def dead_letters(self, limit: int = 100) -> list[Json]:
+        """The newest letters about records that could not be used, newest last."""
+        found: list[Json] = self._get(f"{BASE}/dead-letters", {"limit": str(limit)})["dead_letters"]
+        return found
+
+    def replay(self, letter_id: str) -> Json:
+        """Handles a letter's record again: {"outcome", "operations", "reason"}. Raises NotFound."""
+        return self._post(f"{BASE}/dead-letters/{_path_part(letter_id)}/replay", {}, None)
+
     def is_ready(self) -> Json:
         """GET /readyz. Raises Unavailable where the API cannot do its work."""
         return self._get("/readyz")

@@ -15,12 +15,14 @@ from headrace.domain.deployments import Deployment
 from headrace.domain.diff import Change
 from headrace.domain.document import JobDocument
 from headrace.domain.events import EventSeen
+from headrace.domain.incoming_events import Arrived, Origin
 from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen
 from headrace.domain.sealed import Anew, Owner, SealedText
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata
 from headrace.domain.templates import Template
+from headrace.domain.triggers import Trigger
 from headrace.domain.waiting import Progress
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Checkpoints",
     "Clock",
     "Cursor",
+    "DeadLetter",
     "EventSeen",
     "ExceptionSeen",
     "Fence",
@@ -38,8 +41,10 @@ __all__ = [
     "JobFilter",
     "JobManager",
     "Lease",
+    "LetterBox",
     "LogPart",
     "LogStream",
+    "NotThere",
     "Owner",
     "Page",
     "PodSeen",
@@ -397,6 +402,23 @@ class Store(Protocol):
         """The newest version of each template, by id."""
         ...
 
+    def put_trigger(self, scope: Scope, trigger: Trigger) -> Trigger:
+        """Stores it whole in the place of the one of its name, one revision on, or gives back what is there where that
+        says the same. Raises TooMany where the scope has as many as it may."""
+        ...
+
+    def trigger(self, scope: Scope, name: str) -> Trigger | None:
+        """One trigger of the scope."""
+        ...
+
+    def triggers(self, scope: Scope) -> Sequence[Trigger]:
+        """The scope's triggers by name."""
+        ...
+
+    def delete_trigger(self, scope: Scope, name: str) -> bool:
+        """Removes it; False where there is none of the name."""
+        ...
+
     def kept_key(self, tenant: str, name: str) -> str | None:
         """A key of the installation's own, as it was sealed; None where there is none yet."""
         ...
@@ -443,6 +465,43 @@ class Sealer(Protocol):
     def open(self, owners: Sequence[Owner], name: str, sealed: str) -> str:
         """The secret again. Raises Unopenable where no key at hand opens it, or where it was sealed under another name
         or for none of these owners; what an older release sealed is bound to its name alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A letter about a record that could not be used. The record itself stands, or stood, at `origin`, and is known by
+    its `sha256`. `triggers` are those that refused it; none where it was to be an operation."""
+
+    id: str
+    at: datetime | None
+    reason: str
+    triggers: tuple[str, ...]
+    origin: Origin
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class NotThere:
+    """Why a letter's record cannot be read again, in words."""
+
+    reason: str
+
+
+class LetterBox(Protocol):
+    """The dead letters, and the records that they are about while their topics have them. Reads alone."""
+
+    def newest(self, limit: int) -> Sequence[DeadLetter]:
+        """The newest letters, newest last."""
+        ...
+
+    def letter(self, letter_id: str) -> DeadLetter | None:
+        """One letter."""
+        ...
+
+    def record_of(self, letter: DeadLetter) -> Arrived | NotThere:
+        """The very record that the letter is about, from where it stood."""
         ...
 
 

@@ -162,6 +162,11 @@ class Settings(BaseSettings):
         return listed
 
     @property
+    def dead_letters_topic(self) -> str:
+        """Where records go that cannot be used."""
+        return f"{self.kafka_topic}.dead-letters"
+
+    @property
     def state_volume(self) -> str:
         """The volume of the state's location; empty where it needs none."""
         if self.flink_state_volume is not None:

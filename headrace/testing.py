@@ -32,8 +32,9 @@ from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.sealed import Anew, Owner, SealedText, owners_of_job, resealed
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.domain.templates import Template
+from headrace.domain.triggers import MOST_TRIGGERS, Trigger
 from headrace.domain.waiting import Progress
-from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, Unavailable, Unopenable, Unreadable
+from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, TooMany, Unavailable, Unopenable, Unreadable
 from headrace.ports import (
     WHOLE_LOG,
     Change,
@@ -113,6 +114,7 @@ class InMemoryStore:
         self._cursors: dict[Scope, tuple[Cursor, int]] = {}
         self._leases: dict[str, tuple[str, datetime, int]] = {}
         self._keys: dict[tuple[str, str], str] = {}
+        self._triggers: dict[tuple[Scope, str], Trigger] = {}
         self.savepoints: dict[str, tuple[JobKey, int, str]] = {}
         self.clock: Clock | None = None
 
@@ -305,6 +307,33 @@ class InMemoryStore:
         with self._lock:
             names = sorted({name for owner, name, _ in self._templates if owner == tenant})
         return [t for name in names if (t := self.template(tenant, name)) is not None]
+
+    def put_trigger(self, scope: Scope, trigger: Trigger) -> Trigger:
+        """See ports.Store."""
+        with self._lock:
+            before = self.trigger(scope, trigger.name)
+            if before is not None and before.is_like(trigger):
+                return before
+            if before is None and len(self.triggers(scope)) >= MOST_TRIGGERS:
+                raise TooMany(f"there are {MOST_TRIGGERS} triggers, and no more may be: delete one first")
+            stored = replace(trigger, revision=before.revision + 1 if before else 1)
+            self._triggers[scope, trigger.name] = stored
+            return stored
+
+    def trigger(self, scope: Scope, name: str) -> Trigger | None:
+        """See ports.Store."""
+        return self._triggers.get((scope, name))
+
+    def triggers(self, scope: Scope) -> Sequence[Trigger]:
+        """See ports.Store."""
+        with self._lock:
+            found = [trigger for (owner, _), trigger in self._triggers.items() if owner == scope]
+        return sorted(found, key=lambda trigger: trigger.name)
+
+    def delete_trigger(self, scope: Scope, name: str) -> bool:
+        """See ports.Store."""
+        with self._lock:
+            return self._triggers.pop((scope, name), None) is not None
 
     def kept_key(self, tenant: str, name: str) -> str | None:
         """See ports.Store."""

@@ -115,13 +115,18 @@ def _read(path: Path) -> bytes:
     return content
 
 
+def content_of(file: Path, what: str) -> bytes:
+    """A file's bytes; `-` is stdin. Raises InvalidRequest, under the field `what`."""
+    try:
+        return sys.stdin.buffer.read(MOST_BYTES + 1) if file == STDIN else _read(file)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest({what: f"{file} cannot be read: {error}"}) from error
+
+
 def template_from(file: Path, folder: Path | None = None) -> dict[str, Any]:
     """A template's YAML with the files that it names inlined: of its own folder and below, and of `folder`, where the
     caller works. `-` is stdin. Raises InvalidRequest."""
-    try:
-        text = sys.stdin.buffer.read(MOST_BYTES + 1) if file == STDIN else _read(file)
-    except (OSError, ValueError) as error:
-        raise InvalidRequest({"template": f"{file} cannot be read: {error}"}) from error
+    text = content_of(file, "template")
     content = json_or_yaml_object(text, "stdin" if file == STDIN else str(file))
     folders = [file.parent, *([folder] if folder else [])]
     script, listed = content.get("script"), content.get("files") or []

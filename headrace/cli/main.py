@@ -16,6 +16,7 @@ from headrace.cli import completion, connection, exits, options, output
 from headrace.cli.exits import CONFLICT, FAILURE, INTERRUPTED, JOB_FAILED, NOT_FOUND, READER_LEFT, TIMED_OUT, USAGE
 from headrace.cli.output import Column, Format, age, field, took
 from headrace.cli.programs import Program, takes_changes, takes_program
+from headrace.cli.triggers import dead_letters_app, triggers_app
 from headrace.errors import Conflict, HeadraceError, InvalidRequest, NotFound, TooMany
 
 __all__ = ["CONFLICT", "FAILURE", "INTERRUPTED", "JOB_FAILED", "NOT_FOUND", "TIMED_OUT", "USAGE", "app", "main"]
@@ -82,6 +83,10 @@ def app(**_: Any) -> None:
 @app.group("templates")
 def templates_app() -> None:
     """What jobs are made from."""
+
+
+app.add_command(triggers_app)
+app.add_command(dead_letters_app)
 
 
 @app.command()

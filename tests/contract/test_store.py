@@ -25,7 +25,8 @@ from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition, Wa
 from headrace.domain.operations import KindName, Operation, Source, State, Step, hash_of, operation_id
 from headrace.domain.parameters import Parameter, ParameterType
 from headrace.domain.templates import Template
-from headrace.errors import LostRace, NameTaken, Unavailable
+from headrace.domain.triggers import MOST_TRIGGERS, Trigger, parse_trigger
+from headrace.errors import LostRace, NameTaken, TooMany, Unavailable
 from headrace.ports import JobFilter, Lease, Owner, Scope, SealedText, Store
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
@@ -635,3 +636,47 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         store.ping()
     assert "secret" not in str(error.value)
     store.close()
+
+
+def trigger(name: str = "uploads", **fields: object) -> Trigger:
+    config = {"flink_configuration": {"a.b": "${data.x}"}, "labels": {"x": None}}
+    action = {"operation": "SUBMIT", "job_config": config, "parameters": {"n": [1, 1.5, True]}}
+    since = "2026-05-01T12:00:00Z"
+    body = {"name": name, "topic": "uploads", "when": "data.x", "key": "${data.x}", "since": since, "action": action}
+    return replace(parse_trigger({**body, **fields}), updated_at=NOW)
+
+
+def test_a_trigger_is_replaced_whole_and_counts_its_changes(store: Store) -> None:
+    assert store.put_trigger(SCOPE, trigger()) == trigger()
+    assert store.put_trigger(SCOPE, replace(trigger(), updated_at=NOW + timedelta(days=1))) == trigger()
+    changed = trigger(when="", action={"operation": "STOP", "job_id": "a"})
+    assert store.put_trigger(SCOPE, changed) == replace(changed, revision=2)
+    assert store.trigger(SCOPE, "uploads") == replace(changed, revision=2)
+    assert store.put_trigger(SCOPE, trigger()).revision == 3
+
+
+def test_triggers_are_their_scopes_own(store: Store) -> None:
+    others = [Scope("other", "c", "n"), Scope("default", "other", "n"), Scope("default", "c", "other")]
+    for scope in (SCOPE, *others):
+        store.put_trigger(scope, trigger("b"))
+    store.put_trigger(SCOPE, trigger("a"))
+    assert [each.name for each in store.triggers(SCOPE)] == ["a", "b"]
+    assert [store.delete_trigger(SCOPE, "b") for _ in range(2)] == [True, False]
+    assert store.trigger(SCOPE, "b") is None
+    assert [[each.name for each in store.triggers(scope)] for scope in others] == [["b"]] * 3
+
+
+def test_many_who_put_a_trigger_at_once_leave_one_of_theirs(store: Store) -> None:
+    written = [trigger(when=f"data.x{number}") for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda each: store.put_trigger(SCOPE, each), written))
+    assert sorted(each.revision for each in made) == list(range(1, 9))
+    assert store.trigger(SCOPE, "uploads") == max(made, key=lambda each: each.revision)
+
+
+def test_triggers_have_a_bound(store: Store) -> None:
+    for number in range(MOST_TRIGGERS):
+        store.put_trigger(SCOPE, trigger(f"t{number}"))
+    with pytest.raises(TooMany):
+        store.put_trigger(SCOPE, trigger("one-more"))
+    assert len(store.triggers(SCOPE)) == MOST_TRIGGERS

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-import confluent_kafka
 import pytest
-from confluent_kafka import Consumer, Message, Producer
+from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from consumer.loop import Loop
-from headrace.adapters.kafka import DeadLetters, Record, RecordConsumer, Topics
-from headrace.bootstrap import Services, wired
-from headrace.domain.jobs import JobKey
+from headrace.adapters.kafka import Record, RecordConsumer, Topics
 from headrace.errors import Unavailable
-from headrace.settings import Settings
-from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
 from tests.support import servers
+from tests.support.consuming import BOUND_SECONDS, TOPIC, Consuming, OutageStore
 from tests.support.hostile import POISON as EVERY_POISON
 
 pytestmark = pytest.mark.timeout(240)
 
-TOPIC, LETTERS = "headrace.operations", "headrace.operations.dead-letters"
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 POISON = b'{"operation": "EXPLODE"}'
-BOUND_SECONDS = 10.0
-
-
-class OutageStore(InMemoryStore):
-    """A store that does not answer its first reads, as often as `outages` says."""
-
-    outages = 0
-
-    def operation_by_key(self, tenant: str, idempotency_key: str):  # type: ignore[no-untyped-def]
-        if self.outages:
-            self.outages -= 1
-            raise Unavailable("MongoDB did not answer (HEADRACE_MONGODB_URL)")
-        return super().operation_by_key(tenant, idempotency_key)
 
 
 class FlickeringStore(OutageStore):
@@ -67,95 +44,6 @@ class DiesBeforeItsCommit(RecordConsumer):
 
     def commit(self, record: Record) -> None:
         raise Crash
-
-
-@dataclass
-class Consuming:
-    """A consumer's use case over a store in memory, on a broker."""
-
-    broker: str
-    store: OutageStore = field(default_factory=OutageStore)
-
-    def __post_init__(self) -> None:
-        Topics(self.broker, BOUND_SECONDS).ensure([TOPIC, LETTERS])
-
-    @property
-    def services(self) -> Services:
-        return wired(
-            Settings(_env_file=None),
-            store=self.store,
-            queue=InMemoryQueue(),
-            runtime=InMemoryRuntime(),
-            job_manager=InMemoryJobManager(),
-            clock=FixedClock(),
-            sealer=None,
-        )
-
-    def loop(self, consumer: RecordConsumer) -> Loop:
-        return Loop(consumer, DeadLetters(self.broker, LETTERS, BOUND_SECONDS), self.services.handle_record)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """A consumer that reads, until the end."""
-        consumer, stopping = RecordConsumer(self.broker, TOPIC, "headrace", BOUND_SECONDS), threading.Event()
-        thread = threading.Thread(target=self.loop(consumer).run, args=[stopping.is_set])
-        thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            thread.join(60)
-            consumer.close()
-
-    def produce(self, *values: bytes, partition: int = 0) -> None:
-        producer = Producer({"bootstrap.servers": self.broker, "message.max.bytes": 10_000_000})
-        for value in values:
-            producer.produce(TOPIC, value=value, partition=partition)
-        assert producer.flush(30) == 0
-
-    def produce_with_header(self, name: bytes, value: bytes) -> None:
-        """A record whose header has this name, which no Python client would write: by librdkafka itself."""
-        folder = Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
-        library = ctypes.CDLL(str(next(folder.glob("librdkafka-*"))))
-        for function in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_headers_new"):
-            getattr(library, function).restype = ctypes.c_void_p
-        size, error = ctypes.c_size_t, ctypes.create_string_buffer(512)
-        configuration = ctypes.c_void_p(library.rd_kafka_conf_new())
-        library.rd_kafka_conf_set(configuration, b"bootstrap.servers", self.broker.encode(), error, size(512))
-        producer = ctypes.c_void_p(library.rd_kafka_new(0, configuration, error, size(512)))
-        headers = ctypes.c_void_p(library.rd_kafka_headers_new(size(1)))
-        library.rd_kafka_header_add(headers, name, ctypes.c_ssize_t(len(name)), b"v", ctypes.c_ssize_t(1))
-        topic, body, with_headers, copied, end = 1, 4, 10, 7, 0
-        refused = library.rd_kafka_producev(
-            producer, topic, TOPIC.encode(), body, value, size(len(value)), copied, 2, with_headers, headers, end
-        )
-        assert refused == 0
-        assert library.rd_kafka_flush(producer, 30_000) == 0
-        library.rd_kafka_destroy(producer)
-
-    def await_job(self, name: str) -> None:
-        servers.wait_for(f"{name} to be accepted", lambda: self.store.job(JobKey("default", name)), 90)
-
-    def count(self, name: str) -> int:
-        return len(self.store.operations_of(JobKey("default", name)))
-
-    def letters(self, count: int) -> list[Message]:
-        """The dead letters, once there are so many."""
-        reader = Consumer({"bootstrap.servers": self.broker, "group.id": "reader", "auto.offset.reset": "earliest"})
-        reader.subscribe([LETTERS])
-        found: list[Message] = []
-
-        def is_there() -> bool:
-            message = reader.poll(1)
-            if message is not None and not message.error():
-                found.append(message)
-            return len(found) >= count
-
-        try:
-            servers.wait_for(f"{count} dead letters", is_there)
-        finally:
-            reader.close()
-        return found
 
 
 @pytest.fixture(params=["laptop", "real"])
@@ -261,7 +149,7 @@ def test_a_partition_that_rests_goes_on_resting_when_the_group_is_rearranged(con
         consuming.produce(b"elsewhere", partition=1)
         servers.wait_for("the other partition's record", lambda: poll() is not None)
         assert {each.value for each in seen[1:]} == {b"elsewhere"}
-        resting._resting[0] = 0.0
+        resting._resting[TOPIC, 0] = 0.0
         servers.wait_for("the first record again", lambda: poll() is not None and seen[-1].value == b"first")
     finally:
         resting.close()

@@ -2,6 +2,7 @@
 
 from headrace.adapters.kafka.consumer import RecordConsumer
 from headrace.adapters.kafka.dead_letters import DeadLetters
+from headrace.adapters.kafka.letter_box import KafkaLetterBox
 from headrace.adapters.kafka.records import Record, Topics
 
-__all__ = ["DeadLetters", "Record", "RecordConsumer", "Topics"]
+__all__ = ["DeadLetters", "KafkaLetterBox", "Record", "RecordConsumer", "Topics"]

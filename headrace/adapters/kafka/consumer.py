@@ -8,26 +8,28 @@ beginning, whatever the group committed.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
-from operator import methodcaller
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from headrace.adapters.kafka.records import Record, Topics
+from headrace.adapters.kafka.records import Record, Topics, record_of
 from headrace.errors import HeadraceError, Refused, Unavailable
 
 
 class RecordConsumer:
-    """One member of a consumer group on one topic."""
+    """One member of a consumer group, on one topic and whichever `follow` names beside it."""
 
     def __init__(self, bootstrap_servers: str, topic: str, group: str, timeout_seconds: float) -> None:
         self._servers = bootstrap_servers
         self._topic = topic
         self._topics = Topics(bootstrap_servers, timeout_seconds)
-        self._topic_id: str | None = None
-        self._from_beginning = False
-        self._resting: dict[int, float] = {}
+        self._followed: frozenset[str] = frozenset()
+        self._is_subscribed = False
+        self._topic_ids: dict[str, str] = {}
+        self._from_beginning: set[str] = set()
+        self._resting: dict[tuple[str, int], float] = {}
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -40,7 +42,14 @@ class RecordConsumer:
                 "log_level": 3,
             }
         )
-        self._consumer.subscribe([topic], on_assign=self._assign)
+
+    def follow(self, topics: Collection[str]) -> None:
+        """Reads these topics too from now on, and no others: those of them that exist. One that is made later is
+        followed by the next call. Raises Unavailable."""
+        wanted = frozenset(topics) & frozenset(self._topics.existing()) if topics else frozenset()
+        if wanted != self._followed or not self._is_subscribed:
+            self._followed = wanted
+            self._subscribe()
 
     def poll(self, timeout_seconds: float) -> Record | None:
         """The next record of a partition that does not rest, or None. Nothing else polls.
@@ -48,29 +57,32 @@ class RecordConsumer:
         Raises Unavailable where the broker is not to be had, and Refused where it is no use to go on with this process;
         nothing is skipped then.
         """
+        if not self._is_subscribed:
+            self._subscribe()
         self._end_rests()
         message = self._polled(timeout_seconds)
         if message is None:
             return None
-        record = _record(message, self._topic)
-        if record.partition in self._resting:  # it was on its way when the partition was paused
+        record = record_of(message)
+        if (record.topic, record.partition) in self._resting:  # it was on its way when the partition was paused
             self._seek(record)
             return None
         try:
-            topic_id = self._topics.topic_id(self._topic)  # for each record: an offset means nothing without it
+            topic_id = self._topics.topic_id(record.topic)  # for each record: an offset means nothing without it
         except Unavailable:
             self._seek(record)
             raise
-        known, self._topic_id = self._topic_id, topic_id
-        if known not in (None, topic_id):
-            self._read_anew()
+        known = self._topic_ids.get(record.topic, topic_id)
+        self._topic_ids[record.topic] = topic_id
+        if known != topic_id:
+            self._read_anew(record.topic)
             return None
         return replace(record, topic_id=topic_id)
 
     def rest(self, record: Record, seconds: float) -> None:
         """Leaves the record's partition alone for so long, then begins with this record again, in whichever member has
         the partition then. Polling goes on meanwhile, so that the group keeps its member."""
-        self._resting[record.partition] = time.monotonic() + seconds
+        self._resting[record.topic, record.partition] = time.monotonic() + seconds
         with suppress(KafkaException):  # a partition that is no longer ours needs no pause
             self._consumer.pause([TopicPartition(record.topic, record.partition)])
         self._seek(record)
@@ -105,28 +117,33 @@ class RecordConsumer:
             self._subscribe_again()
 
     def _end_rests(self) -> None:
-        for partition in [each for each, until in self._resting.items() if until <= time.monotonic()]:
-            del self._resting[partition]
+        for topic, partition in [each for each, until in self._resting.items() if until <= time.monotonic()]:
+            del self._resting[topic, partition]
             with suppress(KafkaException):  # it may be another member's by now
-                self._consumer.resume([TopicPartition(self._topic, partition)])
+                self._consumer.resume([TopicPartition(topic, partition)])
 
-    def _read_anew(self) -> None:
+    def _read_anew(self, topic: str) -> None:
         """The topic is another than before: its records are new ones, whatever their offsets."""
-        self._from_beginning = True
-        self._resting.clear()
+        self._from_beginning.add(topic)
+        self._resting = {place: until for place, until in self._resting.items() if place[0] != topic}
         self._subscribe_again()
 
     def _subscribe_again(self) -> None:
         self._consumer.unsubscribe()
-        self._consumer.subscribe([self._topic], on_assign=self._assign)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """The first time at the first look: a member that asks for other topics has its group rearranged once more."""
+        self._is_subscribed = True
+        self._consumer.subscribe([self._topic, *sorted(self._followed)], on_assign=self._assign)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._from_beginning:
-            for partition in partitions:
+        for partition in partitions:
+            if partition.topic in self._from_beginning:
                 partition.offset = OFFSET_BEGINNING
-            self._from_beginning = False
+        self._from_beginning -= {partition.topic for partition in partitions}
         consumer.assign(partitions)
-        resting = [each for each in partitions if each.partition in self._resting]
+        resting = [each for each in partitions if (each.topic, each.partition) in self._resting]
         if resting:  # an assignment forgets what was paused
             consumer.pause(resting)
 
@@ -134,35 +151,3 @@ class RecordConsumer:
         if error.fatal():
             return Refused(f"Kafka at {self._servers} ended this consumer, which must be started again: {error}")
         return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")
-
-
-_READ_HEADERS = methodcaller("headers")
-"""For a name that is no UTF-8 the client returns a broken list and sets an exception. Called by an interpreter that has
-warmed up, `message.headers()` would hand that list out, and reading it ends the process; called so, it raises."""
-
-
-def _record(message: Message, topic: str) -> Record:
-    return Record(
-        topic=message.topic() or topic,
-        topic_id="",
-        partition=int(message.partition() or 0),
-        offset=int(message.offset() or 0),
-        key=_bytes(message.key()),
-        value=_bytes(message.value()) or b"",
-        headers=_headers(message),
-    )
-
-
-def _headers(message: Message) -> tuple[tuple[str, bytes | None], ...]:
-    """The headers in their order; a name may come more than once. None where a name is no UTF-8: the client cannot read
-    the others either then."""
-    try:
-        headers = _READ_HEADERS(message)
-    except (SystemError, UnicodeDecodeError):
-        return ()
-    pairs = headers.items() if isinstance(headers, dict) else headers if isinstance(headers, list) else ()
-    return tuple((name, _bytes(value)) for name, value in pairs)
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value

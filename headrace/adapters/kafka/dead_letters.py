@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -17,6 +17,11 @@ from headrace.adapters.kafka.records import Record
 from headrace.domain.inputs import json_object
 from headrace.domain.secrets import outlined_data, why_refused
 from headrace.errors import InvalidRequest, Unavailable
+
+OURS = "headrace-"
+REASON, TRIGGERS = "headrace-reason", "headrace-triggers"
+TOPIC, TOPIC_ID, PARTITION, OFFSET = "headrace-topic", "headrace-topic-id", "headrace-partition", "headrace-offset"
+BYTES, SHA256 = "headrace-bytes", "headrace-sha256"
 
 LONGEST_REASON = 2_000
 LONGEST_OUTLINE = 64_000
@@ -34,11 +39,13 @@ class Letter:
     headers: Sequence[tuple[str, bytes | None]]
 
 
-def letters_of(record: Record, reason: str) -> Iterator[Letter]:
+def letters_of(record: Record, reason: str, triggers: Collection[str] = ()) -> Iterator[Letter]:
     """The letter about a record, then a smaller one, without its outline, for a broker that finds it too large; both
     say the body's size and hash, and where the record stands."""
-    own = _own_headers(record, reason)
-    theirs = tuple((name, value) for name, value in record.headers if _is_shown(name, value))
+    own = _own_headers(record, reason, triggers)
+    theirs = tuple(
+        (name, value) for name, value in record.headers if _is_shown(name, value) and not name.startswith(OURS)
+    )
     yield Letter(record.key if _is_shown("key", record.key) else None, _outline(record.value), (*theirs, *own))
     yield Letter(None, None, own)
 
@@ -60,17 +67,18 @@ def _is_shown(name: str, value: bytes | None) -> bool:
     return len(text) <= LONGEST_SHOWN_HEADER and text.isprintable() and why_refused(name, text) is None
 
 
-def _own_headers(record: Record, reason: str) -> Sequence[tuple[str, bytes | None]]:
+def _own_headers(record: Record, reason: str, triggers: Collection[str]) -> Sequence[tuple[str, bytes | None]]:
     origin = {
-        "headrace-topic": record.topic,
-        "headrace-topic-id": record.topic_id,
-        "headrace-partition": str(record.partition),
-        "headrace-offset": str(record.offset),
-        "headrace-bytes": str(len(record.value)),
-        "headrace-sha256": hashlib.sha256(record.value).hexdigest(),
+        TOPIC: record.topic,
+        TOPIC_ID: record.topic_id,
+        PARTITION: str(record.partition),
+        OFFSET: str(record.offset),
+        BYTES: str(len(record.value)),
+        SHA256: hashlib.sha256(record.value).hexdigest(),
     }
     shown = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
-    return _encoded({"headrace-reason": shown, **origin})
+    named = {TRIGGERS: ",".join(sorted(triggers))} if triggers else {}
+    return _encoded({REASON: shown, **named, **origin})
 
 
 def _encoded(headers: dict[str, str]) -> Sequence[tuple[str, bytes | None]]:
@@ -94,10 +102,10 @@ class DeadLetters:
             }
         )
 
-    def put(self, record: Record, reason: str) -> None:
+    def put(self, record: Record, reason: str, triggers: Collection[str] = ()) -> None:
         """Writes the letter, as whole as the broker takes it, and waits for the broker's word. Raises Unavailable where
         that does not come."""
-        for letter in letters_of(record, reason):
+        for letter in letters_of(record, reason, triggers):
             error = self._refusal_of(letter)
             if error is None:
                 return

@@ -44,6 +44,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "transitions": [IndexModel([*JOB, ("number", ASCENDING)], name="number", unique=True)],
     "savepoints": [IndexModel([("tenant", ASCENDING), ("path", ASCENDING)], name="path_of_tenant", unique=True)],
+    "triggers": [IndexModel([*SCOPE, ("name", ASCENDING)], name="name", unique=True)],
     "job_templates": [
         IndexModel(
             [("tenant", ASCENDING), ("template_id", ASCENDING), ("version", ASCENDING)], name="version", unique=True

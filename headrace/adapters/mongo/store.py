@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,7 +33,8 @@ from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Trans
 from headrace.domain.operations import Operation
 from headrace.domain.sealed import Anew
 from headrace.domain.templates import Template
-from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, Unavailable
+from headrace.domain.triggers import MOST_TRIGGERS, Trigger
+from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, TooMany, Unavailable
 from headrace.ports import Cursor, Inserted, JobFilter, Lease, Scope
 
 DUPLICATE_KEY = 11000
@@ -364,6 +366,42 @@ class MongoStore:
             )
             for document in documents
         ]
+
+    def put_trigger(self, scope: Scope, trigger: Trigger) -> Trigger:
+        """See ports.Store. One document a trigger, replaced where its revision is still the one that was read."""
+        named = f"{_place(scope)}/{trigger.name}"
+        while True:
+            before = self.trigger(scope, trigger.name)
+            if before is not None and before.is_like(trigger):
+                return before
+            if before is None and len(self.triggers(scope)) >= MOST_TRIGGERS:
+                raise TooMany(f"there are {MOST_TRIGGERS} triggers, and no more may be: delete one first")
+            stored = replace(trigger, revision=before.revision + 1 if before else 1)
+            document = {"_id": named, **asdict(scope), **to_document(stored)}
+            with suppress(_Duplicate), self._translated("storing a trigger"):
+                if before is None:
+                    self._db.triggers.insert_one(document)
+                    return stored
+                where = {"_id": named, "revision": before.revision}
+                if self._db.triggers.replace_one(where, document).matched_count:
+                    return stored
+
+    def trigger(self, scope: Scope, name: str) -> Trigger | None:
+        """See ports.Store."""
+        with self._translated("reading a trigger"):
+            found = self._db.triggers.find_one({"_id": f"{_place(scope)}/{name}"})
+        return from_document(Trigger, found) if found is not None else None
+
+    def triggers(self, scope: Scope) -> Sequence[Trigger]:
+        """See ports.Store."""
+        with self._translated("reading triggers"):
+            found = list(self._db.triggers.find(asdict(scope)).sort("name", ASCENDING).limit(2 * MOST_TRIGGERS))
+        return [from_document(Trigger, document) for document in found]
+
+    def delete_trigger(self, scope: Scope, name: str) -> bool:
+        """See ports.Store."""
+        with self._translated("removing a trigger"):
+            return bool(self._db.triggers.delete_one({"_id": f"{_place(scope)}/{name}"}).deleted_count)
 
     def kept_key(self, tenant: str, name: str) -> str | None:
         """See ports.Store."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def submit(job_id: str, **fields: Any) -> bytes:
 
 
 def record(value: bytes, offset: int = 0, partition: int = 0) -> Record:
-    return Record("t", "id", partition, offset, None, value, ())
+    return Record("headrace.operations", "id", partition, offset, None, value, ())
 
 
 class Partitions:
@@ -48,6 +49,9 @@ class Partitions:
         self._resting.clear()
         return None
 
+    def follow(self, topics: Collection[str]) -> None:
+        self.followed = set(topics)
+
     def commit(self, done: Record) -> None:
         self.committed[done.partition] = done.offset + 1
 
@@ -64,16 +68,18 @@ class Partitions:
 class Letters:
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.triggers: list[Collection[str]] = []
 
-    def put(self, _record: Record, reason: str) -> None:
+    def put(self, _record: Record, reason: str, triggers: Collection[str] = ()) -> None:
         self.reasons.append(reason)
+        self.triggers.append(triggers)
 
 
 def consumed(world: World, *partitions: list[bytes], rounds: int = 200) -> tuple[Partitions, list[str]]:
     """What a loop made of these records, once each is committed or after so many polls."""
     consumer, letters = Partitions(*partitions), Letters()
     left = iter(range(rounds))
-    loop = Loop(consumer, letters, world.services.handle_record)  # type: ignore[arg-type]
+    loop = Loop(consumer, letters, world.services.handle_record, world.services.triggers)  # type: ignore[arg-type]
     loop.run(lambda: consumer.is_done or next(left, None) is None)
     return consumer, letters.reasons
 
@@ -165,8 +171,35 @@ def test_a_broker_that_is_away_is_waited_for(world: World, monkeypatch: pytest.M
         return polled(seconds)
 
     monkeypatch.setattr(consumer, "poll", poll)
-    Loop(consumer, letters, world.services.handle_record).run(lambda: consumer.is_done)  # type: ignore[arg-type]
+    Loop(consumer, letters, world.services.handle_record, world.services.triggers).run(lambda: consumer.is_done)  # type: ignore[arg-type]
     assert accepted(world, "a") == [True]
+
+
+def test_an_event_is_one_letter_with_the_names_of_those_that_refused_it(world: World) -> None:
+    stop = {"operation": "STOP", "job_id": "${data.job}"}
+    for name in ("a", "b"):
+        world.services.triggers.apply({"name": name, "topic": "events", "action": stop})
+    start = {"operation": "SUBMIT", "job_id": "made", "job_config": {"script": SCRIPT}}
+    world.services.triggers.apply({"name": "c", "topic": "events", "action": start})
+    consumer, letters = Partitions([b'{"job": "nobody"}']), Letters()
+    polled = consumer.poll
+    consumer.poll = lambda seconds: (found := polled(seconds)) and replace(found, topic="events")  # type: ignore[method-assign]
+    Loop(consumer, letters, world.services.handle_record, world.services.triggers).run(lambda: consumer.is_done)  # type: ignore[arg-type]
+    assert letters.triggers == [["a", "b"]]
+    assert letters.reasons[0].startswith("trigger a: job nobody: there is none of this name")
+    assert accepted(world, "made") == [True]
+    assert consumer.followed == {"events"}
+
+
+def test_where_the_triggers_cannot_be_read_the_other_records_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> Any:
+        raise Unavailable("MongoDB did not answer")
+
+    monkeypatch.setattr(world.store, "triggers", away)
+    consumer, reasons = consumed(world, [submit("a"), submit("b")])
+    assert (accepted(world, "a", "b"), reasons, consumer.rests) == ([True, True], [], [])
 
 
 def test_an_end_by_the_broker_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +210,7 @@ def test_an_end_by_the_broker_is_said(world: World, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(consumer, "poll", poll)
     with pytest.raises(Refused, match="started again"):
-        Loop(consumer, Letters(), world.services.handle_record).run(lambda: False)  # type: ignore[arg-type]
+        Loop(consumer, Letters(), world.services.handle_record, world.services.triggers).run(lambda: False)  # type: ignore[arg-type]
 
 
 def sizes(made: Record, reason: str) -> Iterator[int]:
