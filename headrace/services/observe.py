@@ -39,6 +39,7 @@ from headrace.domain.runtimes.plan import (
     Move,
     Note,
     Plan,
+    Renew,
     Wait,
 )
 from headrace.domain.state_on_hand import kind_of
@@ -103,6 +104,8 @@ class Observe:
         effects = list(self.plan.next(self.case(looked, seen)))
         while effects and isinstance(effects[0], ON_RECORD):
             looked = self.on_record(looked, effects.pop(0), seen)
+        if effects and isinstance(effects[0], Renew) and looked.job.phase in SETTLED:
+            looked = looked.entering(KINDS[operation.kind].phase, seen.at)  # a worker ends it: it has not settled yet
         return Sighted(looked, effects)
 
     def is_unwanted(self, document: JobDocument, live: Deployment) -> bool:

@@ -246,6 +246,19 @@ def test_one_that_failed_after_it_was_begun_holds(world: World) -> None:
     assert world.job().desired is Desired.RUNNING
 
 
+def test_a_job_that_fails_in_it_is_failed_when_the_upgrade_has_ended_and_not_before(world: World) -> None:
+    world.runs(job_config={"args": ["--a"]})
+    operation = upgrade(world, job_config={"args": ["--b"]})
+    world.execute()
+    world.becomes(lifecycleState="FAILED", job={"state": "FAILED"})
+    world.sync()
+    world.sync()
+    assert (world.operation(operation).state, world.job().phase) == (State.RUNNING, Phase.UPGRADING)
+    world.settle()
+    assert (world.operation(operation).state, world.job().phase) == (State.FAILED, Phase.FAILED)
+    assert world.phases()[-2:] == ["UPGRADING", "FAILED"]
+
+
 def test_a_change_of_nothing_ends_at_once(world: World) -> None:
     world.runs(job_config={"args": ["--a"]})
     generation = world.whole()["metadata"]["generation"]
