@@ -80,10 +80,11 @@ class Cluster(InMemoryRuntime):
         whole = self.whole(name)
         return self.truths.setdefault(whole["metadata"]["uid"], Truth()) if whole is not None else None
 
-    def version(self, resource_version: str | None, name: str) -> Mapping[str, Any] | None:
-        """A deployment as it was at this resourceVersion."""
-        found = (o for v, _, o in reversed(self._events) if str(v) == resource_version)
-        return next((o for o in found if o["metadata"]["name"] == name), None)
+    def versions_between(self, first: str | None, last: str | None, name: str) -> list[Mapping[str, Any]]:
+        """Every version of this name that one write may have taken in: from what was on record before it to what is on
+        record after it, both included."""
+        until = int(last or 0)
+        return [o for v, _, o in self._events if int(first or 0) <= v <= until and o["metadata"]["name"] == name]
 
     def versions_since(self, resource_version: int, name: str) -> list[Mapping[str, Any]]:
         """Every version that a deployment of this name had since."""

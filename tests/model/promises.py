@@ -66,7 +66,7 @@ class WatchedStore(InMemoryStore):
             for operation in (each for each in after.ended if each.id not in known):
                 judge_end(self._world, actor.cluster, before, after, operation)
                 if operation.kind is KindName.UPGRADE and operation.state is State.SUCCEEDED:
-                    judge_upgrade(actor.cluster, after, self._operations[operation.id])
+                    judge_upgrade(actor.cluster, before, after, self._operations[operation.id])
             if stored is not None:
                 judge_sight(stored, after)
         return written
@@ -116,8 +116,8 @@ def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: Job
         return
     name, since = after.job.deployment_name, world.accepted_at[operation.id]
     if operation.kind in CHANGED:
-        seen = cluster.version(after.job.resource_version, name)
-        if seen is None or not CHANGED[operation.kind](seen, operation):
+        seen = cluster.versions_between(before.job.resource_version, after.job.resource_version, name)
+        if not any(CHANGED[operation.kind](each, operation) for each in seen):
             raise Violation(f"{operation.kind} SUCCEEDED, and what was seen of {name} is not as asked")
     if operation.kind is KindName.SUSPEND:
         judge_kept(cluster, name, operation)
@@ -143,14 +143,16 @@ CHANGED: Mapping[KindName, Callable[[Mapping[str, Any], Operation], bool]] = {
     KindName.RESTART: lambda seen, asked: seen["spec"].get("restartNonce") == asked.sequence,
     KindName.UPGRADE: lambda seen, _: _flink_state(seen) in ("RUNNING", "FINISHED"),
 }
-"""What the version that was seen at an operation's success has to show."""
+"""What a version that was seen by an operation's success has to show: of several that one write takes in, the last may
+be somebody's edit after it."""
 
 
-def judge_upgrade(cluster: Cluster, after: JobDocument, logged: Operation) -> None:
+def judge_upgrade(cluster: Cluster, before: JobDocument, after: JobDocument, logged: Operation) -> None:
     """What was seen at its end is what it asked for, and so is what the job's record says from then on."""
-    seen = cluster.version(after.job.resource_version, after.job.deployment_name)
+    first, last = before.job.resource_version, after.job.resource_version
+    seen = cluster.versions_between(first, last, after.job.deployment_name)
     args = list(logged.arguments["request"]["args"])
-    if seen is None or seen["spec"]["job"].get("args", [])[-len(args) :] != args:
+    if not any(each["spec"]["job"].get("args", [])[-len(args) :] == args for each in seen):
         raise Violation(f"UPGRADE SUCCEEDED, and what was seen of {after.job.deployment_name} are not its arguments")
     if after.job.submitted_by != logged.id or list(after.job.submitted.get("args") or ()) != args:
         raise Violation(f"UPGRADE SUCCEEDED, and the record of {after.job.job_id} does not say so")
