@@ -10,6 +10,10 @@ from headrace.settings import Settings
 
 WAITS_PERIOD_SECONDS = 10.0
 
+LONGEST_SKEW_SECONDS = 600.0
+"""How far a worker's clock may be ahead of Beat's: Celery writes the moment at which a message expires by the clock of
+its sender, and a worker compares it with its own."""
+
 
 def make_app(settings: Settings) -> Celery:
     """An application that sends flink.sync_status, flink.redeliver and flink.explain_waits in their periods."""
@@ -34,5 +38,5 @@ def make_app(settings: Settings) -> Celery:
 
 
 def _entry(name: str, queue: str, period_seconds: float) -> dict[str, object]:
-    options = {"queue": queue, "expires": 2 * period_seconds, "ignore_result": True}
+    options = {"queue": queue, "expires": LONGEST_SKEW_SECONDS + 2 * period_seconds, "ignore_result": True}
     return {"task": name, "schedule": period_seconds, "options": options}
