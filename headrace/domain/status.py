@@ -264,14 +264,15 @@ RULES: tuple[_Rule, ...] = (
 
 def _phase(case: _Case, rejected: str | None) -> tuple[Phase, Explanation]:
     """The phase and its reason. A settled one stays, with the reason that it had: whatever becomes of what the run
-    has left, only the job being seen RUNNING says that it goes on after all."""
+    has left, only the job being seen RUNNING says that it goes on after all; or, of one that failed, FINISHED."""
     if rejected:
         shown, reason = Phase.REJECTED, Explanation(rejected, "correct it in the template, and submit it again")
     else:
         shown = next(found for rule in RULES if (found := rule(case)) is not None)
         reason = _reason(case, shown)
     before = case.job
-    if before.phase in SETTLED and shown not in (before.phase, Phase.RUNNING):
+    ran_to_its_end = before.phase is Phase.FAILED and shown is Phase.FINISHED and case.lifecycle == "STABLE"
+    if before.phase in SETTLED and shown not in (before.phase, Phase.RUNNING) and not ran_to_its_end:
         return before.phase, Explanation(before.reason, before.next_step)
     return shown, reason
 

@@ -104,7 +104,7 @@ class Observe:
         effects = list(self.plan.next(self.case(looked, seen)))
         while effects and isinstance(effects[0], ON_RECORD):
             looked = self.on_record(looked, effects.pop(0), seen)
-        if effects and isinstance(effects[0], Renew) and looked.job.phase in SETTLED:
+        if effects and isinstance(effects[0], Renew) and _has_settled(looked, seen.at):
             looked = looked.entering(KINDS[operation.kind].phase, seen.at)  # a worker ends it: it has not settled yet
         return Sighted(looked, effects)
 
@@ -177,6 +177,12 @@ class Observe:
             return self.pods.pods(job.namespace, job.deployment_name, labels_of(job))
         except Refused:
             return ()  # an account that may not look at pods still sees what the operator says
+
+
+def _has_settled(document: JobDocument, at: datetime) -> bool:
+    """Whether it is by this very sight that the job has settled."""
+    entered = document.history[-1] if document.history else None
+    return entered is not None and entered.at == at and entered.to_phase in SETTLED
 
 
 def _of_turn(document: JobDocument) -> Operation | None:

@@ -306,14 +306,31 @@ def test_what_a_job_failed_of_stays_its_reason_while_its_remains_do_something_el
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(sights, st.none() | operations), min_size=1, max_size=12), jobs)
-def test_once_settled_only_running_leaves_it(looks: list[tuple[Seen, Operation | None]], job: Job) -> None:
+def test_once_settled_only_flinks_word_that_it_ran_leaves_it(
+    looks: list[tuple[Seen, Operation | None]], job: Job
+) -> None:
     """Another run begins by a write of Execute, not by what is seen."""
     for seen, operation in looks:
         before, job = job, observe(seen, job, operation, grace_seconds=GRACE_SECONDS).job
-        assert before.phase not in SETTLED or job.phase in (before.phase, Phase.RUNNING)
+        left_for = job.phase if before.phase in SETTLED and job.phase is not before.phase else None
+        assert left_for in (None, Phase.RUNNING) or (before.phase, left_for) == (Phase.FAILED, Phase.FINISHED)
         status = seen.what.status if isinstance(seen.what, Deployment) else None
         flink_state = status.job_status.state if status is not None and status.job_status is not None else None
-        assert before.phase not in SETTLED or job.phase is before.phase or flink_state == "RUNNING"
+        assert left_for is None or flink_state == left_for
+
+
+def test_a_failed_job_that_ran_to_its_end_between_two_sights_is_finished() -> None:
+    failed = replace(JOB, phase=Phase.FAILED, reason="its script is missing")
+    ended = observe(shown("STABLE", "READY", "FINISHED"), failed, None, grace_seconds=GRACE_SECONDS).job
+    assert (ended.phase, ended.reason) == (Phase.FINISHED, "")
+
+
+@pytest.mark.parametrize("lifecycle", ["UPGRADING", "DEPLOYED", "FAILED"])
+def test_a_failed_job_whose_remains_read_finished_on_the_way_to_something_else_stays_failed(lifecycle: str) -> None:
+    failed = replace(JOB, phase=Phase.FAILED, reason="its script is missing")
+    assert observe(shown(lifecycle, "MISSING", "FINISHED"), failed, None, grace_seconds=GRACE_SECONDS).job.phase is (
+        Phase.FAILED
+    )
 
 
 def test_a_scale_that_is_observed_is_not_yet_running() -> None:
