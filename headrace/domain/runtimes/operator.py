@@ -490,14 +490,15 @@ def _left_behind(case: Case, live: Deployment) -> StateOnHand | None:
 
 
 def _state_of_suspended(case: Case) -> StateOnHand:
-    """The state that this operation recorded just before, where the suspend left none of its own and nothing speaks of
-    a newer one: neither what was learnt since, nor the HA metadata."""
+    """The state that this operation recorded just before, where the suspend left none of its own and the HA metadata
+    name no newer one. Where nobody speaks of it, it may be an older one: the job ran on until the write."""
     state, job = _state(case), case.job
     recorded = case.operation.savepoint_path
     if not isinstance(state, Unknown) or recorded is None or recorded != job.state_path:
         return state
-    is_another = isinstance(case.said, HaMetadata) and None not in (case.said.newest, job.state_number)
-    return state if is_another else known(recorded, job.state_number)
+    if not isinstance(case.said, HaMetadata) or None not in (case.said.newest, job.state_number):
+        return state
+    return known(recorded, job.state_number)
 
 
 def _new_path(case: Case, live: Deployment) -> str | None:

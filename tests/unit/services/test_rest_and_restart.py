@@ -8,7 +8,7 @@ import pytest
 
 from headrace.domain.jobs import Desired, Phase
 from headrace.domain.operations import KindName, Operation, State, hash_of
-from headrace.domain.state_on_hand import Checkpoints
+from headrace.domain.state_on_hand import CHECKPOINT_KEY, Checkpoints, ha_config_map
 from headrace.errors import Conflict, InvalidRequest, Unavailable
 from tests.support.world import UPGRADE_FAILURE, World
 
@@ -95,6 +95,8 @@ def test_a_job_that_does_not_run_rests_with_its_last_checkpoint(world: World) ->
     operation = suspend(world)
     world.execute()
     world.job_manager.checkpoint = Unavailable("connection refused")
+    handles = {f"{CHECKPOINT_KEY}{7:019d}": "handle"}
+    world.runtime.put_config_map("default", ha_config_map("orders", "f" * 32), handles)
     world.is_suspended(None)
     passes(world, 30)
     assert world.operation(operation).reason == "state kept in s3://b/chk-7"

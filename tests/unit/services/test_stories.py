@@ -780,6 +780,25 @@ def test_an_account_that_may_not_read_ha_metadata_deletes_nothing_for_that(world
     assert live(world) is not None
 
 
+def test_a_job_that_failed_for_good_between_a_stops_look_and_its_write_keeps_its_deployment(world: World) -> None:
+    """The worker froze between both: the job made a newer checkpoint, and took its HA metadata with it as it failed.
+    The path that was recorded at the look may be an older one."""
+    world.runs()
+    world.job_manager.checkpoint = Checkpoints(latest=f"s3://b/{'f' * 32}/chk-2", number=2)
+    stop = world.stop()
+    world.execute()
+    world.job_manager.checkpoint = Unavailable("connection refused")
+    world.is_suspended(None)
+    passes(world, 1800)
+    assert ended(world, stop) is State.FAILED
+    assert "force" in world.operation(stop).reason
+    assert live(world) is not None
+    forced = world.stop(force=True)
+    world.execute()
+    passes(world, 60)
+    assert (ended(world, forced), live(world)) == (State.SUCCEEDED, None)
+
+
 @pytest.mark.parametrize("is_suspended", [True, False])
 def test_what_was_to_be_deleted_and_has_come_up_since_is_looked_at_again(world: World, is_suspended: bool) -> None:
     world.submit()
