@@ -32,9 +32,9 @@ from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.sealed import Anew, Owner, SealedText, owners_of_job, resealed
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.domain.templates import Template
-from headrace.domain.triggers import MOST_TRIGGERS, Trigger
+from headrace.domain.triggers import Trigger, following
 from headrace.domain.waiting import Progress
-from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, TooMany, Unavailable, Unopenable, Unreadable
+from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, Unavailable, Unopenable, Unreadable
 from headrace.ports import (
     WHOLE_LOG,
     Change,
@@ -312,11 +312,7 @@ class InMemoryStore:
         """See ports.Store."""
         with self._lock:
             before = self.trigger(scope, trigger.name)
-            if before is not None and before.is_like(trigger):
-                return before
-            if before is None and len(self.triggers(scope)) >= MOST_TRIGGERS:
-                raise TooMany(f"there are {MOST_TRIGGERS} triggers, and no more may be: delete one first")
-            stored = replace(trigger, revision=before.revision + 1 if before else 1)
+            stored = following(before, trigger, kept=len(self.triggers(scope)))
             self._triggers[scope, trigger.name] = stored
             return stored
 

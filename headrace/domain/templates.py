@@ -16,15 +16,10 @@ from headrace.domain.job_requests import JobRequest, parse_request, recorded_req
 from headrace.domain.parameters import Parameter, checked_values, declaration_problems, examples_in, substituted
 from headrace.domain.secrets import shown_name
 from headrace.domain.sources import Part
-from headrace.domain.validation import matching, problems_of, unknown
+from headrace.domain.validation import matching, naming, problems_of, unknown
 from headrace.errors import MOST_PROBLEMS, InvalidRequest
 
-TemplateId = Annotated[
-    str,
-    matching(
-        r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "must be 1 to 100 letters, digits, '-', '_' and '.', no sign of them first"
-    ),
-]
+TemplateId = Annotated[str, naming(100)]
 ParameterName = Annotated[
     str, matching(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "must be letters, digits and '_', no digit first")
 ]

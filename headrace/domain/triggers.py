@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -23,8 +23,8 @@ from headrace.domain.operations import KINDS, KindName
 from headrace.domain.said import plain_of
 from headrace.domain.secrets import found_in, found_in_program, shown_name, why_refused
 from headrace.domain.sources import Part
-from headrace.domain.validation import matching, problems_of
-from headrace.errors import InvalidRequest
+from headrace.domain.validation import matching, naming, problems_of
+from headrace.errors import InvalidRequest, TooMany
 
 MOST_TRIGGERS = 100
 """In one installation: each is looked at for each event of its topic."""
@@ -44,12 +44,7 @@ _PROGRAMS = ("sql", "script", "files")
 
 _ENVELOPE = ("operation", "job_id")
 
-Name = Annotated[
-    str,
-    matching(
-        r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", "must be 1 to 60 letters, digits, '-', '_' and '.', no sign of them first"
-    ),
-]
+Name = Annotated[str, naming(60)]
 Topic = Annotated[
     str, matching(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}", "must be a topic's name: letters, digits, '.', '_' and '-'")
 ]
@@ -148,6 +143,16 @@ def outcome(trigger: Trigger, event: IncomingEvent) -> Asked | PassedBy:
     return Asked(KindName(action["operation"]), job_id, arguments, _identity(trigger, event))
 
 
+def following(before: Trigger | None, trigger: Trigger, kept: int) -> Trigger:
+    """What is kept in the place of `before`: the trigger, one revision on, or `before` itself where that says the same.
+    `kept` is how many there are. Raises TooMany where a new one would be one too many."""
+    if before is None:
+        if kept >= MOST_TRIGGERS:
+            raise TooMany(f"there are {MOST_TRIGGERS} triggers, and no more may be: delete one first")
+        return replace(trigger, revision=1)
+    return before if before.is_like(trigger) else replace(trigger, revision=before.revision + 1)
+
+
 def idempotency_key(place: Sequence[str], trigger: str, identity: Sequence[str]) -> str:
     """The key of the one operation that a trigger makes of an event, at this place (cluster and namespace), whatever
     the rule says by now."""
@@ -200,7 +205,7 @@ def _as_text(value: Any, path: str) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _evaluated(path: str, evaluate: Any) -> Any:
+def _evaluated(path: str, evaluate: Callable[[], Any]) -> Any:
     try:
         return evaluate()
     except InvalidRequest as error:
@@ -231,10 +236,10 @@ def _problems_of_texts(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _problems_of_action(action: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    blanks = list(_leaves(action, "action"))
-    if sum(len(list(_blanks(text))) for _, text, _ in blanks) > MOST_BLANKS:
+    leaves = list(_leaves(action, "action"))
+    if sum(len(list(_blanks(text))) for _, text, _ in leaves) > MOST_BLANKS:
         yield "action", f"must have at most {MOST_BLANKS} ${{…}}"
-    for path, text, is_program in blanks:
+    for path, text, is_program in leaves:
         if is_program and any(_blanks(text)):
             words = "is a program, and an event's value in it would be code: fill a template's parameter instead"
             yield path, f"{words}; $${{…}} is the text ${{…}} itself"

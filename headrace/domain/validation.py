@@ -29,6 +29,12 @@ def matching(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def naming(most: int) -> AfterValidator:
+    """A check of a name that somebody gives to what is kept here, in paths and on the command line."""
+    words = f"must be 1 to {most} letters, digits, '-', '_' and '.', no sign of them first"
+    return matching(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{most - 1}}}", words)
+
+
 _TAGS = frozenset({"env-text", "env-reference", "env-sealed", "script-url", "script-file"})
 """What pydantic adds to a path to say which member of a union it tried."""
 

@@ -8,7 +8,7 @@ of other topics are events: each trigger of the topic makes one operation of one
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -83,17 +83,19 @@ class HandleRecord:
         refused: dict[str, PermanentError] = {}
         for trigger in triggers:
             try:
-                accepted += self._by(trigger, event, arrived.origin)
+                by_it = self._by(trigger, event, arrived.origin)
             except INPUTS_FAULT as error:
                 refused[trigger.name] = error
+            else:
+                accepted += [by_it] if by_it is not None else []
         return Handled(accepted, refused)
 
-    def _by(self, trigger: Trigger, event: IncomingEvent, origin: Origin) -> Iterator[Accepted]:
+    def _by(self, trigger: Trigger, event: IncomingEvent, origin: Origin) -> Accepted | None:
         """The one operation, or none. What was accepted once stays it, whatever rule and event say by now."""
         with blamed_on_input("event"):
             asked = outcome(trigger, event)
         if not isinstance(asked, Asked):
-            return
+            return None
         key = idempotency_key(self._triggers.place, trigger.name, asked.identity)
         known = self._known(key)
         if known is None:
@@ -106,7 +108,7 @@ class HandleRecord:
                 known = self._known(key)  # another consumer was first, with the rule as it knew it
                 if known is None:
                     raise
-        yield known
+        return known
 
     def _known(self, key: str) -> Accepted | None:
         found = self._store.operation_by_key(self._tenant, key)

@@ -18,7 +18,9 @@ from headrace.domain.inputs import json_object
 from headrace.domain.secrets import outlined_data, why_refused
 from headrace.errors import InvalidRequest, Unavailable
 
-OURS = "headrace-"
+PREFIX = "headrace-"
+"""Of the headers that are ours: a record that brings one of such a name loses it in its letter."""
+
 REASON, TRIGGERS = "headrace-reason", "headrace-triggers"
 TOPIC, TOPIC_ID, PARTITION, OFFSET = "headrace-topic", "headrace-topic-id", "headrace-partition", "headrace-offset"
 BYTES, SHA256 = "headrace-bytes", "headrace-sha256"
@@ -44,7 +46,7 @@ def letters_of(record: Record, reason: str, triggers: Collection[str] = ()) -> I
     say the body's size and hash, and where the record stands."""
     own = _own_headers(record, reason, triggers)
     theirs = tuple(
-        (name, value) for name, value in record.headers if _is_shown(name, value) and not name.startswith(OURS)
+        (name, value) for name, value in record.headers if _is_shown(name, value) and not name.startswith(PREFIX)
     )
     yield Letter(record.key if _is_shown("key", record.key) else None, _outline(record.value), (*theirs, *own))
     yield Letter(None, None, own)

@@ -46,11 +46,11 @@ _READ_HEADERS = methodcaller("headers")
 warmed up, `message.headers()` would hand that list out, and reading it ends the process; called so, it raises."""
 
 
-def record_of(message: Message, topic_id: str = "") -> Record:
-    """The record that a message is."""
+def record_of(message: Message) -> Record:
+    """The record that a message is, without its topic's id: who needs that asks the broker."""
     return Record(
         topic=message.topic() or "",
-        topic_id=topic_id,
+        topic_id="",
         partition=int(message.partition() or 0),
         offset=int(message.offset() or 0),
         key=_bytes(message.key()),

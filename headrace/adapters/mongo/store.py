@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,8 +33,8 @@ from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Trans
 from headrace.domain.operations import Operation
 from headrace.domain.sealed import Anew
 from headrace.domain.templates import Template
-from headrace.domain.triggers import MOST_TRIGGERS, Trigger
-from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, TooMany, Unavailable
+from headrace.domain.triggers import MOST_TRIGGERS, Trigger, following
+from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, Unavailable
 from headrace.ports import Cursor, Inserted, JobFilter, Lease, Scope
 
 DUPLICATE_KEY = 11000
@@ -372,11 +372,9 @@ class MongoStore:
         named = f"{_place(scope)}/{trigger.name}"
         while True:
             before = self.trigger(scope, trigger.name)
-            if before is not None and before.is_like(trigger):
+            stored = following(before, trigger, kept=len(self.triggers(scope)) if before is None else 0)
+            if stored is before:
                 return before
-            if before is None and len(self.triggers(scope)) >= MOST_TRIGGERS:
-                raise TooMany(f"there are {MOST_TRIGGERS} triggers, and no more may be: delete one first")
-            stored = replace(trigger, revision=before.revision + 1 if before else 1)
             document = {"_id": named, **asdict(scope), **to_document(stored)}
             with suppress(_Duplicate), self._translated("storing a trigger"):
                 if before is None:
