@@ -511,3 +511,7 @@ class TaskQueue(Protocol):
     def wake(self, key: JobKey) -> None:
         """Asks a worker to execute the job's oldest open operation. Never blocks the caller on the broker."""
         ...
+
+    def waiting(self) -> int:
+        """How many wake-ups no worker has taken yet; 0 where the broker does not answer, which drops them anyhow."""
+        ...

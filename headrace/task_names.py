@@ -16,4 +16,11 @@ def accepting(kind: str) -> str:
 WITHOUT_A_KIND: Final = frozenset({EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS})
 
 OPERATIONS_QUEUE: Final = "flink.operations"
+"""What is asked for: the queue that producers send to."""
+
+EXECUTIONS_QUEUE: Final = "flink.executions"
+"""Wake-ups for what is accepted, apart: however many there are, what is asked for does not wait behind them."""
+
 SYNC_QUEUE: Final = "flink.sync"
+
+QUEUES: Final = (OPERATIONS_QUEUE, EXECUTIONS_QUEUE, SYNC_QUEUE)

@@ -76,10 +76,15 @@ class InMemoryQueue:
 
     def __init__(self) -> None:
         self.woken: list[JobKey] = []
+        self.backlog = 0
 
     def wake(self, key: JobKey) -> None:
         """See ports.TaskQueue."""
         self.woken.append(key)
+
+    def waiting(self) -> int:
+        """See ports.TaskQueue. No worker takes any: a test sets it."""
+        return self.backlog
 
 
 class ReversingSealer:

@@ -3,10 +3,22 @@ that reaches what a test starts also where a shell runs the tests in the backgro
 
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.patience import PATIENCE
 
 settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headrace")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test's own limit is as patient as what it waits for."""
+    otherwise = float(config.getini("timeout"))
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        seconds = own.args[0] if own is not None else otherwise
+        item.add_marker(pytest.mark.timeout(seconds * PATIENCE), append=False)

@@ -1,4 +1,4 @@
-"""`python -m worker [--queues flink.operations] [--threads 8]`: one worker process of a threads pool."""
+"""`python -m worker [--queues flink.operations,flink.executions] [--threads 8]`: one worker of a threads pool."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import sys
 from headrace import logs, task_names
 from headrace.errors import ConfigurationError
 
+OF_WORKERS = (task_names.OPERATIONS_QUEUE, task_names.EXECUTIONS_QUEUE)
+"""What a worker takes in turns where nothing else is said."""
+
 
 def main() -> int:
     """Runs until SIGTERM. 1 with one line where settings are wrong."""
     parser = argparse.ArgumentParser(prog="worker", description=__doc__)
-    parser.add_argument("--queues", default=task_names.OPERATIONS_QUEUE, help="with commas")
+    parser.add_argument("--queues", default=",".join(OF_WORKERS), help="with commas")
     parser.add_argument("--threads", type=int, default=0, help="default: HEADRACE_WORKER_THREADS, 1 for sync alone")
     arguments = parser.parse_args()
     try:

@@ -42,7 +42,7 @@ def make_app(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
         task_default_queue=task_names.OPERATIONS_QUEUE,
-        task_queues=[Queue(n, routing_key=n) for n in (task_names.OPERATIONS_QUEUE, task_names.SYNC_QUEUE)],  # type: ignore[no-untyped-call]
+        task_queues=[Queue(n, routing_key=n) for n in task_names.QUEUES],  # type: ignore[no-untyped-call]
         task_routes={task_names.SYNC_STATUS: {"queue": task_names.SYNC_QUEUE}},
         task_send_sent_event=True,
         task_track_started=True,

@@ -20,7 +20,6 @@ from headrace.logs import say_unforeseen
 from worker.messages import message_problem, task_problem
 
 TASKS = task_names.WITHOUT_A_KIND | {task_names.accepting(kind) for kind in KINDS}
-QUEUES = (task_names.OPERATIONS_QUEUE, task_names.SYNC_QUEUE)
 
 SERVER_ERRORS = tuple(
     each
@@ -65,7 +64,7 @@ class Channel(redis.Channel):
         return result
 
     def _guarded(self, queue: str, deliver: Callable[[Any], Any], raw: Any) -> None:
-        problem = task_problem(raw, TASKS) if queue in QUEUES else message_problem(raw)
+        problem = task_problem(raw, TASKS) if queue in task_names.QUEUES else message_problem(raw)
         if problem is not None:
             rejected(queue, problem)
             return

@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+import redis
 from celery import Celery
 from loguru import logger
 
@@ -54,6 +55,17 @@ class CeleryQueue:
         except queue.Full:
             self._say_down("its backlog is full")
 
+    def waiting(self) -> int:
+        """See ports.TaskQueue. Those that this process has not sent yet count too."""
+        bounds = {"socket_connect_timeout": self._timeout_seconds, "socket_timeout": self._timeout_seconds}
+        try:
+            with redis.Redis.from_url(self._redis_url, **bounds) as client:
+                sent = client.llen(task_names.EXECUTIONS_QUEUE)
+        except redis.RedisError as error:
+            self._say_down(str(error))
+            return 0
+        return int(sent) + self._waiting.qsize()
+
     def close(self, timeout_seconds: float = 5.0) -> None:
         """Sends what waits, for at most so long."""
         if self._thread is not None:
@@ -78,7 +90,7 @@ class CeleryQueue:
             app.send_task(
                 task_names.EXECUTE,
                 kwargs=arguments,
-                queue=task_names.OPERATIONS_QUEUE,
+                queue=task_names.EXECUTIONS_QUEUE,
                 ignore_result=True,
                 retry=False,
                 argsrepr="()",

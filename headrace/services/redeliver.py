@@ -12,7 +12,8 @@ LEASE = "redeliver"
 LEASE_SECONDS = 60.0
 
 MOST_AT_ONCE = 300
-"""How many jobs one round wakes, the longest due first: more would only queue up behind those, again and again."""
+"""How many wake-ups may wait for workers. A round adds what there is room for, the longest due first: more would only
+queue up behind those, and workers that are slower than the rounds would never be through with them."""
 
 NEXT_WAKE_UP_SECONDS = 30.0
 """When a job that was woken and is still due is woken again: until then it is the turn of others."""
@@ -28,15 +29,18 @@ class Redeliver:
         self._holder = holder
 
     def run(self) -> int:
-        """Wakes what is due, the longest due first; returns how many jobs. One holder at a time."""
+        """Wakes what is due, the longest due first, as far as workers keep up; returns how many jobs. One holder at a
+        time."""
         store, scope = self._records.store, self._records.scope
         lease = store.take_lease(scope.lease(LEASE), self._holder, LEASE_SECONDS)
         if lease is None:
             return 0
         try:
             self._place()
-            now = self._clock.now()
-            due = self._records.flush_all(store.due(scope, now, MOST_AT_ONCE, for_workers=True))
+            now, room = self._clock.now(), MOST_AT_ONCE - self._queue.waiting()
+            if room <= 0:
+                return 0
+            due = self._records.flush_all(store.due(scope, now, room, for_workers=True))
             for each in due:
                 self._queue.wake(each.key)
             store.flushed([replace(each, due_at=soon(now, NEXT_WAKE_UP_SECONDS)) for each in due if each.is_flushed])

@@ -37,6 +37,7 @@ def accepted(stack: RunningStack) -> int:
         cursor = f"&cursor={page['next_cursor']}"
 
 
+@pytest.mark.alone
 def test_a_thousand_submits_survive_the_loss_of_redis_and_of_a_worker(
     stack: RunningStack, kubernetes: LocalKubernetesApi
 ) -> None:

@@ -95,7 +95,7 @@ class Installation:
     celery: Celery
     stack: ExitStack
 
-    def worker(self, queues: str = workers.BOTH_QUEUES, **env: str) -> CeleryTestWorker:
+    def worker(self, queues: str = workers.ALL_QUEUES, **env: str) -> CeleryTestWorker:
         """A worker process that is ready."""
         node = workers.worker(self.folder, self.env | env, self.celery, queues)
         self.stack.callback(node.teardown)

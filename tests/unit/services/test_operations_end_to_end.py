@@ -13,6 +13,7 @@ from headrace.domain.operations import State
 from headrace.errors import Conflict, CrdMissing, IdempotencyConflict, InvalidRequest, LostRace, NotFound, Unavailable
 from headrace.ports import Fence
 from headrace.services.handle_record import Origin
+from headrace.services.redeliver import MOST_AT_ONCE
 from tests.support.world import UPGRADE_FAILURE, World
 
 ORIGIN = Origin("headrace.operations", "topic-1", 0, 7)
@@ -400,6 +401,18 @@ def test_what_redis_lost_is_woken_again(world: World) -> None:
     world.queue.woken.clear()
     assert world.services.redeliver.run() == 2
     assert {key.job_id for key in world.queue.woken} == {"a", "b"}
+
+
+def test_no_more_is_woken_than_workers_keep_up_with(world: World) -> None:
+    world.submit("a")
+    world.clock.advance(1)
+    world.submit("b")
+    world.queue.woken.clear()
+    world.queue.backlog = MOST_AT_ONCE
+    assert world.services.redeliver.run() == 0
+    world.queue.backlog = MOST_AT_ONCE - 1
+    assert world.services.redeliver.run() == 1
+    assert [key.job_id for key in world.queue.woken] == ["a"]
 
 
 def test_no_time_is_spent_while_nobody_looks(world: World) -> None:
