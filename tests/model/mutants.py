@@ -12,6 +12,7 @@ from headrace.domain import status
 from headrace.domain.document import JobDocument
 from headrace.domain.operations import Operation, State
 from headrace.domain.runtimes import operator
+from headrace.domain.runtimes.operator import changed, new_run, sights
 from headrace.domain.runtimes.plan import End
 from headrace.domain.state_on_hand import NeverHadAny, Unknown
 from headrace.ports import Lease, Scope
@@ -27,7 +28,7 @@ def no_adoption() -> Patches:
     """A deployment that no record knows of stays nobody's."""
     return [
         patch.object(observe, "taken_over", lambda document, live: document),
-        patch.object(operator, "operation_of", lambda live: None),
+        *(patch.object(each, "operation_of", lambda live: None) for each in (operator, new_run)),
     ]
 
 
@@ -40,20 +41,20 @@ def success_without_looking() -> Patches:
     """What was written counts as done."""
     done = [End(State.SUCCEEDED, "it was written", holds=True)]
     return [
-        patch.object(operator, "holds_what_it_asserts", lambda live, operation: True),
-        patch.object(operator, "_awaited", lambda case, live: done),
+        patch.object(changed, "holds_what_it_asserts", lambda live, operation: True),
+        *(patch.object(each, "awaited", lambda case, live: done) for each in (changed, new_run)),
     ]
 
 
 def unknown_state_taken_as_none() -> Patches:
     """Nobody can say what state there is: then there is none."""
-    real = operator.state_on_hand  # type: ignore[attr-defined]
+    real = sights.state_on_hand  # type: ignore[attr-defined]
 
     def state_on_hand(*arguments: Any) -> Any:
         state = real(*arguments)
         return NeverHadAny() if isinstance(state, Unknown) else state
 
-    return [patch.object(operator, "state_on_hand", state_on_hand)]
+    return [patch.object(sights, "state_on_hand", state_on_hand)]
 
 
 def unseen_run_taken_as_none() -> Patches:

@@ -1,0 +1,67 @@
+"""How the Flink Kubernetes Operator gets to a goal: from a fresh sight of a FlinkDeployment to the next effects.
+
+Pure; follows what the operator does (docs/architecture.md#operations). Every effect that takes something away rests on
+the sight that the case carries, never on the record alone.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from headrace.domain.deployments import never_started, operation_of
+from headrace.domain.failures import Explanation
+from headrace.domain.goals import Changed, Gone, NewRun, Restarted, Resumed, Scaled, Suspended, Upgraded
+from headrace.domain.operations import Step
+from headrace.domain.runtimes.operator.changed import to_changed
+from headrace.domain.runtimes.operator.ends import deadline_words, given_up, is_past_return, withdrawn
+from headrace.domain.runtimes.operator.gone import to_gone
+from headrace.domain.runtimes.operator.new_run import to_new_run, until_running
+from headrace.domain.runtimes.operator.sights import Effects, ours
+from headrace.domain.runtimes.operator.suspended import to_suspended
+from headrace.domain.runtimes.plan import Case, End, Look, Renew
+from headrace.domain.status import NOT_WRITTEN
+
+
+class OperatorPlan:
+    """See plan.Plan."""
+
+    def looks(self, case: Case) -> frozenset[Look]:
+        """See plan.Plan. A JobManager is asked where state is about to be left behind, and there may be one."""
+        live = ours(case)
+        if live is None or isinstance(case.goal, Changed) or case.operation.step is Step.WITHDRAW:
+            return frozenset({Look.LIVE})
+        takes_away = isinstance(case.goal, (Gone, Suspended)) or operation_of(live) != case.operation.id
+        may_answer = not never_started(live, case.job.was_running)
+        return frozenset({Look.LIVE, Look.CHECKPOINT} if takes_away and may_answer else {Look.LIVE})
+
+    def next(self, case: Case) -> Effects:
+        """See plan.Plan."""
+        if case.operation.step is Step.WITHDRAW:
+            return withdrawn(case)
+        if case.refused is not None:
+            words = Explanation(f"the operator refused it: {case.refused}", "correct it, and send the request again")
+            return _renewing(case, given_up(case, str(words)))
+        if case.operation.is_late and not is_past_return(case):
+            return _renewing(case, given_up(case, deadline_words(case)))
+        return _renewing(case, _steps(case))
+
+
+def _renewing(case: Case, effects: Effects) -> Effects:
+    """Where an upgrade holds, whatever its end, its request is the job's."""
+    if not isinstance(case.goal, Upgraded):
+        return effects
+    return [Renew(each) if isinstance(each, End) and each.holds else each for each in effects]
+
+
+def _steps(case: Case) -> Effects:
+    match case.goal:
+        case NewRun():
+            return to_new_run(case, case.goal) if case.operation.step in NOT_WRITTEN else until_running(case)
+        case Scaled() | Restarted() | Resumed() | Upgraded():
+            return to_changed(case, case.goal)
+        case Suspended():
+            return to_suspended(case)
+        case Gone():
+            return to_gone(case, case.goal)
+        case _:
+            assert_never(case.goal)

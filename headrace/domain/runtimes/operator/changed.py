@@ -1,0 +1,131 @@
+"""The same run, changed by one write whose own fields are asserted in the live spec. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from headrace.domain import diff
+from headrace.domain.deployments import Deployment, sequence_of
+from headrace.domain.goals import Changed, Restarted, Resumed, Scaled, Upgraded
+from headrace.domain.job_requests import recorded_request
+from headrace.domain.jobs import SETTLED
+from headrace.domain.manifest import render, stamped, with_job, with_parallelism, with_spec, with_task_managers
+from headrace.domain.operations import State, Step
+from headrace.domain.runtimes.operator.ends import SUPERSEDED, awaited, raised, with_patience
+from headrace.domain.runtimes.operator.sights import (
+    Effects,
+    has_written,
+    inverse_of,
+    ours,
+    spec_state,
+    stamp_of,
+    whole_of,
+)
+from headrace.domain.runtimes.plan import Case, Change, End, Note
+from headrace.domain.status import (
+    JOB_STATE,
+    PARALLELISM,
+    REDEPLOY_NONCE,
+    REPLICAS,
+    RESTART_NONCE,
+    holds_what_it_asserts,
+)
+
+OF_NO_REQUEST = ("initialSavepointPath", "savepointRedeployNonce", "savepointTriggerNonce")
+"""Fields of spec.job that tell where a job began, and what was asked of it once: an upgrade leaves them."""
+
+
+def to_changed(case: Case, goal: Changed) -> Effects:
+    """The next effects of a SCALE, RESTART, RESUME or UPGRADE."""
+    live = ours(case)
+    if live is None:
+        return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
+    if sequence_of(live) > case.operation.sequence:
+        return [SUPERSEDED]
+    if has_written(case, live) and case.operation.asserts:
+        if holds_what_it_asserts(live, case.operation):
+            return awaited(case, live) or with_patience(case, live)
+        if whole_of(case) and diff.holds(whole_of(case), case.operation.asserts):
+            return [Note({"generation": live.metadata.generation})]  # somebody has edited what it is not about
+    problem = _cannot_be_changed(case, goal, live)
+    if problem:
+        return [*raised(case, live), End(State.FAILED, problem)]
+    return [_changing(case, goal)]
+
+
+def _cannot_be_changed(case: Case, goal: Changed, live: Deployment) -> str:
+    name, kind, phase = f"job {case.job.job_id}", case.operation.kind, case.job.phase
+    if phase in SETTLED:
+        return f"{name} is {phase}: there is nothing to {kind}"
+    if live.metadata.deletion_timestamp is not None:
+        return f"{name} is being deleted: there is nothing to {kind}"
+    rests = spec_state(live) == "suspended"
+    if rests and not isinstance(goal, Resumed):
+        return f"{name} is SUSPENDED: RESUME it first, or STOP and SUBMIT it anew"
+    if not rests and isinstance(goal, Resumed) and goal.start_from and not has_written(case, live):
+        return f"{name} does not rest any more: from another state it would lose the one that it has"
+    return ""
+
+
+def _changing(case: Case, goal: Changed) -> Change:
+    whole = whole_of(case)
+    if not whole:
+        return Change((), Step.AWAIT_RUNNING)  # whoever writes looks at the whole deployment first
+    applied = case.job.applied_manifest or whole
+    wanted = stamped(_as_wanted(case, applied, goal), case.job, stamp_of(case))
+    wished = diff.changes(_owned(applied), _owned(wanted), whole)
+    asserted = _asserted(goal, applied, wanted)
+    return Change(wished, Step.AWAIT_RUNNING, intent=wanted, asserts=asserted, inverse=inverse_of(case, wished))
+
+
+def _as_wanted(case: Case, applied: Mapping[str, Any], goal: Changed) -> Mapping[str, Any]:
+    """The manifest last applied, with what the goal changes in it. A job that rests was `running` when it was applied
+    last: to go on it needs no more than that."""
+    match goal:
+        case Scaled(count, of_task_managers):
+            return with_task_managers(applied, count) if of_task_managers else with_parallelism(applied, count)
+        case Restarted(nonce):
+            return with_spec(applied, {"restartNonce": nonce})
+        case Resumed(None, _):
+            return with_job(applied, {"state": "running"})
+        case Resumed(path, nonce):
+            from_there = {"initialSavepointPath": path, "savepointRedeployNonce": nonce}
+            return with_job(applied, {"state": "running", **from_there})
+        case Upgraded(request):
+            anew = render(case.job, recorded_request(request), case.platform, stamp_of(case))
+            return _with_what_no_request_says(anew, applied)
+        case _:
+            assert_never(goal)
+
+
+def _with_what_no_request_says(anew: Mapping[str, Any], applied: Mapping[str, Any]) -> Mapping[str, Any]:
+    job = {name: value for name, value in applied["spec"]["job"].items() if name in OF_NO_REQUEST}
+    nonce = {name: value for name, value in applied["spec"].items() if name == RESTART_NONCE[-1]}
+    return with_spec(with_job(anew, job), nonce)
+
+
+def _asserted(goal: Changed, applied: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[diff.Change, ...]:
+    """What the live spec has to show for the goal to be reached."""
+    paths: list[tuple[str, ...]]
+    match goal:
+        case Scaled():
+            paths = [REPLICAS if diff.at(wanted, REPLICAS) is not None else PARALLELISM]
+        case Restarted():
+            paths = [RESTART_NONCE]
+        case Resumed(None, _):
+            paths = [JOB_STATE]
+        case Resumed():
+            paths = [JOB_STATE, REDEPLOY_NONCE]
+        case Upgraded():
+            changed = diff.changes({"spec": applied["spec"]}, {"spec": wanted["spec"]}, {"spec": applied["spec"]})
+            return tuple(changed) or (diff.Change(JOB_STATE, "running"),)
+        case _:
+            assert_never(goal)
+    return tuple(diff.Change(path, diff.at(wanted, path)) for path in paths)
+
+
+def _owned(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a manifest that a write may change."""
+    metadata = {key: manifest["metadata"].get(key) or {} for key in ("labels", "annotations")}
+    return {"metadata": metadata, "spec": manifest["spec"]}
