@@ -11,8 +11,9 @@ from functools import partial
 from queue import Empty
 from typing import Any
 
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 from loguru import logger
+from redis.exceptions import OutOfMemoryError
 
 from headrace import metrics, task_names
 from headrace.domain.operations import KINDS
@@ -39,6 +40,15 @@ def rejected(place: str, why: str) -> None:
 
 class QoS(redis.QoS):
     """What is delivered and not acknowledged yet. An entry that cannot be read does not keep the others back."""
+
+    def append(self, message: Any, delivery_tag: Any) -> None:
+        """See kombu. The message is off its queue by now: where Redis is full and keeps no note of it, it is handled
+        all the same, since nothing else may know of it."""
+        try:
+            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+        except OutOfMemoryError as error:
+            logger.warning("Redis keeps no note of a message that is being handled: {}", error)
+            virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """See kombu."""
@@ -102,3 +112,6 @@ class Transport(redis.Transport):
     """What redis:// and rediss:// stand for in a worker."""
 
     Channel = Channel
+    connection_errors = (*redis.Transport.connection_errors, OutOfMemoryError)
+    """A Redis that is full is waited for, like one that is away: kombu takes its refusals for somebody's mistake, and
+    the worker ends."""

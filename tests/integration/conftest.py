@@ -97,9 +97,14 @@ class Installation:
 
     def worker(self, queues: str = workers.ALL_QUEUES, **env: str) -> CeleryTestWorker:
         """A worker process that is ready."""
+        node = self.starting_worker(queues, **env)
+        servers.wait_for("the worker to be ready", node.ready)
+        return node
+
+    def starting_worker(self, queues: str = workers.ALL_QUEUES, **env: str) -> CeleryTestWorker:
+        """A worker process that has just been started."""
         node = workers.worker(self.folder, self.env | env, self.celery, queues)
         self.stack.callback(node.teardown)
-        servers.wait_for("the worker to be ready", node.ready)
         return node
 
     def beat(self) -> None:

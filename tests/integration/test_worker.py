@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 
 from headrace.adapters.celery_queue import CeleryQueue
@@ -160,6 +161,27 @@ def test_what_is_asked_for_does_not_wait_behind_wake_ups(installation: Installat
     installation.worker()
     servers.wait_for("the submit to be accepted", lambda: installation.job(name))
     assert queue.waiting() > 1000
+
+
+@on_the_small_api
+def test_a_redis_that_is_full_ends_no_worker_and_loses_no_message(installation: Installation, name: str) -> None:
+    node = installation.worker()
+    with redis.Redis.from_url(installation.env["HEADRACE_REDIS_URL"], socket_timeout=10) as server:
+        with servers.frozen(node.container.pid):
+            installation.submit(f"{name}-first")
+            server.config_set("maxmemory", 1)
+        servers.wait_for("what was sent before to be accepted", lambda: installation.job(f"{name}-first"))
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            server.set("any", "text")
+        assert node.container.status == "running"
+        node.kill()
+        servers.wait_for("the first worker to be gone", lambda: node.container.status == "exited")
+        late = installation.starting_worker()
+        servers.wait_for("one that starts to be told", lambda: "maxmemory" in late.logs())
+        server.config_set("maxmemory", 0)
+        servers.wait_for("it to be ready", late.ready)
+        installation.submit(f"{name}-second")
+        servers.wait_for("the other worker to go on", lambda: installation.job(f"{name}-second"))
 
 
 def test_a_redis_that_does_not_answer_has_no_wake_ups() -> None:
