@@ -47,8 +47,8 @@ def grid(room: int | None, *, has_colours: bool) -> Grid:
 
 
 def trouble_first(jobs: Sequence[Row]) -> list[Row]:
-    """Failed jobs, those that restart, those that are not seen, those on their way, those that run, those that rest;
-    among their like those first that have changed last."""
+    """Failed jobs, those that restart though nobody asked for it, those that are not seen, those on their way, those
+    that run, those that rest; among their like those first that have changed last."""
     return sorted(sorted(jobs, key=lambda job: str(job["job_id"])), key=_rank)
 
 
@@ -56,11 +56,16 @@ def _rank(job: Row) -> tuple[int, int, int, float]:
     status = str(job["status"])
     since = ages.moment(job.get("phase_since"))
     return (
-        ORDER.index(status) if status in ORDER else len(ORDER),
+        ORDER.index(status) if status in ORDER and not _is_asked_to_restart(job) else len(ORDER),
         job.get("observation") == "FRESH" or status in RESTING,
         2 if status in RESTING else 1 if status == "RUNNING" and not job.get("open_operations") else 0,
         -since.timestamp() if since else 0.0,
     )
+
+
+def _is_asked_to_restart(job: Row) -> bool:
+    open_ones = job.get("open_operations") or []
+    return str(job["status"]) == "RESTARTING" and any(each.get("kind") == "RESTART" for each in open_ones)
 
 
 def counted(jobs: Sequence[Row]) -> str:

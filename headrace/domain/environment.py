@@ -40,6 +40,16 @@ class SecretReference(PodPart):
 
     secret_key_ref: SecretKeySelector
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_a_secret(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and not {"secret_key_ref", "secretKeyRef"} & set(given):
+            raise ValueError(
+                "must be text, {value, secret} or {secret_key_ref: {name, key}}; "
+                "a ConfigMap's keys come by env_from, and fields of the pod do not"
+            )
+        return given
+
 
 class Sealed(PodPart):
     """A secret as it is stored: only a process that has the sealing key can open it."""

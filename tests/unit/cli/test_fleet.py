@@ -47,6 +47,14 @@ def test_trouble_is_first_and_what_rests_is_last() -> None:
     assert "".join(order) == "hgfedibac"
 
 
+def test_a_restart_that_was_asked_for_is_no_trouble() -> None:
+    asked = job("a-asked", "RESTARTING", minutes=1, open_operations=[{"kind": "RESTART", "step": "AWAIT_RUNNING"}])
+    by_itself = job("b-by-itself", "RESTARTING", minutes=2)
+    scales = job("c-scales", "SCALING", minutes=3)
+    order = [each["job_id"][0] for each in fleet.trouble_first([asked, scales, by_itself])]
+    assert order == ["b", "a", "c"]
+
+
 @given(st.lists(st.tuples(st.sampled_from(list(Phase)), st.sampled_from(list(Observation)), st.booleans())))
 def test_no_job_is_lost_and_failed_ones_are_never_below_others(seen: list[tuple[Phase, Observation, bool]]) -> None:
     jobs = [

@@ -86,6 +86,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"script": URL, "env": {"1X": "a"}}, "env.1X", "no digit first"),
     ({"script": URL, "env": {"HEADRACE_OUTPUT": "a"}}, "env", "HEADRACE_OUTPUT may not be set"),
     ({"script": URL, "env": {"A": {"secretKeyRef": {"name": "db"}}}}, "env.A.secretKeyRef.key", "Field required"),
+    ({"script": URL, "env": {"A": {"configMapKeyRef": {"name": "c", "key": "k"}}}}, "env.A", "come by env_from"),
+    ({"script": URL, "env": {"A": {"valueFrom": {"fieldRef": {"fieldPath": "x"}}}}}, "env.A", "secret_key_ref"),
     ({"script": URL, "env_from": [{}]}, "env_from.0", "exactly one of secret_ref, config_map_ref"),
     ({"script": URL, "args": ["--db-password", "canary"]}, "args", "args.1 looks like a secret"),
     ({"script": URL, "args": ["--db.token=canary"]}, "args", "args.0 looks like a secret"),
