@@ -11,7 +11,6 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-import redis
 from celery import Celery
 from loguru import logger
 
@@ -57,11 +56,12 @@ class CeleryQueue:
 
     def waiting(self) -> int:
         """See ports.TaskQueue. Those that this process has not sent yet count too."""
-        bounds = {"socket_connect_timeout": self._timeout_seconds, "socket_timeout": self._timeout_seconds}
+        app = producer(self._redis_url, self._timeout_seconds)
+        connection = app.connection_for_read()
         try:
-            with redis.Redis.from_url(self._redis_url, **bounds) as client:
-                sent = client.llen(task_names.EXECUTIONS_QUEUE)
-        except redis.RedisError as error:
+            with connection, connection.channel() as channel:
+                sent = channel.client.llen(task_names.EXECUTIONS_QUEUE)
+        except connection.connection_errors + connection.channel_errors + (OSError,) as error:
             self._say_down(str(error))
             return 0
         return int(sent) + self._waiting.qsize()
