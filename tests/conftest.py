@@ -1,5 +1,6 @@
-"""Shared by every test: hypothesis without a clock, since these machines are shared and slow at times, and a Ctrl-C
-that reaches what a test starts also where a shell runs the tests in the background and has it ignored."""
+"""Shared by every test: hypothesis without a clock, since these machines are shared and slow at times, and signals
+that reach what a test starts also where they are ignored here: by a shell that runs tests in the background, by nohup.
+"""
 
 import signal
 
@@ -13,6 +14,9 @@ settings.load_profile("headrace")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)  # still nothing here, and what is started inherits no handler
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

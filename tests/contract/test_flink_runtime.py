@@ -31,8 +31,8 @@ from headrace.errors import HistoryGone, Refused, Unavailable
 from headrace.ports import Change, Fence, LogPart
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.process import free_port
-from tests.support import servers
 from tests.support.clusters import CORE, DEPLOYMENTS, MAIN, Cluster, cluster
+from tests.support.patience import wait_for
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
 SEQUENCE = ("metadata", "annotations", SEQUENCE_ANNOTATION)
@@ -170,7 +170,7 @@ def test_a_fenced_patch_holds_though_the_status_changes_all_the_time(place: Clus
     with place.status_writer(name) as written:
         for sequence in range(2, 12):
             before = written()
-            servers.wait_for("the status to change", lambda before=before: written() > before)
+            wait_for("the status to change", lambda before=before: written() > before)
             patched = place.runtime.patch("default", name, Fence(made.metadata.uid, sequence - 1), to(sequence))
             assert patched is not None
             assert sequence_of(patched) == sequence
@@ -192,7 +192,7 @@ def test_a_delete_names_the_uid_that_it_means(place: Cluster, name: str) -> None
     assert not place.runtime.delete("default", name, str(uuid.uuid4()))
     assert place.runtime.get("default", name) is not None
     assert place.runtime.delete("default", name, made.metadata.uid)
-    servers.wait_for("it to be gone", lambda: place.runtime.get("default", name) is None)
+    wait_for("it to be gone", lambda: place.runtime.get("default", name) is None)
     assert not place.runtime.delete("default", name, made.metadata.uid)
 
 
@@ -490,7 +490,7 @@ def test_a_finalizer_holds_a_deleted_deployment(place: Cluster, name: str) -> No
     assert place.http is not None
     headers = {"Content-Type": "application/merge-patch+json"}
     place.http.patch(f"{DEPLOYMENTS}/{name}", json={"metadata": {"finalizers": None}}, headers=headers)
-    servers.wait_for("it to be gone", lambda: place.runtime.get("default", name) is None)
+    wait_for("it to be gone", lambda: place.runtime.get("default", name) is None)
 
 
 @on_the_small_api

@@ -31,6 +31,7 @@ from headrace.ports import JobFilter, Lease, Owner, Scope, SealedText, Store
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
 from tests.support import servers
+from tests.support.patience import wait_for
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123000, tzinfo=UTC)
 KEY = JobKey("default", "orders")
@@ -513,7 +514,7 @@ def test_a_lease_has_one_holder_and_each_holder_a_higher_token(store: Store) -> 
         taken.extend(filter(None, [store.take_lease("sync", "late", 30)]))
         return bool(taken)
 
-    servers.wait_for("the lease to run out", is_taken)
+    wait_for("the lease to run out", is_taken)
     assert taken[0].token > held[0].token  # type: ignore[attr-defined]
 
 
@@ -594,7 +595,7 @@ def test_what_was_acknowledged_survives_a_sigkill(process: LocalProcess) -> None
 
     with ThreadPoolExecutor(4) as pool:
         writers = [pool.submit(write, n) for n in range(4)]
-        servers.wait_for("some to be stored", lambda: len(acknowledged) > 100)
+        wait_for("some to be stored", lambda: len(acknowledged) > 100)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         killed.set()
@@ -602,7 +603,7 @@ def test_what_was_acknowledged_survives_a_sigkill(process: LocalProcess) -> None
         process.start()
         for each in writers:
             each.result(60)
-    servers.wait_for("the server", process.command.is_ready)
+    wait_for("the server", process.command.is_ready)
     lost = [each.idempotency_key for each in acknowledged if store.operation("default", each.id) is None]
     store.close()
     assert lost == []
@@ -626,7 +627,7 @@ def test_a_frozen_server_is_named_within_the_bound(process: LocalProcess, second
             with pytest.raises(Unavailable, match="HEADRACE_MONGODB_URL"):
                 call()
             assert time.monotonic() - begun < 2 * seconds
-    servers.wait_for("the store to answer again", lambda: store.operation_by_key("default", "k"))
+    wait_for("the store to answer again", lambda: store.operation_by_key("default", "k"))
     store.close()
 
 

@@ -20,7 +20,8 @@ import httpx
 from local.kubernetes_api import LocalKubernetesApi
 from tests.support import servers
 from tests.support.kube_apiserver import running_kube_apiserver
-from tests.support.stack import DEPLOYMENTS, ROOT, wait_for
+from tests.support.patience import wait_for
+from tests.support.stack import DEPLOYMENTS, ROOT
 
 SNAPSHOTS = DEPLOYMENTS.replace("flinkdeployments", "flinkstatesnapshots")
 CORE = "/api/v1/namespaces/default"

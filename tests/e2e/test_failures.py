@@ -17,8 +17,9 @@ from find_libpython import find_libpython
 from pymongo import MongoClient
 
 from tests.support.missing import needs_libpython
+from tests.support.patience import wait_for
 from tests.support.serving import serving
-from tests.support.stack import ROOT, RunningStack, running_stack, wait_for
+from tests.support.stack import ROOT, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(600)
 

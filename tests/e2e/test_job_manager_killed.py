@@ -15,8 +15,9 @@ from local.flink_operator.pods import PID_ANNOTATION
 from local.stack import is_alive
 from tests.support import servers
 from tests.support.missing import needs_libpython
+from tests.support.patience import wait_for
 from tests.support.serving import serving
-from tests.support.stack import ROOT, RunningStack, running_stack, wait_for
+from tests.support.stack import ROOT, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -15,8 +15,9 @@ from confluent_kafka import Producer
 from headrace.cli.files import source_from
 from tests.support import servers
 from tests.support.missing import missing
+from tests.support.patience import wait_for
 from tests.support.serving import serving
-from tests.support.stack import ROOT, RunningStack, running_stack, wait_for
+from tests.support.stack import ROOT, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(900)
 

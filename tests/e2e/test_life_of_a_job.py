@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from headrace.cli.files import source_from
+from tests.support.patience import wait_for
 from tests.support.serving import serving
-from tests.support.stack import ROOT, RunningStack, running_stack, wait_for
+from tests.support.stack import ROOT, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -40,6 +40,7 @@ from tests.e2e.operator_alone import (
     running_operator,
 )
 from tests.support import servers
+from tests.support.patience import wait_for
 from tests.support.recorded import (
     OPTIONAL,
     Look,
@@ -50,7 +51,7 @@ from tests.support.recorded import (
     recorded_versions,
     shape_of_snapshot,
 )
-from tests.support.stack import DEPLOYMENTS, ROOT, processes_of, wait_for
+from tests.support.stack import DEPLOYMENTS, ROOT, processes_of
 
 pytestmark = pytest.mark.timeout(600)
 

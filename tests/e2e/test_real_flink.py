@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from headrace.domain.state_on_hand import ha_config_map, ha_metadata_in
+from tests.support.patience import wait_for
 from tests.support.recorded import recorded, states_of
-from tests.support.stack import DEPLOYMENTS, ROOT, RunningStack, processes_of, running_stack, start, wait_for
+from tests.support.stack import DEPLOYMENTS, ROOT, RunningStack, processes_of, running_stack, start
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -23,9 +23,10 @@ from pymongo import MongoClient
 from local.flink_operator.pods import PID_ANNOTATION
 from local.kubernetes_api.server import LocalKubernetesApi
 from tests.faults.conftest import SCRIPT, TOKEN, created
+from tests.support.patience import wait_for
 from tests.support.secret_shapes import CANARY as IN_SHAPES
 from tests.support.secret_shapes import SHAPES
-from tests.support.stack import RunningStack, running_stack, wait_for
+from tests.support.stack import RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(300)
 

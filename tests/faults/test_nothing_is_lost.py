@@ -20,7 +20,8 @@ from local.kubernetes_api.faults import Fault, FaultKind
 from local.kubernetes_api.server import LocalKubernetesApi
 from tests.faults.conftest import SCRIPT, created
 from tests.support import servers
-from tests.support.stack import RunningStack, wait_for
+from tests.support.patience import wait_for
+from tests.support.stack import RunningStack
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -10,7 +10,8 @@ import pytest
 
 from local.kubernetes_api.server import LocalKubernetesApi
 from tests.faults.conftest import TOKEN
-from tests.support.stack import RunningStack, wait_for
+from tests.support.patience import wait_for
+from tests.support.stack import RunningStack
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 

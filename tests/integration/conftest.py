@@ -27,6 +27,7 @@ from headrace.settings import Settings
 from local.process import Command, LocalProcess
 from tests.support import servers, workers
 from tests.support.clusters import Cluster, cluster
+from tests.support.patience import wait_for
 
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 HERE = Source(via="http")
@@ -98,7 +99,7 @@ class Installation:
     def worker(self, queues: str = workers.ALL_QUEUES, **env: str) -> CeleryTestWorker:
         """A worker process that is ready."""
         node = self.starting_worker(queues, **env)
-        servers.wait_for("the worker to be ready", node.ready)
+        wait_for("the worker to be ready", node.ready)
         return node
 
     def starting_worker(self, queues: str = workers.ALL_QUEUES, **env: str) -> CeleryTestWorker:

@@ -14,7 +14,7 @@ import yaml
 
 from local.kubernetes_api import LocalKubernetesApi
 from local.process import free_port
-from tests.support import servers
+from tests.support.patience import wait_for
 from tests.support.stack import ROOT, RunningStack, processes_of, running_stack
 
 pytestmark = pytest.mark.timeout(180)
@@ -115,7 +115,7 @@ def test_the_laptops_own_cluster_takes_another_namespace(tmp_path: Path) -> None
     with running_stack(tmp_path / "data", None, "--namespace", "teams") as stack:
         stack.submit("orders")
         path = "/apis/flink.apache.org/v1beta1/namespaces/teams/flinkdeployments/orders"
-        servers.wait_for("the local operator to see it", lambda: stack.kube(path).get("status"), 60)
+        wait_for("the local operator to see it", lambda: stack.kube(path).get("status"), 60)
 
 
 def test_a_variable_of_a_server_is_not_taken_for_a_wish_and_that_is_said(kubeconfig: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.integration.conftest import SCRIPT, Installation
 from tests.support import servers, workers
 from tests.support.drawn import COUNT, drawn, inputs
 from tests.support.hostile import message
+from tests.support.patience import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -140,7 +141,7 @@ def test_every_record_is_an_operation_or_a_letter(installation: Installation, tm
         producer = Producer({"bootstrap.servers": broker.address, "message.max.bytes": 10_000_000})
         producer.produce(topic, json.dumps({"operation": "SUBMIT", **SUBMIT, "job_id": "first"}).encode())
         assert producer.flush(30) == 0
-        servers.wait_for("the consumer to read", lambda: installation.job("first"))
+        wait_for("the consumer to read", lambda: installation.job("first"))
         with living(psutil.Process(process.pid)):
             for number, record in enumerate(records):
                 producer.produce(topic, record)
@@ -148,12 +149,12 @@ def test_every_record_is_an_operation_or_a_letter(installation: Installation, tm
                     assert producer.flush(60) == 0
             producer.produce(topic, json.dumps({"operation": "SUBMIT", **SUBMIT, "job_id": "last"}).encode())
             assert producer.flush(60) == 0
-            servers.wait_for("the last record", lambda: installation.job("last"), 1800)
+            wait_for("the last record", lambda: installation.job("last"), 1800)
         reader = Consumer({"bootstrap.servers": broker.address, "group.id": "reader"})
         letters = reader.get_watermark_offsets(TopicPartition(letters_topic, 0), 10)[1]
         reader.close()
         taken = len(records) - letters + 2
-        servers.wait_for("each to be told of", lambda: log_of(process).count("(new: ") == taken)
+        wait_for("each to be told of", lambda: log_of(process).count("(new: ") == taken)
         log = log_of(process)
     assert "Traceback" not in log
     assert log.count("is put aside") == letters
@@ -207,14 +208,14 @@ def test_every_message_is_a_task_or_rejected(installation: Installation) -> None
     node = installation.worker(QUEUE)
     redis = Redis.from_url(installation.env["HEADRACE_REDIS_URL"])
     installation.submit("first")
-    servers.wait_for("the first request to be accepted", lambda: installation.job("first"))
+    wait_for("the first request to be accepted", lambda: installation.job("first"))
     with living(psutil.Process(node.container.pid)):
         for one in raw:
             redis.lpush(QUEUE, one)
         installation.submit("last")
-        servers.wait_for("the last request to be accepted", lambda: installation.job("last"), 1800)
-        servers.wait_for("the queue to be empty", lambda: redis.llen(QUEUE) == 0, 1800)
-        servers.wait_for("each message to be answered", lambda: redis.hlen("unacked") == 0, 120)
+        wait_for("the last request to be accepted", lambda: installation.job("last"), 1800)
+        wait_for("the queue to be empty", lambda: redis.llen(QUEUE) == 0, 1800)
+        wait_for("each message to be answered", lambda: redis.hlen("unacked") == 0, 120)
     logs = node.logs()
     assert "Traceback" not in logs
     assert logs.count("a message of") + logs.count("was refused") > COUNT / 3

@@ -16,6 +16,7 @@ from headrace.errors import Unavailable
 from tests.support import servers
 from tests.support.consuming import BOUND_SECONDS, TOPIC, Consuming, OutageStore
 from tests.support.hostile import POISON as EVERY_POISON
+from tests.support.patience import wait_for
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -97,7 +98,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(consuming: Consum
         consuming.await_job("before")
         admin = AdminClient({"bootstrap.servers": consuming.broker})
         admin.delete_topics([TOPIC])[TOPIC].result(30)
-        servers.wait_for("it to be gone", lambda: TOPIC not in admin.list_topics(timeout=10).topics)
+        wait_for("it to be gone", lambda: TOPIC not in admin.list_topics(timeout=10).topics)
         Topics(consuming.broker, BOUND_SECONDS).ensure([TOPIC])
         consuming.produce(submit("after"), submit("and-after"))
         consuming.await_job("and-after")
@@ -139,7 +140,7 @@ def test_a_partition_that_rests_goes_on_resting_when_the_group_is_rearranged(con
         return record
 
     try:
-        servers.wait_for("the first record", poll)
+        wait_for("the first record", poll)
         resting.rest(seen[0], 3600)
         other = RecordConsumer(consuming.broker, TOPIC, "headrace", BOUND_SECONDS)
         for _ in range(40):  # both are in the group, and one of them has the resting partition
@@ -147,9 +148,9 @@ def test_a_partition_that_rests_goes_on_resting_when_the_group_is_rearranged(con
             poll()
         other.close()
         consuming.produce(b"elsewhere", partition=1)
-        servers.wait_for("the other partition's record", lambda: poll() is not None)
+        wait_for("the other partition's record", lambda: poll() is not None)
         assert {each.value for each in seen[1:]} == {b"elsewhere"}
         resting._resting[TOPIC, 0] = 0.0
-        servers.wait_for("the first record again", lambda: poll() is not None and seen[-1].value == b"first")
+        wait_for("the first record again", lambda: poll() is not None and seen[-1].value == b"first")
     finally:
         resting.close()

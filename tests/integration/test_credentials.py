@@ -26,9 +26,10 @@ from headrace.domain.operations import KindName, State
 from headrace.errors import ConfigurationError, Unavailable
 from headrace.ports import FlinkRuntime, LogPart
 from tests.integration.conftest import HERE, SCRIPT, installed
-from tests.support import servers, workers
+from tests.support import workers
 from tests.support.clusters import Cluster
 from tests.support.kube_apiserver import client_certificate
+from tests.support.patience import wait_for
 
 TIMEOUT_SECONDS = 5.0
 API_VERSION = "client.authentication.k8s.io/v1"
@@ -110,7 +111,7 @@ def test_a_token_bound_to_an_account_that_was_made_anew_is_followed_by_the_next(
         assert runtime.get("default", "none") is None
         first = token.read_text()
         token.write_text(renewed())
-        servers.wait_for("the first token to be refused", lambda: refuses(place, first), 30)
+        wait_for("the first token to be refused", lambda: refuses(place, first), 30)
         assert runtime.get("default", "none") is None
 
 
@@ -325,7 +326,7 @@ def test_a_plugin_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> No
     with pytest.raises(PluginFailure, match="did not end within 1 s"):
         asked.ask(seconds=1)
     child = int((tmp_path / "child").read_text())
-    servers.wait_for("what it started to end", lambda: not is_running(child))
+    wait_for("what it started to end", lambda: not is_running(child))
 
 
 def is_running(pid: int) -> bool:
@@ -348,7 +349,7 @@ def test_who_waits_while_a_plugin_fails_does_not_run_it_once_more(tmp_path: Path
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
         thread.start()
-    servers.wait_for("the plugin to run", lambda: runs(tmp_path) == 1)
+    wait_for("the plugin to run", lambda: runs(tmp_path) == 1)
     while sum("access" in frames(thread) for thread in threads) < len(threads):
         pass
     (tmp_path / "go").touch()

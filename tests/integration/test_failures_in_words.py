@@ -38,6 +38,7 @@ from tests.integration.conftest import HERE, SCRIPT, Installation, installed, se
 from tests.support import servers
 from tests.support.clusters import Cluster
 from tests.support.kube_apiserver import CRDS_DIRECTORY, POWERLESS
+from tests.support.patience import wait_for
 from tests.support.replay import Event, events_of
 from tests.support.serving import serving
 
@@ -196,8 +197,8 @@ def assert_told_everywhere(installation: Installation, http: Http, job_id: str, 
         return job["status"] == case.phase and case.cause in job["reason"]
 
     try:
-        servers.wait_for(f"{job_id} to say {case.cause}", has_come)
-        servers.wait_for("its operation to end", lambda: http.last_operation(job_id)["state"] == case.end)
+        wait_for(f"{job_id} to say {case.cause}", has_come)
+        wait_for("its operation to end", lambda: http.last_operation(job_id)["state"] == case.end)
     finally:
         job, operation = http.get(f"/jobs/{job_id}"), http.last_operation(job_id)
         print(f"{job_id} | {job['status']} | {job['reason']} | {job['next_step']} | {operation['reason']}")
@@ -273,7 +274,7 @@ def failing(
         for job_id in ("nobody", "unwr", *ON_THEIR_WAY, *CASES):
             assert http.submit(job_id).status_code == 202
         for job_id in ("nobody", "unwr", *ON_THEIR_WAY, *CASES):
-            servers.wait_for(f"{job_id} to be created", lambda job_id=job_id: place.runtime.get("default", job_id))
+            wait_for(f"{job_id} to be created", lambda job_id=job_id: place.runtime.get("default", job_id))
         Recorded(place, "savepoint-directory-unwritable", "unwr", "unwr").plays(until=26.54)
         Recorded(place, "image-pull-fails", "pullb", "pullb").plays(until=6)
         Recorded(place, "image-absent-pull-never", "badimage", "badimage").plays(until=60)
@@ -289,7 +290,7 @@ def failing(
         )
         looping = Recorded(place, "crash-loop-with-checkpoints", "crashck", "oom-taskmanager")
         looping.plays(until=73)
-        servers.wait_for("oom-taskmanager to run", lambda: ended(http, "oom-taskmanager"))
+        wait_for("oom-taskmanager to run", lambda: ended(http, "oom-taskmanager"))
         for pod in place.runtime.pods("default", "oom-taskmanager", {}):
             if pod.component == "taskmanager":
                 place.set_pod_status(pod.name, killed_now(_status_of(place, pod.name)))
@@ -314,7 +315,7 @@ def test_a_job_on_its_way_says_what_it_waits_for_and_since_when(
 ) -> None:
     """And nothing of the old sentence that stands in the operator's status all the while."""
     made, http = failing
-    servers.wait_for(f"{job_id} to say what for", lambda: "waiting since" in http.get(f"/jobs/{job_id}")["reason"], 60)
+    wait_for(f"{job_id} to say what for", lambda: "waiting since" in http.get(f"/jobs/{job_id}")["reason"], 60)
     job = http.get(f"/jobs/{job_id}")
     print(f"{job_id} | {job['status']} | {job['reason']} | {job['next_step']}")
     assert job["status"] == "STARTING"
@@ -330,14 +331,14 @@ def test_a_stop_whose_savepoint_cannot_be_written_fails_in_words_and_is_taken_ba
     failing: tuple[Installation, Http],
 ) -> None:
     made, http = failing
-    servers.wait_for("unwr to run", lambda: ended(http, "unwr"))
+    wait_for("unwr to run", lambda: ended(http, "unwr"))
     assert http.post("/jobs/unwr/stop", {}).status_code == 202
 
     def is_wanted(state: str) -> bool:
         whole = made.cluster.runtime.get_whole("default", "unwr")
         return whole is not None and whole["spec"]["job"]["state"] == state
 
-    servers.wait_for("the suspend to be written", lambda: is_wanted("suspended"))
+    wait_for("the suspend to be written", lambda: is_wanted("suspended"))
     Recorded(made.cluster, "savepoint-directory-unwritable", "unwr", "unwr").plays(until=27.5, since=27)
     case = Case("UPGRADING", "the savepoint could not be taken: Savepoint Error: Stop with savepoint", "uid 9999")
     assert_told_everywhere(made, http, "unwr", case)
@@ -412,7 +413,7 @@ def test_a_crd_that_is_on_its_way_is_waited_for(
         assert waiting.reason.startswith("waiting: ")
         assert "is the Flink Kubernetes Operator's CRD installed?" in waiting.reason
         with crd(place):
-            servers.wait_for("the CRD to be served", lambda: serves_deployments(place))
+            wait_for("the CRD to be served", lambda: serves_deployments(place))
             made.services.execute.oldest_open_operation(key)
             assert place.runtime.get("default", "late") is not None
 
@@ -452,8 +453,8 @@ def crd(place: Cluster) -> Iterator[None]:
     finally:
         path = f"{CRDS}/{wanted['metadata']['name']}"
         place.http.delete(path).raise_for_status()
-        servers.wait_for("the CRD to be gone", lambda: place.http.get(path).status_code == 404)
-        servers.wait_for("it to be served no more", lambda: not serves_deployments(place))
+        wait_for("the CRD to be gone", lambda: place.http.get(path).status_code == 404)
+        wait_for("it to be served no more", lambda: not serves_deployments(place))
 
 
 def serves_deployments(place: Cluster) -> bool:

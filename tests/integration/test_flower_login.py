@@ -13,7 +13,8 @@ import pytest
 
 from local import servers
 from local.process import Command, LocalProcess, free_port
-from tests.support.stack import ROOT, wait_for
+from tests.support.patience import wait_for
+from tests.support.stack import ROOT
 
 LOGIN = ("anna", "b7c1e0d2f49a4c5d8e6f")
 PAGES = ("/", "/tasks", "/workers", "/broker", "/api/tasks", "/api/workers", "/api/task/info/x", "/api/queues/length")

@@ -29,8 +29,8 @@ from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMe
 from local.kube_apiserver import write_kubeconfig
 from local.process import Command, LocalProcess, free_port
 from local.servers import http_answers
-from tests.support import servers
 from tests.support.given import pod_labels
+from tests.support.patience import wait_for
 from tests.support.stack import ROOT
 
 pytestmark = pytest.mark.timeout(120)
@@ -106,7 +106,7 @@ def serving() -> Iterator[Serving]:
     made = Serving()
     made.thread.start()
     try:
-        servers.wait_for("the API", lambda: made.server.started)
+        wait_for("the API", lambda: made.server.started)
         yield made
     finally:
         made.store.release.set()
@@ -146,8 +146,8 @@ def test_idle_and_half_sent_connections_are_cut(
     monkeypatch.setattr(connections, "BODY_SECONDS", 0.5)
     with ExitStack() as stack:
         opened = [stack.enter_context(closing(serving.open(*sent))) for _ in range(20)]
-        servers.wait_for("all to be cut", lambda: all(is_cut(each) for each in opened), 20)
-    servers.wait_for("none to be kept", lambda: not serving.server.server_state.connections, 20)
+        wait_for("all to be cut", lambda: all(is_cut(each) for each in opened), 20)
+    wait_for("none to be kept", lambda: not serving.server.server_state.connections, 20)
     assert serving.get("/livez").status_code == 200
 
 
@@ -177,8 +177,8 @@ def test_a_reader_that_does_not_read_is_cut_and_gives_its_place_back(
     follow = b"GET /api/v1/flink/jobs/orders/logs?follow=true&tail=10000 HTTP/1.1\r\nHost: a\r\n" + KEY + b"\r\n"
     with closing(serving.open(follow)), closing(serving.open(follow)):
         path = "/api/v1/flink/jobs/orders/logs?follow=true&tail=1"
-        servers.wait_for("both places to be taken", lambda: status_of(serving, path) == 503, 20)
-        servers.wait_for("one to be free again", lambda: status_of(serving, path) == 200, 30)
+        wait_for("both places to be taken", lambda: status_of(serving, path) == 503, 20)
+        wait_for("one to be free again", lambda: status_of(serving, path) == 200, 30)
 
 
 def status_of(serving: Serving, path: str) -> int:
@@ -198,8 +198,8 @@ def test_a_wait_whose_client_has_left_ends(serving: Serving, monkeypatch: pytest
     for _ in range(50):
         with closing(serving.open(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n" + KEY + b"\r\n")):
             pass
-    servers.wait_for("each to be begun", lambda: serving.store.reads >= 50, 20)
-    servers.wait_for("none to wait", lambda: not serving.server.server_state.tasks, 20)
+    wait_for("each to be begun", lambda: serving.store.reads >= 50, 20)
+    wait_for("none to wait", lambda: not serving.server.server_state.tasks, 20)
     reads = serving.store.reads
     assert serving.get("/livez").status_code == 200
     assert serving.store.reads == reads
@@ -222,7 +222,7 @@ def test_a_place_is_counted_before_its_log_is_asked_for(serving: Serving, monkey
     path = "/api/v1/flink/jobs/orders/logs?follow=true&tail=1"
     with ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(status_of, serving, path) for _ in range(12)]
-        servers.wait_for("the others to be refused", lambda: sum(each.done() for each in asked) == 9, 20)
+        wait_for("the others to be refused", lambda: sum(each.done() for each in asked) == 9, 20)
         everyone.set()
     assert sorted(each.result() for each in asked) == [200] * 3 + [503] * 9
 
@@ -269,12 +269,12 @@ def test_so_many_connections_are_served_and_no_more(tmp_path: Path) -> None:
         return httpx.get(f"{url}/livez", timeout=10, trust_env=False).status_code
 
     try:
-        servers.wait_for("the API", command.is_ready, 60)
+        wait_for("the API", command.is_ready, 60)
         with ExitStack() as stack:
             for _ in range(CONNECTIONS_AT_ONCE):
                 stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), 10)))
-            servers.wait_for("further ones to be refused", lambda: status() == 503, 8)
-        servers.wait_for("them to be served again", lambda: status() == 200, 20)
+            wait_for("further ones to be refused", lambda: status() == 503, 8)
+        wait_for("them to be served again", lambda: status() == 200, 20)
         with closing(socket.create_connection(("127.0.0.1", port), 10)) as connection:
             connection.sendall(b"GET /livez HTTP/1.1\r\nX-Long: " + b"x" * MOST_HEADER_BYTES)
             connection.settimeout(5)  # before it would be cut for its slowness
@@ -288,7 +288,7 @@ def test_beyond_a_bound_a_wait_is_answered_at_once(serving: Serving, monkeypatch
     path = f"/api/v1/flink/operations/{serving.submit()}?wait=60"
     sent = f"GET {path} HTTP/1.1\r\nHost: a\r\n".encode() + KEY + b"\r\n"
     with closing(serving.open(sent)), closing(serving.open(sent)):
-        servers.wait_for("both to wait", lambda: serving.store.reads > 4)
+        wait_for("both to wait", lambda: serving.store.reads > 4)
         answer = serving.get(path)
     assert answer.json()["operation"]["state"] == "ACCEPTED"
 
@@ -297,7 +297,7 @@ def test_many_who_ask_for_readiness_are_one_look_and_hold_nobody_up(serving: Ser
     serving.store.release.clear()
     with ThreadPoolExecutor(100) as pool:
         asked = [pool.submit(serving.get, "/readyz", 60) for _ in range(100)]
-        servers.wait_for("the look", lambda: serving.store.pings == 1)
+        wait_for("the look", lambda: serving.store.pings == 1)
         begun = time.monotonic()
         assert serving.get("/livez").status_code == 200
         assert serving.get("/api/v1/flink/jobs").status_code == 200

@@ -10,8 +10,8 @@ import pytest
 from redis import Redis
 
 from tests.integration.conftest import SCRIPT, Installation
-from tests.support import servers
 from tests.support.hostile import HOSTILE, message
+from tests.support.patience import wait_for
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -59,15 +59,15 @@ def test_no_message_ends_a_worker(installation: Installation) -> None:
     redis.hset("unacked", "no-tag", b"not JSON")
     redis.zadd("unacked_index", {"no-tag": 1})
     installation.submit("after")
-    servers.wait_for("the next request to be accepted", lambda: installation.job("after"))
-    servers.wait_for("each to be answered", lambda: node.logs().count("was refused") >= len(WRONG_TASKS))
+    wait_for("the next request to be accepted", lambda: installation.job("after"))
+    wait_for("each to be answered", lambda: node.logs().count("was refused") >= len(WRONG_TASKS))
     logs = node.logs()
     assert logs.count("a message of") >= len(raw) + 1
     assert logs.count("was refused") == len(WRONG_TASKS)
     assert "send_task('flink.submit', kwargs={" in logs
     assert "Traceback" not in logs
     assert SECRET not in logs
-    servers.wait_for("it to be in its record", installation.open_operations)  # it is in the log alone at first
+    wait_for("it to be in its record", installation.open_operations)  # it is in the log alone at first
     assert [each.job_id for each in installation.open_operations()] == ["after"]
     assert redis.llen(QUEUE) == 0
     redis.close()

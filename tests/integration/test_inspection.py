@@ -36,7 +36,7 @@ from local.kubernetes_api import Fault
 from local.kubernetes_api.faults import FaultKind
 from local.process import free_port
 from tests.support.clusters import Cluster, cluster
-from tests.support.servers import wait_for
+from tests.support.patience import wait_for
 from tests.support.workers import ROOT
 
 POD = "orders-5d6885bb49-blqsx"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from local.process import free_port
-from tests.support.stack import ROOT, processes_of, running_stack, start, wait_for
+from tests.support.patience import wait_for
+from tests.support.stack import ROOT, processes_of, running_stack, start
 
 pytestmark = pytest.mark.timeout(180)
 

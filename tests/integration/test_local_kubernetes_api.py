@@ -20,7 +20,7 @@ from kubernetes import client, config, watch
 from local.kubernetes_api import Fault, LocalKubernetesApi
 from local.kubernetes_api.faults import FaultKind
 from tests.support.kube_apiserver import running_kube_apiserver
-from tests.support.servers import wait_for
+from tests.support.patience import wait_for
 
 Json = dict[str, Any]
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"

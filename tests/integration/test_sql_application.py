@@ -13,7 +13,7 @@ import pytest
 from local.flink_operator.cluster import Application, Cluster
 from local.flink_operator.mapping import PYFLINK
 from local.flink_operator.rest import effective_state
-from tests.support.servers import wait_for
+from tests.support.patience import wait_for
 
 ROOT = Path(__file__).parents[2]
 PYTHON_JAR = next((PYFLINK / "opt").glob("flink-python-*.jar"))

@@ -25,6 +25,7 @@ from headrace.ports import JobFilter
 from headrace.services.replay import Outcome
 from tests.support import servers
 from tests.support.consuming import BOUND_SECONDS, Consuming, IndexedStore
+from tests.support.patience import wait_for
 
 COUNT = int(os.environ.get("HEADRACE_TESTS_EVENTS", "500"))
 SEED = 11
@@ -67,7 +68,7 @@ def make_topic(consuming: Consuming, name: str, partitions: int = PARTITIONS) ->
     def count() -> int:
         return len(admin.list_topics(name, timeout=BOUND_SECONDS).topics[name].partitions)
 
-    servers.wait_for("the topic's partitions", count)
+    wait_for("the topic's partitions", count)
     return count()
 
 
@@ -168,7 +169,7 @@ def await_lag(consuming: Consuming, partitions: int, most: int) -> None:
         time.sleep(0.5)
         return lag(consuming, "uploads", partitions) <= most
 
-    servers.wait_for(f"no more than {most} records to be left", is_there, 120 + COUNT / 10)
+    wait_for(f"no more than {most} records to be left", is_there, 120 + COUNT / 10)
 
 
 @pytest.mark.parametrize("consuming", ["laptop"], indirect=True)
@@ -182,9 +183,9 @@ def test_events_on_the_laptops_broker_are_the_distinct_operations(consuming: Con
     produced(consuming, records, draw, 1)
     for least in (count // 3, count):
         with consuming.running():
-            servers.wait_for(f"{least} operations", lambda least=least: len(consuming.operations()) >= least)
+            wait_for(f"{least} operations", lambda least=least: len(consuming.operations()) >= least)
             if least == count:
-                servers.wait_for("the letters", lambda: len(consuming.services.replay.letters(500)) >= len(bad))
+                wait_for("the letters", lambda: len(consuming.services.replay.letters(500)) >= len(bad))
     assert_exactly(consuming, count, bad)
 
 
@@ -199,12 +200,12 @@ def test_a_trigger_is_followed_and_let_go_without_a_restart(
         time.sleep(2)
         make_topic(consuming, "uploads", 1)
         consuming.produce(json.dumps(cloud_event(1)).encode(), topic="uploads", headers=STRUCTURED)
-        servers.wait_for("the event's job", lambda: consuming.count("job-1"), 60)
+        wait_for("the event's job", lambda: consuming.count("job-1"), 60)
         make_topic(consuming, "others", 1)
         consuming.services.triggers.apply({**RULE, "topic": "others"})
         applied = time.monotonic()
         consuming.produce(json.dumps(cloud_event(2)).encode(), topic="others", headers=STRUCTURED)
-        servers.wait_for("the other topic's event's job", lambda: consuming.count("job-2"), 60)
+        wait_for("the other topic's event's job", lambda: consuming.count("job-2"), 60)
         assert time.monotonic() - applied < (15 if is_real else 60)
         consuming.produce(json.dumps(cloud_event(3)).encode(), topic="uploads", headers=STRUCTURED)
         time.sleep(5)
@@ -220,9 +221,9 @@ def test_a_letter_is_listed_and_replayed_from_where_its_record_stands(consuming:
     stop = b'{"operation": "STOP", "job_id": "job-7"}'
     with consuming.running():
         consuming.produce(event, topic="uploads", headers=STRUCTURED)
-        servers.wait_for("the event's letter", lambda: len(replay.letters(10)) == 1)
+        wait_for("the event's letter", lambda: len(replay.letters(10)) == 1)
         consuming.produce(stop)
-        servers.wait_for("the record's letter", lambda: len(replay.letters(10)) == 2)
+        wait_for("the record's letter", lambda: len(replay.letters(10)) == 2)
     of_event, of_stop = replay.letters(10)
     assert (of_event.triggers, of_event.origin.topic, of_event.origin.offset) == (("uploads",), "uploads", 0)
     assert "there is no template 'count'" in of_event.reason
@@ -244,7 +245,7 @@ def test_what_its_topic_does_not_keep_cannot_be_replayed(consuming: Consuming) -
     consuming.services.triggers.apply(RULE)
     with consuming.running():
         consuming.produce(b"{ 1", b"{ 2", topic="uploads", headers=STRUCTURED)
-        servers.wait_for("the letters", lambda: len(replay.letters(10)) == 2)
+        wait_for("the letters", lambda: len(replay.letters(10)) == 2)
     first, second = replay.letters(10)
     admin = AdminClient({"bootstrap.servers": consuming.broker})
     admin.delete_records([TopicPartition("uploads", 0, 1)])[TopicPartition("uploads", 0)].result(30)
@@ -252,7 +253,7 @@ def test_what_its_topic_does_not_keep_cannot_be_replayed(consuming: Consuming) -
     assert (gone.outcome, "does not keep offset 0" in gone.reason) == (Outcome.NOT_REPLAYABLE, True)
     assert replay.replay(second.id).outcome is Outcome.REFUSED
     admin.delete_topics(["uploads"])["uploads"].result(30)
-    servers.wait_for("it to be gone", lambda: "uploads" not in admin.list_topics(timeout=10).topics)
+    wait_for("it to be gone", lambda: "uploads" not in admin.list_topics(timeout=10).topics)
     assert "is gone" in replay.replay(second.id).reason
     make_topic(consuming, "uploads", 1)
     assert "was made anew" in replay.replay(second.id).reason

@@ -23,6 +23,7 @@ from headrace.domain.operations import KindName, State
 from tests.integration.conftest import HERE, SCRIPT, Installation
 from tests.support import servers
 from tests.support.clusters import DEPLOYMENTS, Cluster
+from tests.support.patience import wait_for
 from tests.support.proxy import Passed, recording_proxy
 
 pytestmark = pytest.mark.timeout(240)
@@ -59,9 +60,9 @@ def test_a_job_goes_through_the_worker(installation: Installation, name: str) ->
     node = installation.worker()
     installation.beat()
     installation.submit(name)
-    servers.wait_for("the deployment", lambda: has(installation, name))
+    wait_for("the deployment", lambda: has(installation, name))
     installation.becomes(name)
-    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
+    wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
     job = installation.job(name)
     assert job is not None
     assert (job.phase, job.flink_job_id) == (Phase.RUNNING, "f" * 32)
@@ -94,7 +95,7 @@ def test_a_wrong_task_is_one_line_that_names_the_field(installation: Installatio
     def refusals(task_id: str) -> list[str]:
         return [each for each in node.logs().splitlines() if f"task={task_id}" in each and "was refused" in each]
 
-    servers.wait_for("all to be handled", lambda: node.logs().count("succeeded in") >= len(WRONG))
+    wait_for("all to be handled", lambda: node.logs().count("succeeded in") >= len(WRONG))
     said = [(word, refusals(task_id)) for task_id, (_, _, word) in zip(ids, WRONG, strict=True)]
     assert [each for each in said if len(each[1]) != 1 or each[0] not in each[1][0]] == []
     assert "Traceback" not in node.logs()
@@ -119,10 +120,10 @@ def test_the_same_message_ten_times_from_four_producers_is_one_operation(install
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(produce, (3, 3, 2, 2)))
-    servers.wait_for("the deployment", lambda: has(installation, name))
+    wait_for("the deployment", lambda: has(installation, name))
     installation.becomes(name)
-    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
-    servers.wait_for("every message to be handled", lambda: handled(installation, task_id) == 10)
+    wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
+    wait_for("every message to be handled", lambda: handled(installation, task_id) == 10)
     assert len(installation.operations(name)) == 1
     assert created(installation.cluster, name, since) == 1
 
@@ -140,12 +141,12 @@ def test_a_killed_worker_leaves_its_work_to_the_next(installation: Installation,
     since = version(installation.cluster)
     for each in names:
         installation.submit(each)
-    servers.wait_for("the first deployment", lambda: any(has(installation, each) for each in names))
+    wait_for("the first deployment", lambda: any(has(installation, each) for each in names))
     node.kill()
     node.restart()
     for each in names:  # a message that died with the worker comes again from its producer: Redis loses tasks
         installation.submit(each) if installation.job(each) is None else None
-    servers.wait_for("every deployment", lambda: all(has(installation, each) for each in names), 180)
+    wait_for("every deployment", lambda: all(has(installation, each) for each in names), 180)
     assert [created(installation.cluster, each, since) for each in names] == [1] * len(names)
 
 
@@ -159,7 +160,7 @@ def test_what_is_asked_for_does_not_wait_behind_wake_ups(installation: Installat
     assert queue.waiting() == 3000
     installation.submit(name)
     installation.worker()
-    servers.wait_for("the submit to be accepted", lambda: installation.job(name))
+    wait_for("the submit to be accepted", lambda: installation.job(name))
     assert queue.waiting() > 1000
 
 
@@ -170,23 +171,18 @@ def test_a_redis_that_is_full_ends_no_worker_and_loses_no_message(installation: 
         with servers.frozen(node.container.pid):
             installation.submit(f"{name}-first")
             server.config_set("maxmemory", 1)
-        servers.wait_for("what was sent before to be accepted", lambda: installation.job(f"{name}-first"))
+        wait_for("what was sent before to be accepted", lambda: installation.job(f"{name}-first"))
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             server.set("any", "text")
         assert node.container.status == "running"
         node.kill()
-        servers.wait_for("the first worker to be gone", lambda: node.container.status == "exited")
+        wait_for("the first worker to be gone", lambda: node.container.status == "exited")
         late = installation.starting_worker()
-        servers.wait_for("one that starts to be told", lambda: "maxmemory" in late.logs())
+        wait_for("one that starts to be told", lambda: "maxmemory" in late.logs())
         server.config_set("maxmemory", 0)
-        servers.wait_for("it to be ready", late.ready)
+        wait_for("it to be ready", late.ready)
         installation.submit(f"{name}-second")
-        servers.wait_for("the other worker to go on", lambda: installation.job(f"{name}-second"))
-
-
-def test_a_redis_that_does_not_answer_has_no_wake_ups() -> None:
-    queue = CeleryQueue("redis://127.0.0.1:1/0", 0.5)
-    assert queue.waiting() == 0
+        wait_for("the other worker to go on", lambda: installation.job(f"{name}-second"))
 
 
 @pytest.mark.alone
@@ -195,9 +191,9 @@ def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Ins
         installation.worker()
     installation.beat()
     installation.submit(name)
-    servers.wait_for("the deployment", lambda: has(installation, name))
+    wait_for("the deployment", lambda: has(installation, name))
     installation.becomes(name)
-    servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
+    wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
     since = version(installation.cluster)
     stopping, writes = threading.Event(), []
 
@@ -211,10 +207,10 @@ def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Ins
     for writer in writers:
         writer.start()
     try:
-        servers.wait_for("the status writer", lambda: len(writes) > 5)
+        wait_for("the status writer", lambda: len(writes) > 5)
         for parallelism in (2, 3, 4):
             installation.send("flink.scale", job_id=name, parallelism=parallelism)
-        servers.wait_for(
+        wait_for(
             "the SCALEs to end",
             lambda: (
                 len(installation.operations(name)) == 4 and not any(o.is_open for o in installation.operations(name))
@@ -252,20 +248,20 @@ def bodies(installation: Installation, name: str, folder: Path) -> list[Passed]:
         installation.beat()
         fields = {"job_id": name, "job_config": {"script": SCRIPT}}
         installation.send("flink.submit", idempotency_key="submit", **fields)
-        servers.wait_for("the deployment", lambda: has(installation, name))
+        wait_for("the deployment", lambda: has(installation, name))
         drawn = installation.cluster.runtime.get("default", name)
         assert drawn is not None
         installation.becomes(name)
-        servers.wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
+        wait_for("the SUBMIT to end", lambda: ended(installation, name, KindName.SUBMIT) is State.SUCCEEDED)
         installation.send("flink.scale", job_id=name, parallelism=2, idempotency_key="scale")
-        servers.wait_for("the SCALE to be written", lambda: parallelism(installation, name) == 2)
+        wait_for("the SCALE to be written", lambda: parallelism(installation, name) == 2)
         installation.becomes(name)
-        servers.wait_for("the SCALE to end", lambda: ended(installation, name, KindName.SCALE) is State.SUCCEEDED)
+        wait_for("the SCALE to end", lambda: ended(installation, name, KindName.SCALE) is State.SUCCEEDED)
         installation.send("flink.stop", job_id=name, idempotency_key="stop")
-        servers.wait_for("the suspend to be written", lambda: state(installation, name) == "suspended")
+        wait_for("the suspend to be written", lambda: state(installation, name) == "suspended")
         kept = {"state": "FINISHED", "upgradeSavepointPath": "file:///s/savepoint-1"}
         installation.becomes(name, lifecycleState="SUSPENDED", job=kept)
-        servers.wait_for("the STOP to end", lambda: ended(installation, name, KindName.STOP) is State.SUCCEEDED)
+        wait_for("the STOP to end", lambda: ended(installation, name, KindName.STOP) is State.SUCCEEDED)
         node.teardown()
     asked: list[Passed] = []
     for each in passed:
@@ -324,16 +320,16 @@ def test_a_worker_that_froze_before_its_create_brings_nothing_back(installation:
     accept, asked = installation.services.accept.operation, {"job_config": {"script": SCRIPT}}
     accept(KindName.SUBMIT, name, asked, tenant="default", key=None, source=HERE)
     frozen = installation.freezing_worker(name)
-    servers.wait_for("the worker to freeze", frozen.is_frozen)
+    wait_for("the worker to freeze", frozen.is_frozen)
     assert not has(installation, name)
     accept(KindName.STOP, name, {}, tenant="default", key=None, source=HERE)
     installation.worker()
     installation.beat()
-    servers.wait_for("the STOP to end", lambda: ended(installation, name, KindName.STOP) is State.SUCCEEDED)
+    wait_for("the STOP to end", lambda: ended(installation, name, KindName.STOP) is State.SUCCEEDED)
     since = version(installation.cluster)
     frozen.go_on()
-    servers.wait_for("the frozen worker to go on", frozen.has_ended)
-    servers.wait_for("no deployment to remain", lambda: not has(installation, name))
+    wait_for("the frozen worker to go on", frozen.has_ended)
+    wait_for("no deployment to remain", lambda: not has(installation, name))
     events = [
         e.kind for e in installation.cluster.runtime.watch("default", since, 2) if e.deployment.metadata.name == name
     ]

@@ -24,7 +24,7 @@ from headrace.errors import LostRace, NameTaken, Unavailable
 from headrace.ports import Inserted
 from headrace.settings import Settings
 from headrace.testing import InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
-from tests.support import servers
+from tests.support.patience import wait_for
 
 TOPIC, LETTERS = "headrace.operations", "headrace.operations.dead-letters"
 BOUND_SECONDS = 10.0
@@ -152,7 +152,7 @@ class Consuming:
         library.rd_kafka_destroy(producer)
 
     def await_job(self, name: str) -> None:
-        servers.wait_for(f"{name} to be accepted", lambda: self.store.job(JobKey("default", name)), 90)
+        wait_for(f"{name} to be accepted", lambda: self.store.job(JobKey("default", name)), 90)
 
     def count(self, name: str) -> int:
         return len(self.store.operations_of(JobKey("default", name)))
@@ -174,7 +174,7 @@ class Consuming:
             return len(found) >= count
 
         try:
-            servers.wait_for(f"{count} dead letters", is_there)
+            wait_for(f"{count} dead letters", is_there)
         finally:
             reader.close()
         return found

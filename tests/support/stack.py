@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,11 @@ from pymongo import MongoClient
 
 from local.process import free_port
 from local.stack import is_alive, read_stack_file
-from tests.support.patience import PATIENCE
+from tests.support.patience import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 START_TIMEOUT_SECONDS = 120.0
-WAIT_SECONDS = 180.0
-
-
-def wait_for(what: str, is_there: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
-    """The first true value; fails the test where it does not come."""
-    until = time.monotonic() + seconds * PATIENCE
-    while time.monotonic() < until:
-        found = is_there()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"waited {seconds * PATIENCE:.0f} s for {what}")
 
 
 class RunningStack:

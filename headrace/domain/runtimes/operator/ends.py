@@ -10,7 +10,7 @@ from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.goals import Gone, NewRun, Suspended
 from headrace.domain.jobs import SETTLED, Phase
 from headrace.domain.operations import State, Step
-from headrace.domain.runtimes.operator.sights import Effects, is_reconciled, ours, whole_of, words_of
+from headrace.domain.runtimes.operator.sights import Effects, has_written, is_reconciled, ours, whole_of, words_of
 from headrace.domain.runtimes.plan import Case, Change, Effect, End, Move, Note, Raise
 from headrace.domain.status import NOT_WRITTEN, UPGRADE_FAILURE_SUFFIX, error_of
 
@@ -60,9 +60,10 @@ def given_up(case: Case, reason: str) -> Effects:
     live, operation = ours(case), case.operation
     if isinstance(case.goal, NewRun):
         return rejected(case, Explanation(reason, "")) if operation.step in NOT_WRITTEN else [End(State.FAILED, reason)]
-    written = live is not None and sequence_of(live) == operation.sequence
-    if live is None or not written:
-        return [*(raised(case, live) if live is not None else []), End(State.FAILED, reason)]
+    if live is None:
+        return [End(State.FAILED, reason)]
+    if not has_written(case, live):
+        return [*raised(case, live), End(State.FAILED, reason)]
     if is_behind(live, operation.generation or live.metadata.generation):
         return [Move(Step.WITHDRAW, {"failure": reason})]
     return [End(State.FAILED, reason, holds=not isinstance(case.goal, Gone))]
@@ -77,7 +78,7 @@ def withdrawn(case: Case) -> Effects:
     """Takes a failed change back while the operator has not begun it; later that would be a redeploy of its own."""
     live, operation = ours(case), case.operation
     ended = End(State.FAILED, operation.failure or "withdrawn")
-    if live is None or sequence_of(live) != operation.sequence:
+    if live is None or not has_written(case, live):
         return [ended]
     if not is_behind(live, operation.generation or live.metadata.generation):
         return [ended]

@@ -8,7 +8,15 @@ from headrace.domain.goals import Gone
 from headrace.domain.jobs import Phase
 from headrace.domain.operations import State, Step
 from headrace.domain.runtimes.operator.ends import SUPERSEDED
-from headrace.domain.runtimes.operator.sights import Effects, kept, ours, spec_state, state_seen, unreadable
+from headrace.domain.runtimes.operator.sights import (
+    Effects,
+    has_written,
+    kept,
+    ours,
+    spec_state,
+    state_seen,
+    unreadable,
+)
 from headrace.domain.runtimes.operator.suspending import left_behind, suspending_write, until_suspended
 from headrace.domain.runtimes.plan import Case, Change, Delete, End, Move
 from headrace.domain.state_on_hand import Known, Unknown
@@ -26,7 +34,7 @@ def to_gone(case: Case, goal: Gone) -> Effects:
         return [Move(Step.AWAIT_GONE)] if case.operation.step is not Step.AWAIT_GONE else []
     if is_suspended(live):
         return _suspended(case, goal, live)
-    if sequence_of(live) == case.operation.sequence and spec_state(live) == "suspended":
+    if has_written(case, live) and spec_state(live) == "suspended":
         return until_suspended(case, live)
     return _suspend(case, goal, live)
 

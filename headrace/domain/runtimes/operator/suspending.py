@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from headrace.domain import diff
-from headrace.domain.deployments import Deployment, is_running, left_by, sequence_of
+from headrace.domain.deployments import Deployment, is_running, left_by
 from headrace.domain.goals import Gone
 from headrace.domain.manifest import to_suspend
 from headrace.domain.operations import Step
 from headrace.domain.runtimes.operator.ends import with_patience
-from headrace.domain.runtimes.operator.sights import Effects, inverse_of, kept, stamp_of, state_seen, whole_of
+from headrace.domain.runtimes.operator.sights import (
+    Effects,
+    has_written,
+    inverse_of,
+    kept,
+    stamp_of,
+    state_seen,
+    whole_of,
+)
 from headrace.domain.runtimes.plan import Case, Change
 from headrace.domain.state_on_hand import LAST_STATE, HaMetadata, Known, StateOnHand, Unknown, known
 
@@ -60,5 +68,4 @@ def _new_path(case: Case, live: Deployment) -> str | None:
     path = status.upgrade_savepoint_path if status else None
     if not path or path == LAST_STATE or left_by(live) not in ("savepoint", None):
         return None
-    is_ours = sequence_of(live) == case.operation.sequence
-    return path if path != case.operation.savepoint_before or not is_ours else None
+    return path if path != case.operation.savepoint_before or not has_written(case, live) else None

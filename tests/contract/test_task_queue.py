@@ -1,0 +1,38 @@
+"""ports.TaskQueue: the queue in memory, and Celery's over a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.adapters.celery_queue import CeleryQueue
+from headrace.domain.jobs import JobKey
+from headrace.ports import TaskQueue
+from headrace.testing import InMemoryQueue
+from tests.support import servers
+from tests.support.patience import wait_for
+
+
+@pytest.fixture(params=["memory", "redis"])
+def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskQueue]:
+    if request.param == "memory":
+        yield InMemoryQueue()
+        return
+    command = servers.redis(tmp_path)
+    with servers.running(command, tmp_path):
+        made = CeleryQueue(command.address, 2.0)
+        yield made
+        made.close()
+
+
+def test_wake_ups_wait_until_a_worker_takes_them(queue: TaskQueue) -> None:
+    assert queue.waiting() == 0
+    for name in ("a", "b", "a"):
+        queue.wake(JobKey("default", name))
+    wait_for("each to be counted once", lambda: queue.waiting() == 3)
+
+
+def test_a_redis_that_does_not_answer_has_no_wake_ups() -> None:
+    assert CeleryQueue("redis://127.0.0.1:1/0", 0.5).waiting() == 0
