@@ -131,7 +131,7 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
     store = services.store
 
     def existing(job_id: str) -> JobDocument:
-        document = services.records.preview(JobKey(tenant, job_id))
+        document = services.records.existing(JobKey(tenant, job_id))
         if document is None:
             raise NotFound(f"job {job_id}: there is none of this name")
         return document
@@ -158,7 +158,11 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
         document, freshness = existing(job_id), services.freshness
         found = services.records.with_programs(services.records.shown(document))
         is_stale = freshness.is_stale(freshness.observed_at(), found)
-        return _json(views.job_view(found, is_stale=is_stale, open_operations=document.open_operations))
+        kept_until = services.prune.goes_at(found)
+        shown = views.job_view(
+            found, is_stale=is_stale, open_operations=document.open_operations, kept_until=kept_until
+        )
+        return _json(shown)
 
     @app.get(f"{BASE}/jobs/{{job_id}}/operations")
     def operations(job_id: str) -> JSONResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from headrace.domain.job_requests import without_programs
@@ -18,10 +19,13 @@ from headrace.services.inspect import EventsAnswer, ExceptionsAnswer
 REDACTED = "…"
 
 
-def job_view(job: Job, *, is_stale: bool, open_operations: Iterable[Operation] = ()) -> dict[str, Any]:
-    """A job as `GET jobs/{job_id}` shows it; `is_stale` where nobody has observed for a while."""
+def job_view(
+    job: Job, *, is_stale: bool, open_operations: Iterable[Operation] = (), kept_until: datetime | None = None
+) -> dict[str, Any]:
+    """A job as `GET jobs/{job_id}` shows it; `is_stale` where nobody has observed for a while, `kept_until` when the
+    records of a deleted one go."""
     brief = job_in_brief(job, is_stale=is_stale, open_operations=open_operations)
-    return {**brief, "request": redacted_request(job.request)}
+    return {**brief, "records_kept_until": kept_until, "request": redacted_request(job.request)}
 
 
 def job_in_list(job: Job, *, is_stale: bool, open_operations: Iterable[Operation] = ()) -> dict[str, Any]:

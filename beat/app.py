@@ -16,7 +16,7 @@ its sender, and a worker compares it with its own."""
 
 
 def make_app(settings: Settings) -> Celery:
-    """An application that sends flink.sync_status, flink.redeliver and flink.explain_waits in their periods."""
+    """An application that sends flink.sync_status, flink.redeliver, flink.explain_waits and flink.prune in their periods."""
     app = Celery("headrace-beat", broker=settings.redis_url.get_secret_value())
     app.conf.update(
         task_ignore_result=True,
@@ -28,6 +28,7 @@ def make_app(settings: Settings) -> Celery:
         beat_schedule={
             "sync": _entry(task_names.SYNC_STATUS, task_names.SYNC_QUEUE, settings.sync_period_seconds),
             "redeliver": _entry(task_names.REDELIVER, task_names.OPERATIONS_QUEUE, settings.redeliver_period_seconds),
+            "prune": _entry(task_names.PRUNE, task_names.OPERATIONS_QUEUE, settings.prune_period_seconds),
             "waits": _entry(task_names.EXPLAIN_WAITS, task_names.OPERATIONS_QUEUE, WAITS_PERIOD_SECONDS),
         },
         beat_max_loop_interval=5,

@@ -6,7 +6,7 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from headrace.adapters.celery_queue import CeleryQueue
 from headrace.adapters.flink_rest import IN_CLUSTER_URL, RestAnswer, RestGet, RestJobManager, direct
@@ -26,6 +26,7 @@ from headrace.services.execute import Execute
 from headrace.services.handle_record import HandleRecord
 from headrace.services.inspect import Inspect
 from headrace.services.observe import Observe
+from headrace.services.prune import Prune
 from headrace.services.records import Freshness, Records
 from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
@@ -56,6 +57,7 @@ class Services:
     execute: Execute
     sync: Sync
     waits: Waits
+    prune: Prune
     redeliver: Redeliver
     handle_record: HandleRecord
     triggers: Triggers
@@ -119,6 +121,7 @@ def wired(
         execute=Execute(records, runtime, job_manager, observe, plan, sealing, clock),
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
+        prune=Prune(records, clock, holder, timedelta(days=settings.deleted_jobs_kept_days)),
         redeliver=Redeliver(records, queue, clock, holder),
         handle_record=handle_record,
         triggers=triggers,

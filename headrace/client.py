@@ -87,6 +87,15 @@ class Client:
         body = {"force": force, **({"drain": True} if drain else {})}
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/stop", body, idempotency_key)
 
+    def delete(self, job_id: str, force: bool = False, idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/delete: the run ends, its state kept; the job's records go after the installation's
+        time."""
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/delete", {"force": force}, idempotency_key)
+
+    def undelete(self, job_id: str, idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/undelete: a DELETED job's records are back; nothing runs by that."""
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/undelete", {}, idempotency_key)
+
     def scale(
         self,
         job_id: str,

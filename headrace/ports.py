@@ -356,7 +356,21 @@ class Store(Protocol):
         self, tenant: str, where: JobFilter, after: str | None, limit: int, *, lean: bool = False
     ) -> Sequence[JobDocument]:
         """The documents of a tenant's jobs by job_id, those behind `after`, without kept logs and manifests; `lean` is
-        without requests too."""
+        without requests too. Those that are DELETED are listed where that phase is asked for, while they have records.
+        """
+        ...
+
+    def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
+        """Jobs of the scope that are DELETED since before then, and not forgotten yet, the longest first."""
+        ...
+
+    def forget(self, key: JobKey, up_to: int) -> None:
+        """Removes a job's transitions, and what its operations up to this sequence were asked for, with their reasons:
+        what is left of those tells a repeat from another request. Idempotent."""
+        ...
+
+    def drop_forgotten(self, scope: Scope, before: datetime) -> None:
+        """Removes what `forget` left of operations that were accepted before then. Idempotent."""
         ...
 
     def versions(self, scope: Scope) -> Mapping[str, str | None]:

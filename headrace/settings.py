@@ -120,6 +120,10 @@ class Settings(BaseSettings):
     sync_period_seconds: float = 5.0
     relist_period_seconds: float = 120.0
     redeliver_period_seconds: float = 10.0
+    prune_period_seconds: float = 120.0
+    deleted_jobs_kept_days: float = Field(
+        30.0, ge=0, description="How long a DELETED job's records are kept, until when UNDELETE brings it back."
+    )
     stale_after_seconds: float = Field(30.0, description="How old an observation may be before readers see it STALE.")
 
     log_level: str = "INFO"

@@ -6,6 +6,7 @@ EXECUTE: Final = "flink.execute"
 SYNC_STATUS: Final = "flink.sync_status"
 REDELIVER: Final = "flink.redeliver"
 EXPLAIN_WAITS: Final = "flink.explain_waits"
+PRUNE: Final = "flink.prune"
 
 
 def accepting(kind: str) -> str:
@@ -13,7 +14,7 @@ def accepting(kind: str) -> str:
     return f"flink.{kind.lower()}"
 
 
-WITHOUT_A_KIND: Final = frozenset({EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS})
+WITHOUT_A_KIND: Final = frozenset({EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS, PRUNE})
 
 OPERATIONS_QUEUE: Final = "flink.operations"
 """What is asked for: the queue that producers send to."""

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -112,6 +112,7 @@ class InMemoryStore:
         self._lock = threading.RLock()
         self._operations: dict[str, Operation] = {}
         self._unplaced: set[str] = set()
+        self._forgotten: set[str] = set()
         self._documents: dict[JobKey, JobDocument] = {}
         self._transitions: dict[tuple[JobKey, int], Transition] = {}
         self._templates: dict[tuple[str, str, int], Template] = {}
@@ -236,9 +237,35 @@ class InMemoryStore:
                 if key.tenant == tenant
                 and (after is None or key.job_id > after)
                 and where.phase in (None, document.job.phase)
+                and not (document.job.is_forgotten if where.phase is Phase.DELETED else document.is_hidden)
                 and wanted <= dict(document.job.labels).items()
             ]
         return [_lean(each) if lean else each for each in found[:limit]]
+
+    def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
+        """See ports.Store."""
+        with self._lock:
+            found = [each.job for each in self._documents.values() if scope.has(each.job) and not each.job.is_forgotten]
+            since = [(job.phase_since, job.key) for job in found if job.phase is Phase.DELETED and job.phase_since]
+        return [key for at, key in sorted(since) if at < before][:limit]
+
+    def forget(self, key: JobKey, up_to: int) -> None:
+        """See ports.Store."""
+        with self._lock:
+            self._transitions = {name: each for name, each in self._transitions.items() if name[0] != key}
+            for each in self.operations_of(key):
+                if each.sequence <= up_to and not each.is_open:
+                    self._operations[each.id] = replace(each, arguments={}, reason="", savepoint_path=None)
+                    self._forgotten.add(each.id)
+
+    def drop_forgotten(self, scope: Scope, before: datetime) -> None:
+        """See ports.Store."""
+        with self._lock:
+            for name in list(self._forgotten):
+                operation = self._operations[name]
+                if operation.accepted_at < before and (operation.tenant, *operation.place) == astuple(scope):
+                    del self._operations[name]
+                    self._forgotten.discard(name)
 
     def versions(self, scope: Scope) -> Mapping[str, str | None]:
         """See ports.Store."""

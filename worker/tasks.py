@@ -88,6 +88,12 @@ def explain_waits(self: ServiceTask) -> None:
     services().waits.run()
 
 
+@task(task_names.PRUNE, max_retries=LEFT_TO_BEAT)
+def prune(self: ServiceTask) -> None:
+    """Removes what has been kept for long enough."""
+    say_forgotten(services().prune.run())
+
+
 def check_tenant(tenant: Any) -> None:
     """Refuses every tenant but the installation's own, whatever is in its place."""
     if tenant != settings().tenant:
@@ -129,6 +135,13 @@ def say_troubles(troubles: Mapping[JobKey, Trouble]) -> None:
                 logger.warning("it cannot be observed: {}", trouble.why)
             else:
                 say_unforeseen(mistake, "observing it")
+
+
+def say_forgotten(keys: Sequence[JobKey]) -> None:
+    """A line for each deleted job whose records have gone."""
+    for key in keys:
+        with logger.contextualize(job_id=key.job_id):
+            logger.info("it was deleted long ago: its records are gone")
 
 
 def say_changes(changes: Sequence[Transition]) -> None:

@@ -31,6 +31,7 @@ DESCRIBED = (
         "deployment_name",
         "template_id",
         "savepoint_path",
+        "records_kept_until",
         "logs",
     ),
 )
@@ -228,6 +229,29 @@ def wait(job_id: str, wanted: Any, timeout: float) -> None:
 def stop(job_id: str, force: bool, drain: bool, **asked: Any) -> None:
     """Stops a job and keeps its state."""
     _report(options.client().stop(job_id, force, asked.pop("idempotency_key"), drain=drain), **asked)
+
+
+@app.command()
+@options.job_id
+@click.option("--force", is_flag=True, help="End it even if its state cannot be kept.")
+@options.asks
+def delete(job_id: str, force: bool, **asked: Any) -> None:
+    """Stops a job, keeps its state, and removes its records after a while.
+
+    Until then undelete brings it back; describe says when its records go.
+    """
+    _report(options.client().delete(job_id, force, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@options.job_id
+@options.asks
+def undelete(job_id: str, **asked: Any) -> None:
+    """Brings a deleted job's records back.
+
+    Nothing runs by that: submit begins another run of it.
+    """
+    _report(options.client().undelete(job_id, asked.pop("idempotency_key")), **asked)
 
 
 @app.command()

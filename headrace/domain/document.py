@@ -53,6 +53,11 @@ class JobDocument:
         return self.open_operations[0] if self.open_operations else None
 
     @property
+    def is_hidden(self) -> bool:
+        """Whether lists leave it out unless they are asked for it: it is deleted, and nothing more is asked of it."""
+        return self.job.phase is Phase.DELETED and not self.open_operations
+
+    @property
     def is_flushed(self) -> bool:
         """Whether the log and the transitions have all that this document has."""
         return not self.ended and not self.history

@@ -65,4 +65,9 @@ class Gone:
     drain: bool = False
 
 
-Goal = NewRun | Changed | Suspended | Gone
+@dataclass(frozen=True)
+class Restored:
+    """A job that was deleted is one that was stopped again. Nothing in the cluster changes."""
+
+
+Goal = NewRun | Changed | Suspended | Gone | Restored

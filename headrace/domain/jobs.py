@@ -24,6 +24,10 @@ class Desired(StrEnum):
     DELETED = "DELETED"
 
 
+NOTHING_RUNS = frozenset({Desired.CANCELLED, Desired.DELETED})
+"""What is asked of a job of which nothing shall run."""
+
+
 class Phase(StrEnum):
     """What the job is doing, as last observed."""
 
@@ -117,6 +121,8 @@ class Job:
     run was not watched from its beginning: its record was rebuilt, or a deployment taken over; it never says "never
     ran".
     `is_gone` says that the last sight of the deployment's name was a 404, or that no run ever began.
+    `is_forgotten` says that it was deleted and that its records are gone: what is left keeps numbers from being given
+    twice.
     `reason` says why it is in its phase and `next_step` what to do, where somebody may wonder. `phase_since` is when
     it was first seen in it, `waiting` what it waits for meanwhile.
     `kept_log` and `kept_exceptions` are bounded ends of what the job's pod and its JobManager said, read once when the
@@ -176,6 +182,7 @@ class Job:
     kept_log: str = ""
     kept_exceptions: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    is_forgotten: bool = False
 
     @property
     def key(self) -> JobKey:
@@ -246,6 +253,23 @@ class Transition:
     deployment_uid: str | None = None
     resource_version: str | None = None
     gap: bool = False
+
+
+NUMBERED = ("tenant", "job_id", "cluster", "namespace", "deployment_name", "created_at", "run", "last_sequence")
+"""What is kept of a job whose records are gone: its name, and the numbers that another run goes on from."""
+
+
+def forgotten(job: Job, at: datetime) -> Job:
+    """What is left of a deleted job once its records are gone."""
+    return Job(
+        **{name: getattr(job, name) for name in (*NUMBERED, "transition_count", "phase_since")},
+        desired=Desired.DELETED,
+        phase=Phase.DELETED,
+        observation=Observation.NOT_FOUND,
+        updated_at=at,
+        is_gapped=True,
+        is_forgotten=True,
+    )
 
 
 _DERIVED = re.compile(r".*-[0-9a-f]{16}")

@@ -27,7 +27,7 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Observation, Phase
+from headrace.domain.jobs import NOTHING_RUNS, SETTLED, Diagnosis, Job, Observation, Phase
 from headrace.domain.operations import KINDS, Operation, Step
 from headrace.domain.state_on_hand import LAST_STATE
 from headrace.domain.waiting import told as told_waiting
@@ -507,6 +507,10 @@ def _parallelism(case: _Case) -> int | None:
 # Gone: rule a.
 
 
+ENDED_BY_US = {Phase.CANCELLED: "stopped", Phase.DELETED: "deleted"}
+"""The reason of a phase that a STOP or a DELETE has led to."""
+
+
 def _observe_gone(seen: Seen, job: Job, operation: Operation | None) -> Job:
     if operation is not None and KINDS[operation.kind].begins_a_run and operation.step in NOT_WRITTEN:
         return replace(job, is_gone=True)  # what was there belonged to the run before
@@ -531,8 +535,9 @@ def _observe_gone(seen: Seen, job: Job, operation: Operation | None) -> Job:
 def _phase_when_gone(job: Job, operation: Operation | None) -> tuple[Phase, str]:
     if job.phase in SETTLED:
         return job.phase, job.reason
-    if job.desired is Desired.DELETED:
-        return Phase.DELETED, ""
-    if job.desired is Desired.CANCELLED or _rules(operation):
-        return Phase.CANCELLED, "stopped"
+    if operation is not None and _rules(operation):
+        ended = KINDS[operation.kind].leads_to
+        return ended, ENDED_BY_US[ended]
+    if job.desired in NOTHING_RUNS:
+        return Phase.CANCELLED, ENDED_BY_US[Phase.CANCELLED]
     return Phase.CANCELLED, "deleted outside Headrace"

@@ -133,7 +133,7 @@ class Accept:
             self._sealing.check_parameters(template, asked.parameters, source)
         job_key = JobKey(tenant, named or _job_id_for(template, operation_id(tenant, key)))
         request = self._resolve.request(template, asked, job_key)
-        if asked.start_from == LAST and self._records.preview(job_key) is None:
+        if asked.start_from == LAST and self._records.existing(job_key) is None:
             raise InvalidRequest({"start_from": f"job {job_key.job_id} is new: it has no last state to start from"})
         stored = {
             "request": request.as_json(),
@@ -200,7 +200,8 @@ class Accept:
         """The job with all that was accepted of it, placed or not. Raises NotFound, and Conflict where the job is
         another installation's."""
         document = self._records.preview(job_key)
-        if document is None and not KINDS[kind].begins_a_run:
+        is_there = document is not None and (not document.job.is_forgotten or document.next_run is not None)
+        if not is_there and not KINDS[kind].begins_a_run:
             raise NotFound(f"job {job_key.job_id}: there is none of this name; GET jobs lists those that are")
         return document or self._records.new(job_key)
 

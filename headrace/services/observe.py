@@ -23,7 +23,7 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.document import JobDocument
-from headrace.domain.jobs import SETTLED, Desired, Job, Observation, Phase
+from headrace.domain.jobs import NOTHING_RUNS, SETTLED, Job, Observation, Phase
 from headrace.domain.manifest import Platform
 from headrace.domain.manifest.parts import labels_of
 from headrace.domain.operations import DUE, KINDS, Operation, State
@@ -121,7 +121,7 @@ class Observe:
             return False
         if operation.state is not State.SUCCEEDED and operation.deployment_uid is None:
             return True
-        return document.desired is Desired.CANCELLED and job.phase in SETTLED and never_started(live, was_running=False)
+        return document.desired in NOTHING_RUNS and job.phase in SETTLED and never_started(live, was_running=False)
 
     def case(self, document: JobDocument, seen: Seen) -> Case:
         """What the plan is asked about the operation whose turn it is."""
@@ -261,8 +261,13 @@ def ended(document: JobDocument, effect: End, at: datetime) -> JobDocument:
     after = replace(document, job=replace(job, intended="")).with_operation(
         operation.ended(effect.state, effect.reason, at)
     )
-    if effect.phase is None or (job.phase in SETTLED and effect.phase is not Phase.REJECTED):
+    if effect.phase is None or (job.phase in SETTLED and not _is_told(job.phase, effect.phase)):
         return after
     why = effect.explanation
     words = {"reason": why.cause, "next_step": why.next_step} if why is not None else {}
     return after.entering(effect.phase, at, observed_at=at, observation=Observation.FRESH, **words)
+
+
+def _is_told(before: Phase, after: Phase) -> bool:
+    """Whether an end changes a settled phase: that the job is deleted, or is back, no sight can show."""
+    return after in (Phase.REJECTED, Phase.DELETED) or before is Phase.DELETED

@@ -170,10 +170,15 @@ class Records:
 
     def job(self, key: JobKey) -> Job | None:
         """A job as readers see it, with what was asked last; None where there is none of this name."""
-        placed = self.preview(key)
+        placed = self.existing(key)
         if placed is None:
             return None
         return self.shown(placed)
+
+    def existing(self, key: JobKey) -> JobDocument | None:
+        """The document as `preview` gives it; None also for a job whose records are gone and that begins no run."""
+        placed = self.preview(key)
+        return None if placed is None or (placed.job.is_forgotten and placed.next_run is None) else placed
 
     def with_programs(self, job: Job) -> Job:
         """The job with the texts of its programs, where the log still has them."""

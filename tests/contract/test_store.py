@@ -341,6 +341,65 @@ def test_jobs_are_listed_by_id_in_pages_and_by_filter(store: Store) -> None:
     assert [each.job.job_id for each in labelled] == ["job-1"]
 
 
+def test_deleted_jobs_are_listed_where_they_are_asked_for_while_they_have_records(store: Store) -> None:
+    stored_in(store, document("gone", phase=Phase.DELETED))
+    stored_in(store, document("comes-back", phase=Phase.DELETED, open_operations=(operation(),)))
+    stored_in(store, document("forgotten", phase=Phase.DELETED, is_forgotten=True))
+    assert [each.job.job_id for each in store.list_jobs("default", JobFilter(), None, 10)] == ["comes-back"]
+    deleted = store.list_jobs("default", JobFilter(phase=Phase.DELETED), None, 10)
+    assert [each.job.job_id for each in deleted] == ["comes-back", "gone"]
+
+
+def test_jobs_deleted_long_ago_are_found_the_longest_first_in_their_scope_alone(store: Store) -> None:
+    for age, name in enumerate(("now", "day", "week")):
+        stored_in(store, document(name, phase=Phase.DELETED, phase_since=NOW - timedelta(days=age)))
+    stored_in(store, document("runs", phase=Phase.RUNNING, phase_since=NOW - timedelta(days=9)))
+    old = NOW - timedelta(days=9)
+    stored_in(store, document("forgotten", phase=Phase.DELETED, phase_since=old, is_forgotten=True))
+    stored_in(store, document("elsewhere", phase=Phase.DELETED, phase_since=old, cluster="other"))
+    named = [key.job_id for key in store.deleted(SCOPE, NOW, 10)]
+    assert named == ["week", "day"]
+    assert [key.job_id for key in store.deleted(SCOPE, NOW, 1)] == ["week"]
+
+
+def test_what_is_forgotten_is_what_a_job_was_asked_for_up_to_then(store: Store) -> None:
+    other = JobKey("default", "payments")
+    for made in (operation("a"), operation("b", sequence=2), operation("c", sequence=3)):
+        store.insert_operation(made)
+    store.insert_operation(operation("d", job=other))
+    ended = [operation(key, n).ended(State.SUCCEEDED, "said of it", NOW) for n, key in ((1, "a"), (2, "b"))]
+    store.write_outcomes(ended)
+    store.add_transitions([transition(), transition(job_id="payments")])
+    for _ in range(2):
+        store.forget(KEY, 1)
+    first, *rest = store.operations_of(KEY)
+    assert (dict(first.arguments), first.reason, first.arguments_hash) == ({}, "", operation().arguments_hash)
+    assert [dict(each.arguments) for each in rest] == [{"parallelism": 2}] * 2
+    assert store.transitions_of(KEY) == []
+    assert len(store.transitions_of(other)) == 1
+    assert [dict(each.arguments) for each in store.operations_of(other)] == [{"parallelism": 2}]
+
+
+def test_what_is_open_is_not_forgotten(store: Store) -> None:
+    store.insert_operation(operation())
+    store.forget(KEY, 5)
+    store.drop_forgotten(SCOPE, NOW + timedelta(days=99))
+    assert [dict(each.arguments) for each in store.operations_of(KEY)] == [{"parallelism": 2}]
+
+
+def test_what_is_left_of_the_forgotten_goes_by_its_age_in_its_scope_alone(store: Store) -> None:
+    store.insert_operation(operation("a"))
+    store.insert_operation(operation("b", sequence=2))
+    store.write_outcomes([operation("a").ended(State.SUCCEEDED, "", NOW), operation("b", 2).ended(State.FAILED, "", NOW)])
+    store.forget(KEY, 1)
+    store.drop_forgotten(SCOPE, NOW)
+    store.drop_forgotten(replace(SCOPE, namespace="other"), NOW + timedelta(seconds=1))
+    assert len(store.operations_of(KEY)) == 2
+    store.drop_forgotten(SCOPE, NOW + timedelta(seconds=1))
+    assert [each.sequence for each in store.operations_of(KEY)] == [2]
+    assert store.operation_by_key("default", "a") is None
+
+
 def test_a_lean_list_has_what_is_open_and_no_request(store: Store) -> None:
     told = {"submitted": {"parallelism": 2}, "kept_log": "boom", "restarts": 3}
     stored_in(store, document("orders", open_operations=(operation(),), **told))

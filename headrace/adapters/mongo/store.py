@@ -254,11 +254,35 @@ class MongoStore:
             asked["job_id"] = {"$gt": after}
         if where.phase is not None:
             asked["phase"] = where.phase.value
+        asked |= {"is_forgotten": {"$ne": True}} if where.phase is Phase.DELETED else NOT_DELETED
         with self._translated("listing jobs"):
             most, without = 0 if where.labels else limit, NOT_LEAN if lean else NOT_SHOWN
             found = list(self._db.jobs.find(asked, without).sort("job_id", ASCENDING).limit(most))
         wanted = dict(where.labels or {}).items()
         return [each for each in readable(found) if wanted <= dict(each.job.labels).items()][:limit]
+
+    def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
+        """See ports.Store."""
+        where = {**_scope(scope), "phase": Phase.DELETED.value, "phase_since": {"$lt": before}}
+        where["is_forgotten"] = {"$ne": True}
+        with self._translated("reading deleted jobs"):
+            found = self._db.jobs.find(where, {"tenant": 1, "job_id": 1}).sort("phase_since", ASCENDING).limit(limit)
+            return [JobKey(each["tenant"], each["job_id"]) for each in found]
+
+    def forget(self, key: JobKey, up_to: int) -> None:
+        """See ports.Store."""
+        named = {"tenant": key.tenant, "job_id": key.job_id}
+        operations = {**named, "sequence": {"$lte": up_to}, "is_open": False}
+        left = {"arguments": {}, "reason": "", "savepoint_path": None, "is_forgotten": True}
+        with self._translated("forgetting a job"):
+            self._db.transitions.delete_many(named)
+            self._db.operations.update_many(operations, {"$set": left})
+
+    def drop_forgotten(self, scope: Scope, before: datetime) -> None:
+        """See ports.Store."""
+        where = {**_scope(scope), "is_forgotten": True, "accepted_at": {"$lt": before}}
+        with self._translated("dropping what is forgotten"):
+            self._db.operations.delete_many(where)
 
     def versions(self, scope: Scope) -> Mapping[str, str | None]:
         """See ports.Store. The fewest fields that will do: this is read of the whole fleet."""
@@ -489,6 +513,9 @@ class MongoStore:
 
 NOT_LEAN = dict.fromkeys(("submitted", "manifests", "kept_log", "kept_exceptions"), 0)
 """What only a writer of manifests, or a reader of one job, needs: left out where many are read."""
+
+NOT_DELETED = {"$or": [{"phase": {"$ne": Phase.DELETED.value}}, {"open_operations": {"$ne": []}}]}
+"""Jobs that lists show unasked (JobDocument.is_hidden)."""
 
 NOT_SHOWN = dict.fromkeys(("manifests", "kept_log", "kept_exceptions"), 0)
 """What no list of jobs shows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from headrace.domain.operations.delete import Delete
 from headrace.domain.operations.kind import Arguments, Expected, Kind
 from headrace.domain.operations.operation import (
     DUE,
@@ -21,6 +22,7 @@ from headrace.domain.operations.scale import Scale
 from headrace.domain.operations.stop import Stop
 from headrace.domain.operations.submit import LAST, Submit, SubmitArguments
 from headrace.domain.operations.suspend import Suspend
+from headrace.domain.operations.undelete import Undelete
 from headrace.domain.operations.upgrade import Upgrade, UpgradeArguments
 
 __all__ = [
@@ -41,6 +43,9 @@ __all__ = [
     "operation_id",
 ]
 
-KINDS: Mapping[KindName, Kind] = {
-    kind.name: kind for kind in (Submit(), Stop(), Scale(), Suspend(), Resume(), Restart(), Upgrade())
-}
+ALL: tuple[Kind, ...] = (
+    *(Submit(), Stop(), Scale(), Suspend(), Resume(), Restart(), Upgrade()),
+    *(Delete(), Undelete()),
+)
+
+KINDS: Mapping[KindName, Kind] = {kind.name: kind for kind in ALL}

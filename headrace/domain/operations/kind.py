@@ -103,11 +103,16 @@ class Kind(ABC):
         return job
 
 
+ENDS_THE_RUN = (KindName.STOP, KindName.DELETE)
+"""Kinds behind which there is no run to act on."""
+
+
 def no_run(kind: Kind, expected: Expected) -> str | None:
     """Why a kind that acts on a run cannot be accepted: there is none, or it is about to end."""
     last = expected.last
-    if last is not None and last.kind is KindName.STOP:
-        return f"job {expected.job_id}: cannot {kind.name} while a STOP is open {since(last)}; SUBMIT it anew after it"
+    if last is not None and last.kind in ENDS_THE_RUN:
+        words = f"while a {last.kind} is open {since(last)}; SUBMIT it anew after it"
+        return f"job {expected.job_id}: cannot {kind.name} {words}"
     if expected.is_settled:
         return f"job {expected.job_id}: cannot {kind.name}, it is {expected.phase}; SUBMIT begins another run"
     return None

@@ -27,6 +27,8 @@ class KindName(StrEnum):
     RESUME = "RESUME"
     RESTART = "RESTART"
     UPGRADE = "UPGRADE"
+    DELETE = "DELETE"
+    UNDELETE = "UNDELETE"
 
 
 class State(StrEnum):
@@ -77,7 +79,8 @@ class Operation:
 
     `arguments`: SUBMIT, UPGRADE: {"request": JobRequest as JSON, "template_id", "template_version", "given": what was
     said beside the template}, SUBMIT also "start_from";
-    STOP: {"force": bool}; SCALE: {"parallelism": int}; RESUME: {"start_from"}; SUSPEND, RESTART: {}.
+    STOP: {"force": bool, "drain"}; DELETE: {"force": bool}; SCALE: {"parallelism": int}; RESUME: {"start_from"};
+    SUSPEND, RESTART, UNDELETE: {}.
     `spent_seconds` of `deadline_seconds` are used up; `looked_at` is the last look that counted.
     `generation` is the deployment's metadata.generation at the first sight of what this operation wrote;
     `asserts` what the live spec has to hold for its success, and `inverse` the changes that take its write back, both

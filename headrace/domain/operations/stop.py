@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.domain.goals import Goal, Gone
 from headrace.domain.jobs import SETTLED, Desired, Phase
-from headrace.domain.operations.kind import Arguments, Expected, Kind, since
+from headrace.domain.operations.kind import ENDS_THE_RUN, Arguments, Expected, Kind, since
 from headrace.domain.operations.operation import KindName, Operation
 
 
@@ -25,9 +25,9 @@ class Stop(Kind):
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind. A settled job is stopped for what it left: only one whose deployment was seen gone is refused."""
-        stopping = expected.last if expected.last is not None and expected.last.kind is self.name else None
-        if stopping is not None:
-            return f"job {expected.job_id}: a STOP is open already {since(stopping)}; wait for it"
+        last = expected.last
+        if last is not None and last.kind in ENDS_THE_RUN:
+            return f"job {expected.job_id}: a {last.kind} is open already {since(last)}; wait for it"
         job = expected.job
         if expected.open_operations or job is None or job.phase not in SETTLED or not job.is_gone:
             return None

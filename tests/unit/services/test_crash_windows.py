@@ -140,6 +140,14 @@ def upgrade(world: World) -> None:
     world.accept(KindName.UPGRADE, "orders", job_config=changed, idempotency_key="upgrade")
 
 
+def delete(world: World) -> None:
+    world.accept(KindName.DELETE, "orders", idempotency_key="delete")
+
+
+def undelete(world: World) -> None:
+    world.accept(KindName.UNDELETE, "orders", idempotency_key="undelete")
+
+
 def submit_again(world: World) -> None:
     world.submit(idempotency_key="again", start_from="last")
 
@@ -152,6 +160,8 @@ CASES: dict[str, tuple[list[Callable[[World], None]], Callable[[World], None]]] 
     "RESUME": ([submit, suspend], resume),
     "RESTART": ([submit], restart),
     "UPGRADE": ([submit], upgrade),
+    "DELETE": ([submit], delete),
+    "UNDELETE": ([submit, delete], undelete),
     "run 2": ([submit, stop], submit_again),
 }
 

@@ -6,7 +6,7 @@ from headrace.domain.deployments import Deployment, has_ended, is_running, is_su
 from headrace.domain.failures import Explanation
 from headrace.domain.goals import Gone
 from headrace.domain.jobs import Phase
-from headrace.domain.operations import State, Step
+from headrace.domain.operations import KINDS, State, Step
 from headrace.domain.runtimes.operator.ends import SUPERSEDED
 from headrace.domain.runtimes.operator.sights import (
     Effects,
@@ -20,11 +20,14 @@ from headrace.domain.runtimes.operator.sights import (
 from headrace.domain.runtimes.operator.suspending import left_behind, suspending_write, until_suspended
 from headrace.domain.runtimes.plan import Case, Change, Delete, End, Move
 from headrace.domain.state_on_hand import Known, Unknown
-from headrace.domain.status import NOT_WRITTEN
+from headrace.domain.status import ENDED_BY_US, NOT_WRITTEN
+
+
+BACK = Explanation("it was deleted, and is back", "SUBMIT begins another run")
 
 
 def to_gone(case: Case, goal: Gone) -> Effects:
-    """The next effects of a STOP."""
+    """The next effects of a STOP or a DELETE."""
     live = ours(case)
     if live is None:
         return _nothing_left(case)
@@ -41,9 +44,11 @@ def to_gone(case: Case, goal: Gone) -> Effects:
 
 def _nothing_left(case: Case) -> Effects:
     """Nothing runs under the name: a 404, or a resource that is not ours."""
+    phase = KINDS[case.operation.kind].leads_to
     if case.operation.step in NOT_WRITTEN and case.job.deployment_uid is None:
-        return [End(State.SUCCEEDED, "nothing ran", Phase.CANCELLED, Explanation("stopped before it ran", ""))]
-    return [End(State.SUCCEEDED, _stopped(case), Phase.CANCELLED, Explanation("stopped", ""))]
+        why = Explanation(f"{ENDED_BY_US[phase]} before it ran", "")
+        return [End(State.SUCCEEDED, "nothing ran", phase, why)]
+    return [End(State.SUCCEEDED, _stopped(case), phase, Explanation(ENDED_BY_US[phase], ""))]
 
 
 def _stopped(case: Case) -> str:
@@ -78,3 +83,13 @@ def _suspended(case: Case, goal: Gone, live: Deployment) -> Effects:
         words = "it was suspended without a savepoint; nothing was deleted; force ends the run without its state"
         return [End(State.FAILED, words)] if case.operation.is_late else unreadable(state)
     return [*kept(state), Move(Step.DELETE), Delete(live.metadata.uid, Step.AWAIT_GONE)]
+
+
+def restored(case: Case) -> Effects:
+    """The end of an UNDELETE: the records are all that it asks for."""
+    name = f"job {case.job.job_id}"
+    if case.job.is_forgotten:
+        return [End(State.FAILED, f"{name}: its records are gone")]
+    if case.job.phase is not Phase.DELETED:
+        return [End(State.FAILED, f"{name} is {case.job.phase} and not DELETED")]
+    return [End(State.SUCCEEDED, "its records are back; SUBMIT begins another run", Phase.CANCELLED, BACK)]
