@@ -108,6 +108,10 @@ class Client:
         body = {"parallelism": parallelism} if task_managers is None else {"task_managers": task_managers}
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/scale", body, idempotency_key)
 
+    def savepoint(self, job_id: str, idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/savepoint; the operation's `savepoint_path` has it once that has succeeded."""
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/savepoint", {}, idempotency_key)
+
     def suspend(self, job_id: str, idempotency_key: str | None = None) -> Json:
         """POST jobs/{job_id}/suspend."""
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/suspend", {}, idempotency_key)

@@ -273,6 +273,14 @@ def scale(job_id: str, parallelism: int | None, task_managers: int | None, **ask
 @app.command()
 @options.job_id
 @options.asks
+def savepoint(job_id: str, **asked: Any) -> None:
+    """Takes a savepoint of a job that runs; the job runs on."""
+    _report(options.client().savepoint(job_id, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@options.job_id
+@options.asks
 def suspend(job_id: str, **asked: Any) -> None:
     """Lets a job rest, its state kept, until it is resumed."""
     _report(options.client().suspend(job_id, asked.pop("idempotency_key")), **asked)

@@ -41,6 +41,7 @@ class JobSpec(_Part, frozen=True, rename="camel"):
     parallelism: int | None = None
     upgrade_mode: str | None = None
     savepoint_redeploy_nonce: int | None = None
+    savepoint_trigger_nonce: int | None = None
 
 
 class TaskManagerSpec(_Part, frozen=True, rename="camel"):
@@ -57,6 +58,20 @@ class Spec(_Part, frozen=True, rename="camel"):
     restart_nonce: int | None = None
 
 
+class LastSavepoint(_Part, frozen=True, rename="camel"):
+    """status.jobStatus.savepointInfo.lastSavepoint."""
+
+    location: str | None = None
+    trigger_nonce: int | None = None
+
+
+class SavepointInfo(_Part, frozen=True, rename="camel"):
+    """status.jobStatus.savepointInfo: `trigger_id` is Flink's, of a savepoint that is being taken."""
+
+    trigger_id: str | None = None
+    last_savepoint: LastSavepoint | None = None
+
+
 class JobStatus(_Part, frozen=True, rename="camel"):
     """status.jobStatus."""
 
@@ -65,6 +80,7 @@ class JobStatus(_Part, frozen=True, rename="camel"):
     state: str | None = None
     start_time: str | None = None
     upgrade_savepoint_path: str | None = None
+    savepoint_info: SavepointInfo | None = None
 
 
 class ReconciliationStatus(_Part, frozen=True, rename="camel"):
@@ -139,6 +155,9 @@ class PodTrouble:
     message: str = ""
     component: str = ""
 
+
+TRIGGER_NONCE = "savepointTriggerNonce"
+"""The field of spec.job whose every new value asks for a savepoint."""
 
 SEQUENCE_ANNOTATION = "headrace.io/sequence"
 JOB_ID_ANNOTATION = "headrace.io/job-id"
@@ -258,6 +277,23 @@ def left_by(deployment: Deployment) -> str | None:
     took one; None where it does not say (`lastReconciledSpec`: seen in recordings)."""
     mode = _reconciled_job(deployment.status).get("upgradeMode") if deployment.status else None
     return str(mode) if mode is not None else None
+
+
+def savepoint_of(deployment: Deployment, nonce: int) -> str | None:
+    """The path of the savepoint that was taken for this savepointTriggerNonce, where the status has it."""
+    last = _savepoints(deployment).last_savepoint
+    return last.location if last is not None and last.trigger_nonce == nonce else None
+
+
+def gave_up_savepoint(deployment: Deployment, nonce: int) -> bool:
+    """Whether the operator has taken up this savepointTriggerNonce, is not at it any more, and has no path for it."""
+    taken_up = deployment.status is not None and _reconciled_job(deployment.status).get(TRIGGER_NONCE) == nonce
+    return taken_up and not _savepoints(deployment).trigger_id and savepoint_of(deployment, nonce) is None
+
+
+def _savepoints(deployment: Deployment) -> SavepointInfo:
+    job = deployment.status.job_status if deployment.status else None
+    return (job.savepoint_info if job else None) or SavepointInfo()
 
 
 def _reconciled_job(status: Status) -> Mapping[str, Any]:

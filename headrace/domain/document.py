@@ -18,8 +18,12 @@ MOST_OPEN = 100
 LOOKED_AT_AGAIN_AFTER = timedelta(seconds=10)
 """When an operation that waits for Flink is looked at without an event."""
 
-LAST_CHECKPOINT_AGAIN_AFTER = timedelta(seconds=5)
-"""When a job that is being suspended is asked again for its last checkpoint: Flink prunes older ones."""
+ASKED_FOR = (Step.AWAIT_SUSPENDED, Step.AWAIT_SAVEPOINT)
+"""Waits in which a worker asks for more than a deployment shows: for the last checkpoint of a job that is being
+suspended, since Flink prunes older ones; for what became of a savepoint."""
+
+ASKED_AGAIN_AFTER = timedelta(seconds=5)
+"""When that is asked again."""
 
 PROGRAMS = "request"
 """The argument that the log alone keeps: it may hold whole programs."""
@@ -72,9 +76,9 @@ class JobDocument:
 
     @property
     def is_for_workers(self) -> bool:
-        """Whether its oldest operation has a step that a worker acts on: a verb, or the wait for a suspend, in which
-        the JobManager is asked again and again for the last checkpoint."""
-        return self.oldest is not None and (self.oldest.step in DUE or self.oldest.step is Step.AWAIT_SUSPENDED)
+        """Whether its oldest operation has a step that a worker acts on: a verb, or a wait in which more is asked for
+        than the sync sees."""
+        return self.oldest is not None and (self.oldest.step in DUE or self.oldest.step in ASKED_FOR)
 
     def operation(self, operation_id: str) -> Operation | None:
         """The operation where this document has it, open or just ended."""
@@ -183,5 +187,5 @@ class JobDocument:
             return None
         if operation.step in DUE:
             return max(operation.not_before or now, now)
-        soon = LAST_CHECKPOINT_AGAIN_AFTER if operation.step is Step.AWAIT_SUSPENDED else LOOKED_AT_AGAIN_AFTER
+        soon = ASKED_AGAIN_AFTER if operation.step in ASKED_FOR else LOOKED_AT_AGAIN_AFTER
         return now + soon

@@ -70,4 +70,12 @@ class Restored:
     """A job that was deleted is one that was stopped again. Nothing in the cluster changes."""
 
 
-Goal = NewRun | Changed | Suspended | Gone | Restored
+@dataclass(frozen=True)
+class Saved:
+    """The state of the job that runs is kept under a path of its own, and it runs on. `nonce` is one that none before
+    had."""
+
+    nonce: int
+
+
+Goal = NewRun | Changed | Suspended | Gone | Restored | Saved

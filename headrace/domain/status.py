@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from headrace.domain.deployments import (
+    TRIGGER_NONCE,
     Deployment,
     Gone,
     JobStatus,
@@ -43,6 +44,7 @@ STARTED = ("DEPLOYED_NOT_READY", "READY")
 PARALLELISM, REPLICAS = ("spec", "job", "parallelism"), ("spec", "taskManager", "replicas")
 JOB_STATE, RESTART_NONCE = ("spec", "job", "state"), ("spec", "restartNonce")
 REDEPLOY_NONCE = ("spec", "job", "savepointRedeployNonce")
+SAVEPOINT_NONCE = ("spec", "job", TRIGGER_NONCE)
 
 READ: Mapping[tuple[str, ...], Callable[[Spec], int | str | None]] = {
     PARALLELISM: lambda spec: spec.job.parallelism if spec.job else None,
@@ -50,13 +52,14 @@ READ: Mapping[tuple[str, ...], Callable[[Spec], int | str | None]] = {
     JOB_STATE: lambda spec: spec.job.state if spec.job else None,
     RESTART_NONCE: lambda spec: spec.restart_nonce,
     REDEPLOY_NONCE: lambda spec: spec.job.savepoint_redeploy_nonce if spec.job else None,
+    SAVEPOINT_NONCE: lambda spec: spec.job.savepoint_trigger_nonce if spec.job else None,
 }
 """Fields of a spec that every sight shows."""
 
 NOT_WRITTEN = (Step.BEGIN, Step.CLEAR, Step.CREATE)
 """Steps at which an operation may not have changed its deployment yet."""
 
-WRITTEN = (Step.AWAIT_RUNNING, Step.AWAIT_SUSPENDED)
+WRITTEN = (Step.AWAIT_RUNNING, Step.AWAIT_SUSPENDED, Step.AWAIT_SAVEPOINT)
 """Steps that follow a write of the spec."""
 
 MADE_NOTHING = (Step.BEGIN, Step.CLEAR)
@@ -183,7 +186,14 @@ def _f_suspended(case: _Case) -> Phase | None:
 def _g_behind(case: _Case) -> Phase | None:
     if not is_behind(case.deployment, case.deployment.metadata.generation) or not case.status.observed_generation:
         return None
+    if case.operation is not None and _leaves_the_phase(case.operation) and _is_of_its_write(case, case.operation):
+        return None
     return _of_open(case) or (Phase.UPGRADING if case.job.was_running else None)
+
+
+def _is_of_its_write(case: _Case, operation: Operation) -> bool:
+    """Whether the generation that the operator has not begun yet is the one that the operation wrote."""
+    return operation.step in WRITTEN and operation.generation == case.deployment.metadata.generation
 
 
 def _h_upgrading(case: _Case) -> Phase | None:
@@ -287,7 +297,7 @@ def _has_taken_effect(case: _Case, operation: Operation) -> bool:
     """Whether what is seen RUNNING is what the operation wrote, and not still what ran before it."""
     if operation.step in NOT_WRITTEN:
         return not KINDS[operation.kind].begins_a_run or sequence_of(case.deployment) == operation.sequence
-    if operation.step is Step.WITHDRAW:
+    if operation.step is Step.WITHDRAW or _leaves_the_phase(operation):
         return True
     if operation.step is Step.AWAIT_SUSPENDED:
         return False
@@ -314,6 +324,11 @@ def _is_reconciled(deployment: Deployment, operation: Operation) -> bool:
 
 def _rules(operation: Operation | None) -> bool:
     return operation is not None and KINDS[operation.kind].rules_the_phase
+
+
+def _leaves_the_phase(operation: Operation) -> bool:
+    """Whether what it writes changes nothing of what runs."""
+    return KINDS[operation.kind].phase is None
 
 
 def _ruling(case: _Case) -> Phase | None:

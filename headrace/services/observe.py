@@ -104,8 +104,9 @@ class Observe:
         effects = list(self.plan.next(self.case(looked, seen)))
         while effects and isinstance(effects[0], ON_RECORD):
             looked = self.on_record(looked, effects.pop(0), seen)
-        if effects and isinstance(effects[0], Renew) and _has_settled(looked, seen.at):
-            looked = looked.entering(KINDS[operation.kind].phase, seen.at)  # a worker ends it: it has not settled yet
+        phase = KINDS[operation.kind].phase
+        if phase is not None and effects and isinstance(effects[0], Renew) and _has_settled(looked, seen.at):
+            looked = looked.entering(phase, seen.at)  # a worker ends it: it has not settled yet
         return Sighted(looked, effects)
 
     def is_unwanted(self, document: JobDocument, live: Deployment) -> bool:
@@ -144,9 +145,9 @@ class Observe:
         operation = document.oldest
         assert operation is not None  # noqa: S101 - an effect is of the operation whose turn it is
         match effect:
-            case Keep(path, number):
+            case Keep(path):
                 self.store.add_savepoint(path, document.key, document.job.run, kind_of(path), seen.at)
-                return kept(document, path, number, seen)
+                return kept(document, effect, seen)
             case Wait(seconds, why):
                 waiting = replace(operation, not_before=soon(seen.at, seconds), reason=why, state=State.RUNNING)
                 return document.with_operation(waiting)
@@ -237,15 +238,17 @@ def taken_over(document: JobDocument, live: Deployment) -> JobDocument:
     return replace(document, job=adopted)
 
 
-def kept(document: JobDocument, path: str, number: int | None, seen: Seen) -> JobDocument:
+def kept(document: JobDocument, keep: Keep, seen: Seen) -> JobDocument:
     """The document with this state's path on record, in the job and in the operation that keeps it."""
+    path = keep.path
     operation = document.oldest
     live = seen.what if isinstance(seen.what, Deployment) else None
     running = live is not None and is_running(live)
     left_by = document.job.start_time if live is None or is_suspended(live) else None
     job = document.job
-    job = replace(job, savepoint_path=path, state_path=path, state_number=number)
-    document = replace(document, job=replace(job, state_start_time=left_by, ran_since_state=running))
+    job = replace(job, savepoint_path=path, state_path=path, state_number=keep.number)
+    ran_since = running or keep.ran_since
+    document = replace(document, job=replace(job, state_start_time=left_by, ran_since_state=ran_since))
     return document if operation is None else document.with_operation(replace(operation, savepoint_path=path))
 
 

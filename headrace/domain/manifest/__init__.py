@@ -25,6 +25,7 @@ __all__ = [
     "annotations_of",
     "render",
     "stamped",
+    "to_save",
     "to_suspend",
     "with_job",
     "with_parallelism",
@@ -158,5 +159,14 @@ def to_suspend(job: Job, stamp: Stamp, *, drain: bool = False) -> list[Change]:
     """The changes that suspend a deployment with a savepoint, with the stamp of this write."""
     drained = {("spec", "flinkConfiguration", DRAIN): "true"} if drain else {}
     wished = {("spec", "job", "state"): "suspended", ("spec", "job", "upgradeMode"): "savepoint", **drained}
+    return _stamped_changes(job, stamp, wished)
+
+
+def to_save(job: Job, stamp: Stamp, nonce: int) -> list[Change]:
+    """The changes that ask for a savepoint of a job that runs on, with the stamp of this write."""
+    return _stamped_changes(job, stamp, {("spec", "job", wire.TRIGGER_NONCE): nonce})
+
+
+def _stamped_changes(job: Job, stamp: Stamp, wished: Mapping[tuple[str, ...], Any]) -> list[Change]:
     stamps = {("metadata", "annotations", name): text for name, text in annotations_of(job, stamp).items()}
     return [Change(path, value) for path, value in {**stamps, **wished}.items()]

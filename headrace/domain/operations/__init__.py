@@ -18,6 +18,7 @@ from headrace.domain.operations.operation import (
 )
 from headrace.domain.operations.restart import Restart
 from headrace.domain.operations.resume import Resume
+from headrace.domain.operations.savepoint import Savepoint
 from headrace.domain.operations.scale import Scale
 from headrace.domain.operations.stop import Stop
 from headrace.domain.operations.submit import LAST, Submit, SubmitArguments
@@ -46,6 +47,7 @@ __all__ = [
 ALL: tuple[Kind, ...] = (
     *(Submit(), Stop(), Scale(), Suspend(), Resume(), Restart(), Upgrade()),
     *(Delete(), Undelete()),
+    Savepoint(),
 )
 
 KINDS: Mapping[KindName, Kind] = {kind.name: kind for kind in ALL}

@@ -62,8 +62,8 @@ class Kind(ABC):
     Arguments: ClassVar[type[Arguments]]
     shown: ClassVar[tuple[str, ...]] = ()
     """The arguments that logs and Flower may show; others may hold what a user typed."""
-    phase: ClassVar[Phase]
-    """What its job shows while it is open and has written."""
+    phase: ClassVar[Phase | None]
+    """What its job shows while it is open and has written; None where it changes nothing of what is seen."""
     desired: ClassVar[Desired]
     leads_to: ClassVar[Phase]
     """The phase that its success leaves, for those who are accepted behind it."""

@@ -29,6 +29,7 @@ class KindName(StrEnum):
     UPGRADE = "UPGRADE"
     DELETE = "DELETE"
     UNDELETE = "UNDELETE"
+    SAVEPOINT = "SAVEPOINT"
 
 
 class State(StrEnum):
@@ -53,6 +54,7 @@ class Step(StrEnum):
     CREATE = "CREATE"
     AWAIT_RUNNING = "AWAIT_RUNNING"
     AWAIT_SUSPENDED = "AWAIT_SUSPENDED"
+    AWAIT_SAVEPOINT = "AWAIT_SAVEPOINT"
     DELETE = "DELETE"
     AWAIT_GONE = "AWAIT_GONE"
     WITHDRAW = "WITHDRAW"  # the change is being taken back before the operation ends FAILED
@@ -80,7 +82,7 @@ class Operation:
     `arguments`: SUBMIT, UPGRADE: {"request": JobRequest as JSON, "template_id", "template_version", "given": what was
     said beside the template}, SUBMIT also "start_from";
     STOP: {"force": bool, "drain"}; DELETE: {"force": bool}; SCALE: {"parallelism": int}; RESUME: {"start_from"};
-    SUSPEND, RESTART, UNDELETE: {}.
+    SUSPEND, RESTART, SAVEPOINT, UNDELETE: {}.
     `spent_seconds` of `deadline_seconds` are used up; `looked_at` is the last look that counted.
     `generation` is the deployment's metadata.generation at the first sight of what this operation wrote;
     `asserts` what the live spec has to hold for its success, and `inverse` the changes that take its write back, both

@@ -109,10 +109,12 @@ class Delete:
 
 @dataclass(frozen=True)
 class Keep:
-    """A state's path is on record, and Flink's number of it where that is known."""
+    """A state's path is on record, and Flink's number of it where that is known. `ran_since` says that the job ran on
+    from there, whatever is seen of it now."""
 
     path: str
     number: int | None = None
+    ran_since: bool = False
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,16 @@ def operator_runs(world: World) -> Callable[[], None]:
         if world.whole()["spec"]["job"]["state"] == "suspended":
             world.is_suspended(SAVEPOINT)
         else:
-            world.becomes()
+            world.becomes(job=savepoint_asked_for(world))
 
     return play
+
+
+def savepoint_asked_for(world: World) -> dict[str, Any]:
+    """What the status shows of the savepoint that the spec's nonce has asked for."""
+    nonce = world.whole()["spec"]["job"].get("savepointTriggerNonce")
+    taken = {"location": f"{SAVEPOINT}-by-{nonce}", "triggerNonce": nonce}
+    return {} if nonce is None else {"savepointInfo": {"lastSavepoint": taken}}
 
 
 def submit(world: World) -> None:
@@ -148,6 +155,10 @@ def undelete(world: World) -> None:
     world.accept(KindName.UNDELETE, "orders", idempotency_key="undelete")
 
 
+def savepoint(world: World) -> None:
+    world.accept(KindName.SAVEPOINT, "orders", idempotency_key="savepoint")
+
+
 def submit_again(world: World) -> None:
     world.submit(idempotency_key="again", start_from="last")
 
@@ -160,6 +171,7 @@ CASES: dict[str, tuple[list[Callable[[World], None]], Callable[[World], None]]] 
     "RESUME": ([submit, suspend], resume),
     "RESTART": ([submit], restart),
     "UPGRADE": ([submit], upgrade),
+    "SAVEPOINT": ([submit], savepoint),
     "DELETE": ([submit], delete),
     "UNDELETE": ([submit, delete], undelete),
     "run 2": ([submit, stop], submit_again),
@@ -190,6 +202,9 @@ def outcome(name: str, crash_after: int | None) -> tuple[dict[str, Any], int]:
         "savepoints": sorted(world.store.savepoints),
         "parallelism": job.request.get("parallelism"),
         "nonce": (world.runtime.get_whole("default", "orders") or {"spec": {}})["spec"].get("restartNonce"),
+        "trigger": (world.runtime.get_whole("default", "orders") or {"spec": {"job": {}}})["spec"]["job"].get(
+            "savepointTriggerNonce"
+        ),
         "args": job.request.get("args"),
         "deployment": world.runtime.get("default", "orders") is not None,
     }

@@ -10,12 +10,13 @@ from typing import assert_never
 
 from headrace.domain.deployments import never_started, operation_of
 from headrace.domain.failures import Explanation
-from headrace.domain.goals import Changed, Gone, NewRun, Restarted, Restored, Resumed, Scaled, Suspended, Upgraded
+from headrace.domain.goals import Changed, Gone, NewRun, Restarted, Restored, Resumed, Saved, Scaled, Suspended, Upgraded
 from headrace.domain.operations import Step
 from headrace.domain.runtimes.operator.changed import to_changed
 from headrace.domain.runtimes.operator.ends import deadline_words, given_up, is_past_return, withdrawn
 from headrace.domain.runtimes.operator.gone import restored, to_gone
 from headrace.domain.runtimes.operator.new_run import to_new_run, until_running
+from headrace.domain.runtimes.operator.saved import to_saved
 from headrace.domain.runtimes.operator.sights import Effects, ours
 from headrace.domain.runtimes.operator.suspended import to_suspended
 from headrace.domain.runtimes.plan import Case, End, Look, Renew
@@ -65,5 +66,7 @@ def _steps(case: Case) -> Effects:
             return to_gone(case, case.goal)
         case Restored():
             return restored(case)
+        case Saved():
+            return to_saved(case, case.goal)
         case _:
             assert_never(case.goal)
