@@ -26,7 +26,7 @@ from headrace.services.execute import Execute
 from headrace.services.handle_record import HandleRecord
 from headrace.services.inspect import Inspect
 from headrace.services.observe import Observe
-from headrace.services.prune import Prune
+from headrace.services.prune import Prune, Retention
 from headrace.services.records import Freshness, Records
 from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
@@ -121,7 +121,7 @@ def wired(
         execute=Execute(records, runtime, job_manager, observe, plan, sealing, clock),
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
-        prune=Prune(records, clock, holder, timedelta(days=settings.deleted_jobs_kept_days)),
+        prune=Prune(records, accept, diagnose, clock, holder, _retention(settings)),
         redeliver=Redeliver(records, queue, clock, holder),
         handle_record=handle_record,
         triggers=triggers,
@@ -134,6 +134,13 @@ def wired(
         runtime=runtime,
         job_manager=job_manager,
         clock=clock,
+    )
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        ended_runs=timedelta(hours=settings.ended_runs_kept_hours),
+        deleted_jobs=timedelta(days=settings.deleted_jobs_kept_days),
     )
 
 

@@ -287,6 +287,16 @@ class JobFilter:
     labels: Mapping[str, str] | None = None
 
 
+@dataclass(frozen=True)
+class Remains:
+    """What a run that has ended has left in the cluster: since when, and how long its request wants it kept; None where
+    it leaves that to the installation."""
+
+    key: JobKey
+    since: datetime
+    kept_hours: float | None = None
+
+
 class Store(Protocol):
     """The records in MongoDB (docs/architecture.md#records). Every write is majority and journaled."""
 
@@ -358,6 +368,11 @@ class Store(Protocol):
         """The documents of a tenant's jobs by job_id, those behind `after`, without kept logs and manifests; `lean` is
         without requests too. Those that are DELETED are listed where that phase is asked for, while they have records.
         """
+        ...
+
+    def remains(self, scope: Scope) -> Sequence[Remains]:
+        """Runs of the scope that have FINISHED, FAILED or were CANCELLED while their deployment is not gone, and of
+        whose jobs nothing is asked, the longest ended first: 5,000 at most."""
         ...
 
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:

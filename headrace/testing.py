@@ -26,7 +26,7 @@ from headrace.domain.deployments import (
 )
 from headrace.domain.document import JobDocument
 from headrace.domain.events import Event, InvolvedObject, event_seen, is_about
-from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Transition
+from headrace.domain.jobs import ENDED, SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.sealed import Anew, Owner, SealedText, owners_of_job, resealed
@@ -48,6 +48,7 @@ from headrace.ports import (
     JobFilter,
     Lease,
     LogPart,
+    Remains,
     LogStream,
     Page,
     PodSeen,
@@ -241,6 +242,17 @@ class InMemoryStore:
                 and wanted <= dict(document.job.labels).items()
             ]
         return [_lean(each) if lean else each for each in found[:limit]]
+
+    def remains(self, scope: Scope) -> Sequence[Remains]:
+        """See ports.Store."""
+        with self._lock:
+            ended = [each.job for each in self._documents.values() if not each.open_operations]
+        found = [
+            Remains(job.key, job.phase_since, job.submitted.get("ended_run_kept_hours"))
+            for job in ended
+            if scope.has(job) and job.phase in ENDED and not job.is_gone and job.phase_since
+        ]
+        return sorted(found, key=lambda each: each.since)
 
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
         """See ports.Store."""

@@ -13,6 +13,7 @@ from headrace.domain.operations import KINDS, Kind, Operation, Source
 from headrace.errors import InvalidRequest, TransientError, unforeseen
 from headrace.logs import say_unforeseen
 from headrace.services.accept import LONGEST_KEY, Accepted
+from headrace.services.prune import Pruned
 from headrace.services.sync import Trouble
 from worker.app import app, services, settings
 from worker.base import ServiceTask
@@ -91,7 +92,7 @@ def explain_waits(self: ServiceTask) -> None:
 @task(task_names.PRUNE, max_retries=LEFT_TO_BEAT)
 def prune(self: ServiceTask) -> None:
     """Removes what has been kept for long enough."""
-    say_forgotten(services().prune.run())
+    say_pruned(services().prune.run())
 
 
 def check_tenant(tenant: Any) -> None:
@@ -137,11 +138,16 @@ def say_troubles(troubles: Mapping[JobKey, Trouble]) -> None:
                 say_unforeseen(mistake, "observing it")
 
 
-def say_forgotten(keys: Sequence[JobKey]) -> None:
-    """A line for each deleted job whose records have gone."""
-    for key in keys:
+def say_pruned(pruned: Pruned) -> None:
+    """A line for each job of which something went, and for each where that could not be."""
+    told = [(key, "its run has ended long ago: what that left is being removed") for key in pruned.cleared]
+    told += [(key, "it was deleted long ago: its records are gone") for key in pruned.forgotten]
+    for key, words in told:
         with logger.contextualize(job_id=key.job_id):
-            logger.info("it was deleted long ago: its records are gone")
+            logger.info(words)
+    for key, error in pruned.troubles:
+        with logger.contextualize(job_id=key.job_id):
+            logger.warning("what its run left is not removed: {}", error)
 
 
 def say_changes(changes: Sequence[Transition]) -> None:

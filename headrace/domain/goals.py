@@ -59,10 +59,12 @@ class Suspended:
 @dataclass(frozen=True)
 class Gone:
     """Nothing of the run is left but its state; with `force` also where that cannot be known. With `drain` a job that
-    runs is told first that no more input comes: its windows close and its sinks commit."""
+    runs is told first that no more input comes: its windows close and its sinks commit. With `only_remains` a run that
+    goes on after all is left alone."""
 
     force: bool = False
     drain: bool = False
+    only_remains: bool = False
 
 
 @dataclass(frozen=True)

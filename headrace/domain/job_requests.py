@@ -177,7 +177,8 @@ _EVERY_SOURCE = tuple(dict.fromkeys(field for fields in SOURCES.values() for fie
 
 class JobRequest(Part):
     """Everything that rendering needs to know of a job. Unset image, flink_version, state, namespace and
-    service_account come from the settings."""
+    service_account come from the settings, as does `ended_run_kept_hours`: how long the pods and the deployment of a run
+    that has ended are kept."""
 
     type: JobType = JobType.PYTHON_SCRIPT
     script: Script | None = None
@@ -197,6 +198,7 @@ class JobRequest(Part):
     parallelism: StrictInt = Field(1, ge=1, le=32_768)
     flink_configuration: Mapping[str, Text] = Field(default_factory=dict)
     labels: Mapping[LabelKey, LabelValue] = Field(default_factory=dict)
+    ended_run_kept_hours: float | None = Field(None, ge=0, le=87_600)
     pod: PodFields = PodFields()
     state: StateLocation | None = None
     namespace: KubernetesName | None = None

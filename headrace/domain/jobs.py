@@ -54,6 +54,10 @@ SETTLED = frozenset({Phase.FINISHED, Phase.FAILED, Phase.CANCELLED, Phase.REJECT
 """Phases that a job leaves only by another run, or by being seen RUNNING again. SUSPENDED rests and is not settled."""
 
 
+ENDED = (Phase.FINISHED, Phase.FAILED, Phase.CANCELLED)
+"""How a run ends of which something is left in the cluster."""
+
+
 class Observation(StrEnum):
     """How fresh our knowledge of a job is. A failing API call changes this and never the phase."""
 

@@ -52,6 +52,9 @@ ATTEMPTS = 50
 """How often a sequence that somebody else took first is tried anew."""
 
 
+NOTHING: Mapping[str, Any] = {}
+
+
 @dataclass(frozen=True)
 class Accepted:
     """An accepted operation, and whether this call stored it."""
@@ -111,7 +114,7 @@ class Accept:
         refuse_secrets(stored)
         body_hash = hash_of(kind, named, stored)
         repeated = self._repeat_of(tenant, key, body_hash)
-        return repeated or self._insert(JobKey(tenant, named), kind, lambda _: stored, body_hash, key, source)
+        return repeated or self._insert(JobKey(tenant, named), kind, lambda _: stored, body_hash, key, source, stored)
 
     def _run(
         self, kind: KindName, job_id: str | None, asked: SubmitArguments, tenant: str, key: str, source: Source
@@ -174,10 +177,11 @@ class Accept:
         body_hash: str,
         key: str,
         source: Source,
+        asked: Mapping[str, Any] = NOTHING,
     ) -> Accepted:
         for _ in range(ATTEMPTS):
             document = self._expected(job_key, kind)
-            refused = KINDS[kind].refusal(document.expected(job_key.job_id))
+            refused = KINDS[kind].refusal_of(document.expected(job_key.job_id), asked)
             if refused:
                 # The same request may have been accepted by another process since it was looked for.
                 repeated = self._repeat_of(job_key.tenant, key, body_hash)

@@ -57,6 +57,17 @@ class Diagnose:
         pause = LOOKED_INTO_AGAIN_AFTER if known.cause else NOTHING_FOUND_AGAIN_AFTER
         return not is_loop or self.clock.now() - known.at >= pause
 
+    def last_words(self, job: Job) -> dict[str, Any]:
+        """The ends of a job's log and of its exceptions, for its record: what will be gone with its pods. What is kept
+        already stays where nothing is there to read. Raises TransientError where what is there cannot be read now."""
+        pods = self.pods.pods(job.namespace, job.deployment_name, labels_of(job))
+        is_up = manager_is_up(pods)
+        return self._kept(job, self._log(job, pods), self._exceptions(job) if is_up else ())
+
+    def _kept(self, job: Job, log: _Log, exceptions: Sequence[ExceptionSeen]) -> dict[str, Any]:
+        said = "\n\n".join(each.stacktrace for each in exceptions)[:LONGEST_LOG]
+        return {"kept_log": log.text or job.kept_log, "kept_exceptions": said or job.kept_exceptions}
+
     def facts(
         self, job: Job, live: Deployment, trouble: PodTrouble | None, pods: Sequence[PodSeen] | None
     ) -> dict[str, Any]:
@@ -79,8 +90,7 @@ class Diagnose:
         kind = kind_of(job, live, trouble)
         return {
             "diagnosis": Diagnosis(of=kind, at=self.clock.now(), cause=found.cause, next_step=found.next_step),
-            "kept_log": log.text or job.kept_log,
-            "kept_exceptions": "\n\n".join(each.stacktrace for each in exceptions)[:LONGEST_LOG] or job.kept_exceptions,
+            **self._kept(job, log, exceptions),
         }
 
     def _pods(self, job: Job) -> Sequence[PodSeen]:

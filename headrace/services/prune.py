@@ -1,4 +1,5 @@
-"""What has been kept for long enough goes: the records of jobs that were deleted. Never a savepoint, nor its record."""
+"""What has been kept for long enough goes: what runs that have ended left in the cluster, and the records of jobs that
+were deleted. Never a savepoint, nor its record. Ends no run: what it asks for is a STOP that leaves one alone."""
 
 from __future__ import annotations
 
@@ -7,47 +8,106 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from headrace.domain.jobs import Job, JobKey, Phase, forgotten
-from headrace.errors import LostRace
-from headrace.ports import Clock
+from headrace.domain.operations import KindName, Source
+from headrace.errors import HeadraceError, LostRace
+from headrace.ports import Clock, Remains
+from headrace.services.accept import Accept
+from headrace.services.diagnose import Diagnose
 from headrace.services.records import Records
 
-AT_ONCE = 200
-"""How many jobs one round forgets, at most."""
+AT_ONCE = 50
+"""How many ended runs are cleared, and how many jobs forgotten, in one round at most."""
 
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 120.0
 
 KEYS_KEPT = timedelta(days=30)
 """How long an idempotency key is known, whatever becomes of its job: a repeat may come as late."""
 
 
 @dataclass(frozen=True)
+class Retention:
+    """How long an installation keeps what has ended; a job's own `ended_run_kept_hours` stands before `ended_runs`."""
+
+    ended_runs: timedelta
+    deleted_jobs: timedelta
+
+    def until(self, remains: Remains) -> datetime:
+        """When what a run has left may go."""
+        own = remains.kept_hours
+        return remains.since + (self.ended_runs if own is None else timedelta(hours=own))
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What one round did: jobs whose ended run is being cleared, jobs whose records went, and what kept others."""
+
+    cleared: Sequence[JobKey] = ()
+    forgotten: Sequence[JobKey] = ()
+    troubles: Sequence[tuple[JobKey, HeadraceError]] = ()
+
+
+@dataclass(frozen=True)
 class Prune:
-    """Removes the records of deleted jobs after `kept_deleted`. One holder at a time; a crash between any two writes
-    leaves what the next round finishes."""
+    """One holder at a time; a crash between any two writes leaves what the next round finishes."""
 
     records: Records
+    accept: Accept
+    diagnose: Diagnose
     clock: Clock
     holder: str
-    kept_deleted: timedelta
+    retention: Retention
 
-    def run(self) -> Sequence[JobKey]:
-        """The jobs whose records went in this round; none where another process is at it."""
+    def run(self) -> Pruned:
+        """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
         store, scope = self.records.store, self.records.scope
         lease = store.take_lease(scope.lease("prune"), self.holder, LEASE_SECONDS)
         if lease is None:
-            return ()
+            return Pruned()
         try:
             now = self.clock.now()
             store.drop_forgotten(scope, now - KEYS_KEPT)
-            old = store.deleted(scope, now - self.kept_deleted, AT_ONCE)
-            return [key for key in old if self._forgot(key, now)]
+            old = store.deleted(scope, now - self.retention.deleted_jobs, AT_ONCE)
+            gone = [key for key in old if self._forgot(key, now)]
+            return replace(self._cleared(now), forgotten=gone)
         finally:
             store.release_lease(lease, self.holder)
 
     def goes_at(self, job: Job) -> datetime | None:
         """When a job's records go; None where it is not deleted."""
         is_deleted = job.phase is Phase.DELETED and job.phase_since is not None
-        return job.phase_since + self.kept_deleted if is_deleted and job.phase_since else None
+        return job.phase_since + self.retention.deleted_jobs if is_deleted and job.phase_since else None
+
+    def _cleared(self, now: datetime) -> Pruned:
+        ended = [each for each in self.records.store.remains(self.records.scope) if self.retention.until(each) <= now]
+        cleared: list[JobKey] = []
+        troubles: list[tuple[JobKey, HeadraceError]] = []
+        for each in ended:
+            if len(cleared) + len(troubles) >= AT_ONCE:
+                break
+            try:
+                if self._clears(each.key):
+                    cleared.append(each.key)
+            except HeadraceError as error:
+                troubles.append((each.key, error))
+        return Pruned(cleared, (), troubles)
+
+    def _clears(self, key: JobKey) -> bool:
+        """What is left to read of the run is on record before anything is asked for. Asked once a run: where that
+        failed, its words say why, and a STOP by hand is left."""
+        document = self.records.place(key)
+        if document is None or document.open_operations:
+            return False
+        asked = f"prune/{key.job_id}/{document.job.run}"
+        if self.records.store.operation_by_key(key.tenant, asked) is not None:
+            return False
+        kept = replace(document.job, **self.diagnose.last_words(document.job))
+        if kept != document.job:
+            self.records.write(document, document.with_job(kept))
+        source = Source(via="schedule", detail={"why": f"run {document.job.run} has ended, and was kept for its time"})
+        self.accept.operation(
+            KindName.STOP, key.job_id, {"only_remains": True}, tenant=key.tenant, key=asked, source=source
+        )
+        return True
 
     def _forgot(self, key: JobKey, now: datetime) -> bool:
         """The job's own record goes last, and only where nobody has asked anything of it since: by it the rest is

@@ -27,7 +27,7 @@ from headrace.domain.parameters import Parameter, ParameterType
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, parse_trigger
 from headrace.errors import LostRace, NameTaken, TooMany, Unavailable
-from headrace.ports import JobFilter, Lease, Owner, Scope, SealedText, Store
+from headrace.ports import JobFilter, Lease, Owner, Remains, Scope, SealedText, Store
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
 from tests.support import servers
@@ -360,6 +360,20 @@ def test_jobs_deleted_long_ago_are_found_the_longest_first_in_their_scope_alone(
     named = [key.job_id for key in store.deleted(SCOPE, NOW, 10)]
     assert named == ["week", "day"]
     assert [key.job_id for key in store.deleted(SCOPE, NOW, 1)] == ["week"]
+
+
+def test_what_ended_runs_have_left_is_found_with_how_long_it_is_wanted(store: Store) -> None:
+    ago = NOW - timedelta(days=2)
+    kept = {"submitted": {"ended_run_kept_hours": 1.5}}
+    stored_in(store, document("batch", phase=Phase.FINISHED, phase_since=NOW, is_gone=False))
+    stored_in(store, document("short", phase=Phase.FAILED, phase_since=ago, is_gone=False, **kept))
+    stored_in(store, document("cleared", phase=Phase.FINISHED, phase_since=ago, is_gone=True))
+    stored_in(store, document("runs", phase=Phase.RUNNING, phase_since=ago, is_gone=False))
+    asked = {"phase": Phase.FAILED, "phase_since": ago, "is_gone": False, "open_operations": (operation(),)}
+    stored_in(store, document("asked", **asked))
+    stored_in(store, document("elsewhere", phase=Phase.FAILED, phase_since=ago, is_gone=False, namespace="other"))
+    found = store.remains(SCOPE)
+    assert found == [Remains(JobKey("default", "short"), ago, 1.5), Remains(JobKey("default", "batch"), NOW, None)]
 
 
 def test_what_is_forgotten_is_what_a_job_was_asked_for_up_to_then(store: Store) -> None:

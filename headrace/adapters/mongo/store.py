@@ -29,17 +29,19 @@ from pymongo.read_concern import ReadConcern
 from headrace.adapters.mongo import migrations, resealing
 from headrace.adapters.mongo.documents import from_document, to_document
 from headrace.domain.document import JobDocument
-from headrace.domain.jobs import SETTLED, Job, JobKey, Observation, Phase, Transition
+from headrace.domain.jobs import ENDED, SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.sealed import Anew
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, following
 from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, Unavailable
-from headrace.ports import Cursor, Inserted, JobFilter, Lease, Scope
+from headrace.ports import Cursor, Inserted, JobFilter, Lease, Remains, Scope
 
 DUPLICATE_KEY = 11000
 NAMED_AT_ONCE = 200
 """Of how many deployments the jobs are found by naming each."""
+
+MOST_REMAINS = 5000
 
 DURABLE = WriteConcern(w="majority", j=True)
 
@@ -260,6 +262,15 @@ class MongoStore:
             found = list(self._db.jobs.find(asked, without).sort("job_id", ASCENDING).limit(most))
         wanted = dict(where.labels or {}).items()
         return [each for each in readable(found) if wanted <= dict(each.job.labels).items()][:limit]
+
+    def remains(self, scope: Scope) -> Sequence[Remains]:
+        """See ports.Store."""
+        where = {**_scope(scope), "phase": {"$in": [phase.value for phase in ENDED]}, "is_gone": False}
+        where["open_operations"] = []
+        fields = {"tenant": 1, "job_id": 1, "phase_since": 1, "submitted.ended_run_kept_hours": 1}
+        with self._translated("reading runs that have ended"):
+            found = list(self._db.jobs.find(where, fields).sort("phase_since", ASCENDING).limit(MOST_REMAINS))
+        return [_remains(each) for each in found if each.get("phase_since")]
 
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
         """See ports.Store."""
@@ -575,6 +586,11 @@ def _revision(document: JobDocument) -> dict[str, Any]:
 def _job_document_id(key: JobKey) -> str:
     """A job id has no /."""
     return f"{key.tenant}/{key.job_id}"
+
+
+def _remains(stored: Mapping[str, Any]) -> Remains:
+    kept_hours = (stored.get("submitted") or {}).get("ended_run_kept_hours")
+    return Remains(JobKey(stored["tenant"], stored["job_id"]), stored["phase_since"].replace(tzinfo=UTC), kept_hours)
 
 
 def _scope(scope: Scope) -> dict[str, Any]:

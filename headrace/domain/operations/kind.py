@@ -90,6 +90,10 @@ class Kind(ABC):
     def refusal(self, expected: Expected) -> str | None:
         """Why it cannot be accepted now, with what to do; None where it can, be it only to wait its turn."""
 
+    def refusal_of(self, expected: Expected, arguments: Mapping[str, Any]) -> str | None:
+        """The same, of what is asked with these arguments."""
+        return self.refusal(expected)
+
     @abstractmethod
     def goal(self, operation: Operation) -> Goal:
         """What it comes to."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from headrace.domain.deployments import Deployment, has_ended, is_running, is_suspended, never_started, sequence_of
+from headrace.domain.deployments import Deployment, has_ended, is_behind, is_running, is_suspended, never_started, sequence_of
 from headrace.domain.failures import Explanation
 from headrace.domain.goals import Gone
 from headrace.domain.jobs import Phase
 from headrace.domain.operations import KINDS, State, Step
-from headrace.domain.runtimes.operator.ends import SUPERSEDED
+from headrace.domain.runtimes.operator.ends import SUPERSEDED, raised
 from headrace.domain.runtimes.operator.sights import (
     Effects,
     has_written,
@@ -33,6 +33,8 @@ def to_gone(case: Case, goal: Gone) -> Effects:
         return _nothing_left(case)
     if sequence_of(live) > case.operation.sequence:
         return [SUPERSEDED]
+    if goal.only_remains and not has_written(case, live) and (goes_on := _what_goes_on(live)):
+        return [*raised(case, live), End(State.FAILED, f"job {case.job.job_id} goes on: {goes_on}")]
     if live.metadata.deletion_timestamp is not None:
         return [Move(Step.AWAIT_GONE)] if case.operation.step is not Step.AWAIT_GONE else []
     if is_suspended(live):
@@ -40,6 +42,17 @@ def to_gone(case: Case, goal: Gone) -> Effects:
     if has_written(case, live) and spec_state(live) == "suspended":
         return until_suspended(case, live)
     return _suspend(case, goal, live)
+
+
+GOES_ON = ("RUNNING", "CREATED", "INITIALIZING", "RESTARTING", "FAILING")
+
+
+def _what_goes_on(live: Deployment) -> str:
+    """Why a run that had ended may be one that goes on after all; empty where it has ended."""
+    state = live.status.job_status.state if live.status and live.status.job_status else None
+    if state in GOES_ON:
+        return f"Flink says {state}"
+    return "its deployment was changed" if is_behind(live, live.metadata.generation) else ""
 
 
 def _nothing_left(case: Case) -> Effects:
