@@ -16,7 +16,7 @@ its sender, and a worker compares it with its own."""
 
 
 def make_app(settings: Settings) -> Celery:
-    """An application that sends flink.sync_status, flink.redeliver, flink.explain_waits and flink.prune in their periods."""
+    """An application that sends each task of the schedule in its period."""
     app = Celery("headrace-beat", broker=settings.redis_url.get_secret_value())
     app.conf.update(
         task_ignore_result=True,

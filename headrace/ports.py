@@ -23,6 +23,7 @@ from headrace.domain.sealed import Anew, Owner, SealedText
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata
 from headrace.domain.templates import Template
 from headrace.domain.triggers import Trigger
+from headrace.domain.vertices import Vertices
 from headrace.domain.waiting import Progress
 
 __all__ = [
@@ -228,6 +229,11 @@ class JobManager(Protocol):
 
         Raises Unavailable where the JobManager cannot be reached.
         """
+        ...
+
+    def vertices(self, namespace: str, name: str, flink_job_id: str) -> Vertices:
+        """The job's vertices, each with the parallelism at which it runs now. Raises Unavailable where the JobManager
+        cannot be reached, does not know the job, or answers nonsense."""
         ...
 
     def progress(self, namespace: str, name: str, flink_job_id: str) -> Progress:

@@ -122,7 +122,9 @@ class Settings(BaseSettings):
     redeliver_period_seconds: float = 10.0
     prune_period_seconds: float = 120.0
     ended_runs_kept_hours: float = Field(
-        168.0, ge=0, description="How long pods and deployment of a run that has ended are kept, unless its job says so."
+        168.0,
+        ge=0,
+        description="How long what an ended run left in the cluster is kept, unless its job says.",
     )
     deleted_jobs_kept_days: float = Field(
         30.0, ge=0, description="How long a DELETED job's records are kept, until when UNDELETE brings it back."

@@ -33,6 +33,7 @@ from headrace.domain.sealed import Anew, Owner, SealedText, owners_of_job, resea
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.domain.templates import Template
 from headrace.domain.triggers import Trigger, following
+from headrace.domain.vertices import Vertices
 from headrace.domain.waiting import Progress
 from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, Unavailable, Unopenable, Unreadable
 from headrace.ports import (
@@ -48,10 +49,10 @@ from headrace.ports import (
     JobFilter,
     Lease,
     LogPart,
-    Remains,
     LogStream,
     Page,
     PodSeen,
+    Remains,
     Scope,
     WatchEvent,
 )
@@ -754,6 +755,7 @@ class InMemoryJobManager:
 
     def __init__(self, checkpoint: str | Checkpoints | Unavailable | None = None) -> None:
         self.checkpoint = checkpoint
+        self.job_vertices: Vertices | Unavailable = Unavailable("connection refused")
         self.history: Sequence[ExceptionSeen] | Unavailable = ()
         self.progressed: Progress | Unavailable = Unavailable("connection refused")
 
@@ -768,6 +770,12 @@ class InMemoryJobManager:
         if isinstance(self.history, Unavailable):
             raise self.history
         return self.history
+
+    def vertices(self, namespace: str, name: str, flink_job_id: str) -> Vertices:
+        """See ports.JobManager."""
+        if isinstance(self.job_vertices, Unavailable):
+            raise self.job_vertices
+        return self.job_vertices
 
     def progress(self, namespace: str, name: str, flink_job_id: str) -> Progress:
         """See ports.JobManager."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.domain.vertices import OVERRIDES_KEY
 from headrace.errors import Unreadable
 
 
@@ -50,12 +51,19 @@ class TaskManagerSpec(_Part, frozen=True, rename="camel"):
     replicas: int | None = None
 
 
+class FlinkConfiguration(_Part, frozen=True, rename={"overrides": OVERRIDES_KEY}):
+    """spec.flinkConfiguration: of a free form, in which nothing else is read."""
+
+    overrides: Any = None
+
+
 class Spec(_Part, frozen=True, rename="camel"):
     """spec."""
 
     job: JobSpec | None = None
     task_manager: TaskManagerSpec | None = None
     restart_nonce: int | None = None
+    flink_configuration: FlinkConfiguration | None = None
 
 
 class LastSavepoint(_Part, frozen=True, rename="camel"):

@@ -177,8 +177,8 @@ _EVERY_SOURCE = tuple(dict.fromkeys(field for fields in SOURCES.values() for fie
 
 class JobRequest(Part):
     """Everything that rendering needs to know of a job. Unset image, flink_version, state, namespace and
-    service_account come from the settings, as does `ended_run_kept_hours`: how long the pods and the deployment of a run
-    that has ended are kept."""
+    service_account come from the settings, and so does `ended_run_kept_hours`: how long what an ended run left in the
+    cluster is kept."""
 
     type: JobType = JobType.PYTHON_SCRIPT
     script: Script | None = None

@@ -31,6 +31,7 @@ from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.jobs import NOTHING_RUNS, SETTLED, Diagnosis, Job, Observation, Phase
 from headrace.domain.operations import KINDS, Operation, Step
 from headrace.domain.state_on_hand import LAST_STATE
+from headrace.domain.vertices import OVERRIDES_KEY, overrides_of
 from headrace.domain.waiting import told as told_waiting
 
 REFUSED_SUFFIX = "ValidationException"
@@ -42,6 +43,7 @@ STARTED = ("DEPLOYED_NOT_READY", "READY")
 """What it says of a JobManager whose pod runs."""
 
 PARALLELISM, REPLICAS = ("spec", "job", "parallelism"), ("spec", "taskManager", "replicas")
+OVERRIDES = ("spec", "flinkConfiguration", OVERRIDES_KEY)
 JOB_STATE, RESTART_NONCE = ("spec", "job", "state"), ("spec", "restartNonce")
 REDEPLOY_NONCE = ("spec", "job", "savepointRedeployNonce")
 SAVEPOINT_NONCE = ("spec", "job", TRIGGER_NONCE)
@@ -49,6 +51,7 @@ SAVEPOINT_NONCE = ("spec", "job", TRIGGER_NONCE)
 READ: Mapping[tuple[str, ...], Callable[[Spec], int | str | None]] = {
     PARALLELISM: lambda spec: spec.job.parallelism if spec.job else None,
     REPLICAS: lambda spec: spec.task_manager.replicas if spec.task_manager else None,
+    OVERRIDES: lambda spec: spec.flink_configuration.overrides if spec.flink_configuration else None,
     JOB_STATE: lambda spec: spec.job.state if spec.job else None,
     RESTART_NONCE: lambda spec: spec.restart_nonce,
     REDEPLOY_NONCE: lambda spec: spec.job.savepoint_redeploy_nonce if spec.job else None,
@@ -299,8 +302,8 @@ def _has_taken_effect(case: _Case, operation: Operation) -> bool:
         return not KINDS[operation.kind].begins_a_run or sequence_of(case.deployment) == operation.sequence
     if operation.step is Step.WITHDRAW or _leaves_the_phase(operation):
         return True
-    if operation.step is Step.AWAIT_SUSPENDED:
-        return False
+    if operation.step is Step.AWAIT_SUSPENDED or any(each.path == OVERRIDES for each in operation.asserts):
+        return False  # STABLE comes before the job has rescaled
     return _is_reconciled(case.deployment, operation) and holds_what_it_asserts(case.deployment, operation)
 
 
@@ -515,7 +518,9 @@ def _trouble_since(case: _Case, trouble: bool) -> datetime | None:
 
 
 def _parallelism(case: _Case) -> int | None:
-    wanted = case.deployment.spec.job.parallelism if case.deployment.spec.job else None
+    spec = case.deployment.spec
+    overrides = overrides_of(spec.flink_configuration.overrides) if spec.flink_configuration else {}
+    wanted = max(overrides.values(), default=spec.job.parallelism if spec.job else None)
     return wanted if wanted is not None else case.job.parallelism
 
 

@@ -51,6 +51,7 @@ from headrace.domain.runtimes.plan import (
 from headrace.domain.sealed import owners_of_job
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata, Known, NotAsked, Said, state_on_hand
 from headrace.domain.status import WRITTEN
+from headrace.domain.vertices import Vertices
 from headrace.errors import (
     CrdMissing,
     HeadraceError,
@@ -164,7 +165,10 @@ class Execute:
         case = self.observe.case(document.with_operation(operation), seen)
         if whole is not None:
             case = replace(case, sight=Live(deployment_of(whole), whole))
-        return replace(case, said=self._asked(case)) if Look.CHECKPOINT in self.plan.looks(case) else case
+        looks = self.plan.looks(case)
+        if Look.VERTICES in looks:
+            return replace(case, vertices=self._vertices(case))
+        return replace(case, said=self._asked(case)) if Look.CHECKPOINT in looks else case
 
     def with_arguments(self, operation: Operation | None) -> Operation:
         """The operation with what the log keeps for it alone: a program is read by who renders it."""
@@ -183,6 +187,16 @@ class Execute:
         if not isinstance(case.sight, Live):
             return NotAsked("its deployment is gone")
         return self._checkpoints(case.job, case.sight.deployment)
+
+    def _vertices(self, case: Case) -> Vertices | NotAsked:
+        job, live = case.job, case.sight.deployment if isinstance(case.sight, Live) else None
+        status = live.status.job_status if live is not None and live.status else None
+        if status is None or status.job_id is None:
+            return NotAsked("Flink's id of the job is not known")
+        try:
+            return self.job_manager.vertices(job.namespace, job.deployment_name, status.job_id)
+        except Unavailable as error:
+            return NotAsked(str(error))
 
     def _checkpoints(self, job: Job, live: Deployment) -> Said:
         """What its JobManager says; where that says nothing, what the HA metadata keep."""
@@ -424,7 +438,7 @@ class _Step:
 
 def _is_the_syncs(effects: Sequence[Effect]) -> bool:
     """Whether an operation ends by what is on record alone."""
-    ends = any(isinstance(each, End) for each in effects)
+    ends = any(isinstance(each, End) and not each.is_a_workers for each in effects)
     return not effects or (ends and all(isinstance(each, ON_RECORD) for each in effects))
 
 

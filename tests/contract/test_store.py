@@ -404,7 +404,9 @@ def test_what_is_open_is_not_forgotten(store: Store) -> None:
 def test_what_is_left_of_the_forgotten_goes_by_its_age_in_its_scope_alone(store: Store) -> None:
     store.insert_operation(operation("a"))
     store.insert_operation(operation("b", sequence=2))
-    store.write_outcomes([operation("a").ended(State.SUCCEEDED, "", NOW), operation("b", 2).ended(State.FAILED, "", NOW)])
+    store.write_outcomes(
+        [operation("a").ended(State.SUCCEEDED, "", NOW), operation("b", 2).ended(State.FAILED, "", NOW)]
+    )
     store.forget(KEY, 1)
     store.drop_forgotten(SCOPE, NOW)
     store.drop_forgotten(replace(SCOPE, namespace="other"), NOW + timedelta(seconds=1))

@@ -13,6 +13,7 @@ import orjson
 
 from headrace.adapters.paths import part
 from headrace.domain.state_on_hand import WITHOUT_GRAPH
+from headrace.domain.vertices import Vertex, Vertices
 from headrace.domain.waiting import Progress
 from headrace.errors import Unavailable
 from headrace.ports import Checkpoints, ExceptionSeen
@@ -20,6 +21,9 @@ from headrace.ports import Checkpoints, ExceptionSeen
 LONGEST_STACKTRACE = 8000
 BEGINNING = 5000
 """What of a longer one is kept from its beginning; the rest from its end, where the root cause stands."""
+
+NO_MAXIMUM = 32_768
+"""Flink's own upper bound of a max parallelism."""
 
 ELECTING = b"leader election"
 """In what a JobManager answers, with a 503, while none leads (LeaderRetrievalHandler of Flink's REST server)."""
@@ -118,6 +122,14 @@ class RestJobManager:
         except (AttributeError, TypeError, ValueError) as error:
             raise Unavailable(f"the JobManager of {namespace}/{name} answered with something else: {error}") from error
 
+    def vertices(self, namespace: str, name: str, flink_job_id: str) -> Vertices:
+        """See ports.JobManager."""
+        job = self._get(namespace, name, f"/jobs/{part(flink_job_id)}")
+        try:
+            return Vertices({str(each["id"]): _vertex(each) for each in job.get("vertices") or []})
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
+            raise Unavailable(f"the JobManager of {namespace}/{name} answered with something else: {error}") from error
+
     def _job(self, namespace: str, name: str, flink_job_id: str) -> dict[str, Any]:
         """Empty where the JobManager does not know the job: it may not have been given it yet."""
         try:
@@ -176,6 +188,10 @@ def _progress(overview: Mapping[str, Any], job: Mapping[str, Any]) -> Progress:
         needed_slots=_needed_slots(vertices),
         tasks=_tasks(vertices),
     )
+
+
+def _vertex(told: Mapping[str, Any]) -> Vertex:
+    return Vertex(int(told["parallelism"]), int(told.get("maxParallelism") or NO_MAXIMUM))
 
 
 def _needed_slots(vertices: Sequence[Mapping[str, Any]]) -> int:

@@ -284,7 +284,7 @@ class MongoStore:
         """See ports.Store."""
         named = {"tenant": key.tenant, "job_id": key.job_id}
         operations = {**named, "sequence": {"$lte": up_to}, "is_open": False}
-        left = {"arguments": {}, "reason": "", "savepoint_path": None, "is_forgotten": True}
+        left: dict[str, Any] = {"arguments": {}, "reason": "", "savepoint_path": None, "is_forgotten": True}
         with self._translated("forgetting a job"):
             self._db.transitions.delete_many(named)
             self._db.operations.update_many(operations, {"$set": left})

@@ -17,6 +17,7 @@ from headrace.domain.manifest import jar, python_script, sql
 from headrace.domain.manifest.parts import Platform, configuration, extending, metadata_labels, shared_pod
 from headrace.domain.manifest.programs import Program, job_manager_pod, task_manager_pod
 from headrace.domain.policy import Policy
+from headrace.domain.vertices import OVERRIDES_KEY
 from headrace.errors import InvalidRequest
 
 __all__ = [
@@ -28,9 +29,9 @@ __all__ = [
     "to_save",
     "to_suspend",
     "with_job",
+    "with_overrides",
     "with_parallelism",
     "with_spec",
-    "with_task_managers",
 ]
 
 Manifest = dict[str, Any]
@@ -125,9 +126,13 @@ def with_parallelism(manifest: Mapping[str, Any], parallelism: int) -> Manifest:
     return with_spec(manifest, {"taskManager": {**task_manager, "replicas": -(-parallelism // _slots(manifest))}})
 
 
-def with_task_managers(manifest: Mapping[str, Any], count: int) -> Manifest:
-    """The manifest with so many TaskManagers, all of whose slots the job uses."""
-    return with_parallelism(manifest, count * _slots(manifest))
+def with_overrides(manifest: Mapping[str, Any], overrides: str | None) -> Manifest:
+    """The manifest with these parallelism overrides, by vertex; None is without any."""
+    configuration = dict(manifest["spec"].get("flinkConfiguration") or {})
+    configuration.pop(OVERRIDES_KEY, None)
+    if overrides is not None:
+        configuration[OVERRIDES_KEY] = overrides
+    return with_spec(manifest, {"flinkConfiguration": configuration})
 
 
 def _slots(manifest: Mapping[str, Any]) -> int:

@@ -16,6 +16,7 @@ from headrace.domain.jobs import Job, Phase
 from headrace.domain.manifest import Platform
 from headrace.domain.operations import Operation, State, Step
 from headrace.domain.state_on_hand import NotAsked, Said
+from headrace.domain.vertices import Vertices
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Look(StrEnum):
 
     LIVE = "LIVE"
     CHECKPOINT = "CHECKPOINT"
+    VERTICES = "VERTICES"
 
 
 NOT_ASKED = NotAsked("no JobManager was asked")
@@ -54,6 +56,7 @@ class Case:
     grace_seconds: float
     sight: Live | Absent
     said: Said = NOT_ASKED
+    vertices: Vertices | NotAsked = NOT_ASKED
     refused: str | None = None
 
 
@@ -143,13 +146,15 @@ class Note:
 @dataclass(frozen=True)
 class End:
     """The operation ends. `phase` is one that no sight can show, with its `explanation`; None leaves it to what is
-    seen. `holds` says that what was asked is live, and so is what was applied last, whatever the end."""
+    seen. `holds` says that what was asked is live, and so is what was applied last, whatever the end; `is_a_workers`
+    that only who asked a JobManager can say it."""
 
     state: State
     reason: str
     phase: Phase | None = None
     explanation: Explanation | None = None
     holds: bool = False
+    is_a_workers: bool = False
 
 
 @dataclass(frozen=True)

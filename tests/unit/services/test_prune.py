@@ -1,4 +1,4 @@
-"""What a run that has ended left in the cluster goes after its time: what it said is on record before, its state too."""
+"""What a run that has ended left in the cluster goes after its time: what it said and its state are on record first."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from headrace.domain.operations import Step
 from headrace.domain.runtimes.operator.changed import to_changed
 from headrace.domain.runtimes.operator.ends import deadline_words, given_up, is_past_return, withdrawn
 from headrace.domain.runtimes.operator.gone import restored, to_gone
+from headrace.domain.runtimes.operator.in_place import asks_for_vertices
 from headrace.domain.runtimes.operator.new_run import to_new_run, until_running
 from headrace.domain.runtimes.operator.saved import to_saved
 from headrace.domain.runtimes.operator.sights import Effects, ours
@@ -29,6 +30,8 @@ class OperatorPlan:
     def looks(self, case: Case) -> frozenset[Look]:
         """See plan.Plan. A JobManager is asked where state is about to be left behind, and there may be one."""
         live = ours(case)
+        if asks_for_vertices(case):
+            return frozenset({Look.LIVE, Look.VERTICES})
         if live is None or isinstance(case.goal, Changed) or case.operation.step is Step.WITHDRAW:
             return frozenset({Look.LIVE})
         takes_away = isinstance(case.goal, (Gone, Suspended)) or operation_of(live) != case.operation.id

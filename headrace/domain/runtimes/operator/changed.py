@@ -10,9 +10,17 @@ from headrace.domain.deployments import Deployment, sequence_of
 from headrace.domain.goals import Changed, Restarted, Resumed, Scaled, Upgraded
 from headrace.domain.job_requests import recorded_request
 from headrace.domain.jobs import SETTLED
-from headrace.domain.manifest import render, stamped, with_job, with_parallelism, with_spec, with_task_managers
+from headrace.domain.manifest import render, stamped, with_job, with_overrides, with_parallelism, with_spec
 from headrace.domain.operations import State, Step
-from headrace.domain.runtimes.operator.ends import SUPERSEDED, awaited, raised, with_patience
+from headrace.domain.runtimes.operator.ends import BY_A_REDEPLOY, SUPERSEDED, awaited, raised, with_patience
+from headrace.domain.runtimes.operator.in_place import (
+    Impossible,
+    InPlace,
+    Redeploy,
+    arrived,
+    wanted_parallelism,
+    way,
+)
 from headrace.domain.runtimes.operator.sights import (
     Effects,
     has_written,
@@ -25,12 +33,16 @@ from headrace.domain.runtimes.operator.sights import (
 from headrace.domain.runtimes.plan import Case, Change, End, Note
 from headrace.domain.status import (
     JOB_STATE,
+    OVERRIDES,
     PARALLELISM,
     REDEPLOY_NONCE,
     REPLICAS,
     RESTART_NONCE,
     holds_what_it_asserts,
 )
+
+Redeployed = Restarted | Resumed | Upgraded
+"""Goals that a redeploy alone gets to."""
 
 OF_NO_REQUEST = ("initialSavepointPath", "savepointRedeployNonce", "savepointTriggerNonce")
 """Fields of spec.job that tell where a job began, and what was asked of it once: an upgrade leaves them."""
@@ -45,13 +57,13 @@ def to_changed(case: Case, goal: Changed) -> Effects:
         return [SUPERSEDED]
     if has_written(case, live) and case.operation.asserts:
         if holds_what_it_asserts(live, case.operation):
-            return awaited(case, live) or with_patience(case, live)
+            return arrived(case, live, awaited(case, live)) or with_patience(case, live)
         if whole_of(case) and diff.holds(whole_of(case), case.operation.asserts):
             return [Note({"generation": live.metadata.generation})]  # somebody has edited what it is not about
     problem = _cannot_be_changed(case, goal, live)
     if problem:
         return [*raised(case, live), End(State.FAILED, problem)]
-    return [_changing(case, goal)]
+    return _scaling(case, goal, live) if isinstance(goal, Scaled) else [_changing(case, goal)]
 
 
 def _cannot_be_changed(case: Case, goal: Changed, live: Deployment) -> str:
@@ -68,23 +80,51 @@ def _cannot_be_changed(case: Case, goal: Changed, live: Deployment) -> str:
     return ""
 
 
-def _changing(case: Case, goal: Changed) -> Change:
+def _changing(case: Case, goal: Redeployed) -> Change:
     whole = whole_of(case)
     if not whole:
         return Change((), Step.AWAIT_RUNNING)  # whoever writes looks at the whole deployment first
     applied = case.job.applied_manifest or whole
-    wanted = stamped(_as_wanted(case, applied, goal), case.job, stamp_of(case))
-    wished = diff.changes(_owned(applied), _owned(wanted), whole)
-    asserted = _asserted(goal, applied, wanted)
-    return Change(wished, Step.AWAIT_RUNNING, intent=wanted, asserts=asserted, inverse=inverse_of(case, wished))
+    wanted = _as_wanted(case, applied, goal)
+    return _writing(case, applied, wanted, _asserted(goal, applied, wanted))
 
 
-def _as_wanted(case: Case, applied: Mapping[str, Any], goal: Changed) -> Mapping[str, Any]:
+def _writing(
+    case: Case, applied: Mapping[str, Any], wanted: Mapping[str, Any], asserts: tuple[diff.Change, ...], why: str = ""
+) -> Change:
+    """The write that makes the deployment as wanted, behind the fence; `why` it is done this way stands meanwhile."""
+    intent = stamped(wanted, case.job, stamp_of(case))
+    wished = diff.changes(_owned(applied), _owned(intent), whole_of(case))
+    inverse = inverse_of(case, wished)
+    facts = {"reason": why} if why else {}
+    return Change(wished, Step.AWAIT_RUNNING, intent=intent, asserts=asserts, inverse=inverse, facts=facts)
+
+
+def _scaling(case: Case, goal: Scaled, live: Deployment) -> Effects:
+    """In place where the operator would do it so; else by a redeploy, with the parallelism where it is for good."""
+    whole = whole_of(case)
+    if not whole:
+        return [Change((), Step.AWAIT_RUNNING)]  # whoever writes looks at the whole deployment, and asks its JobManager
+    applied, chosen = case.job.applied_manifest or whole, way(case, goal, live)
+    match chosen:
+        case Impossible(why):
+            return [*raised(case, live), End(State.FAILED, f"job {case.job.job_id} cannot be scaled so: {why}")]
+        case InPlace(overrides):
+            wanted = with_overrides(applied, overrides)
+            return [_writing(case, applied, wanted, (diff.Change(OVERRIDES, overrides),))]
+        case Redeploy(why):
+            wanted = with_parallelism(with_overrides(applied, None), wanted_parallelism(whole, goal))
+            path = REPLICAS if diff.at(wanted, REPLICAS) is not None else PARALLELISM
+            words = f"{BY_A_REDEPLOY}{why}" if why else ""
+            return [_writing(case, applied, wanted, (diff.Change(path, diff.at(wanted, path)),), words)]
+        case _:
+            assert_never(chosen)
+
+
+def _as_wanted(case: Case, applied: Mapping[str, Any], goal: Redeployed) -> Mapping[str, Any]:
     """The manifest last applied, with what the goal changes in it. A job that rests was `running` when it was applied
     last: to go on it needs no more than that."""
     match goal:
-        case Scaled(count, of_task_managers):
-            return with_task_managers(applied, count) if of_task_managers else with_parallelism(applied, count)
         case Restarted(nonce):
             return with_spec(applied, {"restartNonce": nonce})
         case Resumed(None, _):
@@ -105,12 +145,10 @@ def _with_what_no_request_says(anew: Mapping[str, Any], applied: Mapping[str, An
     return with_spec(with_job(anew, job), nonce)
 
 
-def _asserted(goal: Changed, applied: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[diff.Change, ...]:
+def _asserted(goal: Redeployed, applied: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[diff.Change, ...]:
     """What the live spec has to show for the goal to be reached."""
     paths: list[tuple[str, ...]]
     match goal:
-        case Scaled():
-            paths = [REPLICAS if diff.at(wanted, REPLICAS) is not None else PARALLELISM]
         case Restarted():
             paths = [RESTART_NONCE]
         case Resumed(None, _):

@@ -17,6 +17,9 @@ from headrace.domain.status import NOT_WRITTEN, UPGRADE_FAILURE_SUFFIX, error_of
 ENDING = (Step.AWAIT_SUSPENDED, Step.DELETE, Step.AWAIT_GONE)
 """Steps of a STOP that has written."""
 
+BY_A_REDEPLOY = "by a redeploy: "
+"""How the reason of a SCALE begins that cannot be done in place; why not follows."""
+
 SUPERSEDED = End(State.SUPERSEDED, "a newer operation has written the deployment")
 
 
@@ -30,7 +33,8 @@ def awaited(case: Case, live: Deployment) -> Effects:
     """The end of an operation whose write is live, and that waits for RUNNING."""
     flink = live.status.job_status.state if live.status and live.status.job_status else None
     if is_reconciled(live) and flink in ("RUNNING", "FINISHED"):
-        return [End(State.SUCCEEDED, f"the job is {flink}", holds=True)]
+        why = f", {case.operation.reason}" if case.operation.reason.startswith(BY_A_REDEPLOY) else ""
+        return [End(State.SUCCEEDED, f"the job is {flink}{why}", holds=True)]
     behind = is_behind(live, case.operation.generation)
     if case.job.phase is Phase.FAILED and (not behind or isinstance(case.goal, NewRun)):
         return [End(State.FAILED, f"the job failed: {words_of(case.job) or 'see its logs'}", holds=True)]

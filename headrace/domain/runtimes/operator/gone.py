@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from headrace.domain.deployments import Deployment, has_ended, is_behind, is_running, is_suspended, never_started, sequence_of
+from headrace.domain.deployments import (
+    Deployment,
+    has_ended,
+    is_behind,
+    is_running,
+    is_suspended,
+    never_started,
+    sequence_of,
+)
 from headrace.domain.failures import Explanation
 from headrace.domain.goals import Gone
 from headrace.domain.jobs import Phase
@@ -21,7 +29,6 @@ from headrace.domain.runtimes.operator.suspending import left_behind, suspending
 from headrace.domain.runtimes.plan import Case, Change, Delete, End, Move
 from headrace.domain.state_on_hand import Known, Unknown
 from headrace.domain.status import ENDED_BY_US, NOT_WRITTEN
-
 
 BACK = Explanation("it was deleted, and is back", "SUBMIT begins another run")
 

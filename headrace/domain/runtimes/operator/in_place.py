@@ -1,0 +1,131 @@
+"""Which way a SCALE goes: in place, by Flink's adaptive scheduler, or by a redeploy; and whether it has arrived. Pure.
+
+The operator scales in place where a change is one of the parallelism overrides alone, none of them removed, of a native
+deployment with the adaptive scheduler (its documentation, "In-place rescaling"); it says STABLE before the job has
+rescaled, so that the JobManager's own word ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.domain.deployments import Deployment, is_running
+from headrace.domain.goals import Scaled
+from headrace.domain.operations import Operation, State, Step
+from headrace.domain.runtimes.operator.ends import raised
+from headrace.domain.runtimes.operator.sights import Effects, ours, whole_of
+from headrace.domain.runtimes.plan import Case, Change, End, Note
+from headrace.domain.status import OVERRIDES
+from headrace.domain.vertices import OVERRIDES_KEY, Vertex, Vertices, as_overrides, overrides_of
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """The overrides that are to be written, and nothing else."""
+
+    overrides: str
+
+
+@dataclass(frozen=True)
+class Redeploy:
+    """Why it cannot be done in place."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Impossible:
+    """Why the job cannot run at that parallelism, whichever way."""
+
+    why: str
+
+
+def is_in_place(operation: Operation) -> bool:
+    """Whether the way was decided on, and is this one: a repeat never takes another."""
+    return any(each.path == OVERRIDES for each in operation.asserts)
+
+
+def asks_for_vertices(case: Case) -> bool:
+    """Whether the way, or the end, rests on the job's vertices."""
+    live = ours(case)
+    if live is None or not isinstance(case.goal, Scaled):
+        return False
+    return is_in_place(case.operation) if case.operation.asserts else not _never_in_place(whole_of(case), live)
+
+
+def way(case: Case, goal: Scaled, live: Deployment) -> InPlace | Redeploy | Impossible:
+    """How the job gets to its parallelism, by what is live and by what its JobManager says."""
+    decided = next((each for each in case.operation.asserts if each.path == OVERRIDES), None)
+    if decided is not None:
+        return InPlace(str(decided.value))
+    if case.operation.asserts:
+        return Redeploy("")
+    why = _never_in_place(whole_of(case), live)
+    if why:
+        return Redeploy(why)
+    if not isinstance(case.vertices, Vertices) or not case.vertices.by_id:
+        asked = "" if isinstance(case.vertices, Vertices) else f" ({case.vertices.why})"
+        return Redeploy(f"its vertices are not known{asked}")
+    return _by_vertices(whole_of(case), case.vertices.by_id, wanted_parallelism(whole_of(case), goal))
+
+
+def wanted_parallelism(whole: Mapping[str, Any], goal: Scaled) -> int:
+    """The parallelism that a SCALE comes to: of TaskManagers, that of all their slots."""
+    slots = int(_configuration(whole).get("taskmanager.numberOfTaskSlots") or 1)
+    return goal.count * slots if goal.of_task_managers else goal.count
+
+
+def _by_vertices(
+    whole: Mapping[str, Any], vertices: Mapping[str, Vertex], parallelism: int
+) -> InPlace | Redeploy | Impossible:
+    before = overrides_of(_configuration(whole).get(OVERRIDES_KEY))
+    has = {name: before.get(name, vertex.parallelism) for name, vertex in vertices.items()}
+    job_has = max(has.values()) if before else int(whole["spec"]["job"].get("parallelism") or 1)
+    follow = [name for name, vertex in vertices.items() if has[name] == job_has and vertex.max_parallelism > 1]
+    if not follow:
+        return Redeploy("each of its vertices has a parallelism of its own")
+    most = min(vertices[name].max_parallelism for name in follow)
+    if parallelism > most:
+        return Impossible(f"its state can be spread over {most} at most (pipeline.max-parallelism)")
+    return InPlace(as_overrides({**before, **has, **dict.fromkeys(follow, parallelism)}))
+
+
+def _never_in_place(whole: Mapping[str, Any], live: Deployment) -> str:
+    """Why the operator would not do it in place, by the spec and by what runs; empty where it would."""
+    spec, configuration = whole.get("spec") or {}, _configuration(whole)
+    enabled = str(configuration.get("kubernetes.operator.job.upgrade.inplace-scaling.enabled", "true")).lower()
+    if str(configuration.get("jobmanager.scheduler", "")).lower() != "adaptive":
+        return "its scheduler is not the adaptive one (jobmanager.scheduler)"
+    if enabled != "true":
+        return "scaling in place is switched off (kubernetes.operator.job.upgrade.inplace-scaling.enabled)"
+    if spec.get("mode", "native") != "native":
+        return "its deployment is a standalone one"
+    if (spec.get("taskManager") or {}).get("replicas") is not None:
+        return "its TaskManagers are counted (resources.task_manager.replicas)"
+    return "" if is_running(live) else "it does not run now"
+
+
+def _configuration(whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = (whole.get("spec") or {}).get("flinkConfiguration")
+    return found if isinstance(found, Mapping) else {}
+
+
+def arrived(case: Case, live: Deployment, effects: Effects) -> Effects:
+    """The end of one whose write the operator has carried out: the JobManager says when the job has rescaled."""
+    succeeded = any(isinstance(each, End) and each.state is State.SUCCEEDED for each in effects)
+    if not is_in_place(case.operation) or not succeeded:
+        return effects
+    if not whole_of(case):
+        return [Change((), Step.AWAIT_RUNNING)]  # whoever writes asks the JobManager too
+    wanted = overrides_of(case.operation.asserts[0].value)
+    if not isinstance(case.vertices, Vertices):
+        return [Note({"reason": f"whether it has rescaled is not known yet ({case.vertices.why})"})]
+    runs_at = {name: vertex.parallelism for name, vertex in case.vertices.by_id.items()}
+    behind = [name for name, count in wanted.items() if name in runs_at and runs_at[name] != count]
+    if behind or not runs_at:
+        least = min((runs_at[name] for name in behind), default=0)
+        return [Note({"reason": f"it runs at {least} still: more needs free slots (see `headrace describe`)"})]
+    words = f"in place: the job runs at {max(runs_at.values())}"
+    return [*raised(case, live), End(State.SUCCEEDED, words, holds=True, is_a_workers=True)]

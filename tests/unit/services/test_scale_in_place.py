@@ -1,0 +1,213 @@
+"""SCALE in place by the adaptive scheduler, or by a redeploy: which, why, and what stands on the deployment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headrace.domain.jobs import Phase
+from headrace.domain.operations import KindName, Operation, State
+from headrace.domain.vertices import OVERRIDES_KEY, Vertex, Vertices, as_overrides, overrides_of
+from headrace.errors import Unavailable
+from tests.support.world import UPGRADE_FAILURE, World
+
+ADAPTIVE = {"jobmanager.scheduler": "adaptive"}
+SOURCE, WINDOW, SINK = "cbc357cc", "90bea66d", "feca28af"
+
+
+def vertices(*counts: int, most: int = 128) -> Vertices:
+    names = (SOURCE, WINDOW, SINK)
+    return Vertices({name: Vertex(count, most) for name, count in zip(names, counts, strict=False)})
+
+
+def runs(world: World, configuration: dict[str, str] | None = None, **fields: Any) -> None:
+    config = {"flink_configuration": ADAPTIVE if configuration is None else configuration, **fields}
+    world.runs(job_config=config)
+    world.job_manager.job_vertices = vertices(1, 1)
+
+
+def scales(world: World, parallelism: int) -> Operation:
+    operation = world.scale(parallelism)
+    world.execute()
+    return operation
+
+
+def overrides(world: World) -> str | None:
+    found: str | None = world.whole()["spec"]["flinkConfiguration"].get(OVERRIDES_KEY)
+    return found
+
+
+def parallelism(world: World) -> int:
+    count: int = world.whole()["spec"]["job"]["parallelism"]
+    return count
+
+
+def looks_again(world: World) -> None:
+    """The sync looks, and what that woke executes."""
+    world.clock.advance(11)
+    world.settle()
+    world.services.redeliver.run()
+
+
+def test_it_writes_the_overrides_alone(world: World) -> None:
+    runs(world)
+    before = world.whole()["spec"]
+    scales(world, 2)
+    assert overrides(world) == f"{WINDOW}:2,{SOURCE}:2"
+    after = world.whole()["spec"]
+    del after["flinkConfiguration"][OVERRIDES_KEY]
+    assert after == before
+
+
+def test_it_has_succeeded_when_the_jobmanager_shows_it_and_not_when_the_operator_says_stable(world: World) -> None:
+    runs(world)
+    operation = scales(world, 2)
+    world.becomes()
+    looks_again(world)
+    assert world.operation(operation).state is State.RUNNING
+    assert "it runs at 1 still" in world.operation(operation).reason
+    assert world.job().phase is Phase.SCALING
+    world.job_manager.job_vertices = vertices(2, 2)
+    looks_again(world)
+    done = world.operation(operation)
+    assert (done.state, done.reason) == (State.SUCCEEDED, "in place: the job runs at 2")
+    assert (world.job().phase, world.job().parallelism) == (Phase.RUNNING, 2)
+    assert world.phases()[-2:] == ["SCALING", "RUNNING"]
+
+
+def test_one_whose_slots_never_come_says_so_at_its_deadline(world: World) -> None:
+    runs(world)
+    operation = scales(world, 2)
+    world.becomes()
+    for _ in range(100):
+        looks_again(world)
+    done = world.operation(operation)
+    assert done.state is State.FAILED
+    assert "it runs at 1 still: more needs free slots" in done.reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"configuration": {}}, "its scheduler is not the adaptive one"),
+        ({"resources": {"task_manager": {"replicas": 1}}}, "its TaskManagers are counted"),
+    ],
+)
+def test_where_the_operator_would_not_it_redeploys_and_says_why(world: World, fields: Any, why: str) -> None:
+    runs(world, **fields)
+    operation = scales(world, 2)
+    assert overrides(world) is None
+    world.becomes()
+    looks_again(world)
+    done = world.operation(operation)
+    assert done.state is State.SUCCEEDED
+    assert done.reason.startswith(f"the job is RUNNING, by a redeploy: {why}")
+
+
+def test_where_its_vertices_are_not_known_it_redeploys(world: World) -> None:
+    runs(world)
+    world.job_manager.job_vertices = Unavailable("connection refused")
+    operation = scales(world, 3)
+    assert (overrides(world), parallelism(world)) == (None, 3)
+    world.becomes()
+    looks_again(world)
+    assert "its vertices are not known (connection refused)" in world.operation(operation).reason
+
+
+def test_a_redeploy_folds_the_parallelism_in_and_drops_the_overrides(world: World) -> None:
+    runs(world)
+    scales(world, 2)
+    world.becomes()
+    world.job_manager.job_vertices = vertices(2, 2)
+    looks_again(world)
+    world.job_manager.job_vertices = Unavailable("connection refused")
+    operation = scales(world, 3)
+    assert (overrides(world), parallelism(world)) == (None, 3)
+    world.becomes()
+    looks_again(world)
+    assert world.operation(operation).state is State.SUCCEEDED
+    assert world.job().parallelism == 3
+
+
+def test_it_scales_back_in_place_and_removes_no_override(world: World) -> None:
+    runs(world)
+    scales(world, 2)
+    world.becomes()
+    world.job_manager.job_vertices = vertices(2, 2)
+    looks_again(world)
+    scales(world, 1)
+    assert overrides(world) == f"{WINDOW}:1,{SOURCE}:1"
+
+
+def test_a_vertex_with_a_parallelism_of_its_own_keeps_it(world: World) -> None:
+    runs(world, parallelism=2)
+    world.job_manager.job_vertices = vertices(2, 2, 1)
+    scales(world, 4)
+    assert overrides_of(overrides(world)) == {SOURCE: 4, WINDOW: 4, SINK: 1}
+
+
+def test_a_vertex_that_can_only_run_once_keeps_at_that(world: World) -> None:
+    runs(world)
+    world.job_manager.job_vertices = Vertices({SOURCE: Vertex(1, 1), WINDOW: Vertex(1, 128)})
+    scales(world, 4)
+    assert overrides_of(overrides(world)) == {SOURCE: 1, WINDOW: 4}
+
+
+def test_more_than_its_state_can_be_spread_over_is_refused_in_words(world: World) -> None:
+    runs(world)
+    world.job_manager.job_vertices = vertices(1, 1, most=8)
+    operation = scales(world, 9)
+    done = world.operation(operation)
+    assert done.state is State.FAILED
+    assert "its state can be spread over 8 at most" in done.reason
+    assert (overrides(world), parallelism(world)) == (None, 1)
+
+
+def test_the_way_is_decided_once(world: World) -> None:
+    """The patch was lost, and the JobManager is away by the next try."""
+    runs(world)
+    patch, calls = world.runtime.patch, []
+
+    def lost(*arguments: Any) -> Any:
+        calls.append(arguments)
+        raise Unavailable("reset by peer")
+
+    world.runtime.patch = lost  # type: ignore[method-assign]
+    world.scale(2)
+    with pytest.raises(Unavailable):
+        world.execute()
+    world.runtime.patch = patch  # type: ignore[method-assign]
+    world.job_manager.job_vertices = Unavailable("connection refused")
+    world.clock.advance(11)
+    looks_again(world)
+    world.execute()
+    assert (overrides(world), parallelism(world)) == (f"{WINDOW}:2,{SOURCE}:2", 1)
+    assert calls
+
+
+def test_one_that_the_operator_cannot_do_is_taken_back(world: World) -> None:
+    runs(world)
+    operation = scales(world, 2)
+    world.becomes(observedGeneration=1, error=UPGRADE_FAILURE)
+    for _ in range(12):
+        looks_again(world)
+    assert world.operation(operation).state is State.FAILED
+    assert overrides(world) is None
+
+
+def test_an_upgrade_after_it_keeps_the_parallelism_and_drops_the_overrides(world: World) -> None:
+    runs(world)
+    scales(world, 2)
+    world.becomes()
+    world.job_manager.job_vertices = vertices(2, 2)
+    looks_again(world)
+    world.accept(KindName.UPGRADE, "orders", job_config={"args": ["--fast"]})
+    world.execute()
+    assert (overrides(world), parallelism(world)) == (None, 2)
+
+
+def test_the_options_text_is_read_as_it_is_written() -> None:
+    assert overrides_of(as_overrides({"b": 2, "a": 1})) == {"a": 1, "b": 2}
+    assert overrides_of(None) == {}
+    assert overrides_of("a:1, b:x,c") == {"a": 1}
