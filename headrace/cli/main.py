@@ -260,7 +260,7 @@ def undelete(job_id: str, **asked: Any) -> None:
 @click.option("--task-managers", type=int, help="The TaskManagers to have, all of whose slots it uses.")
 @options.asks
 def scale(job_id: str, parallelism: int | None, task_managers: int | None, **asked: Any) -> None:
-    """Scales a job, by a savepoint and a redeploy from it.
+    """Scales a job: in place by the adaptive scheduler, else by a savepoint and a redeploy from it.
 
     Give either --parallelism or --task-managers.
     """

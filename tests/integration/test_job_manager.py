@@ -12,6 +12,7 @@ import pytest
 
 from headrace import bootstrap
 from headrace.domain.state_on_hand import Checkpoints
+from headrace.domain.vertices import Vertex
 from headrace.errors import Unavailable
 from headrace.ports import JobManager
 from headrace.settings import Settings
@@ -203,3 +204,29 @@ def test_an_id_that_leads_elsewhere_is_asked_nobody(way: str, flink_job_id: str,
         for ask in (manager.checkpoints, manager.exceptions):
             with pytest.raises(Unavailable, match="no part of a path"):
                 ask("prod", "orders", flink_job_id)
+
+
+@every_way
+def test_a_jobs_vertices_are_what_it_runs_at_and_what_it_may(way: str, tmp_path: Path) -> None:
+    told = [{"id": "a1", "parallelism": 2, "maxParallelism": 128}, {"id": "b2", "parallelism": 1, "maxParallelism": 1}]
+    with by_way(way, tmp_path, {STATE: {"state": "RUNNING", "vertices": told}}) as manager:
+        found = manager.vertices("prod", "orders", JOB)
+    assert found.by_id == {"a1": Vertex(2, 128), "b2": Vertex(1, 1)}
+
+
+@every_way
+def test_a_job_without_a_graph_has_no_vertices_and_an_unknown_one_is_unavailable(way: str, tmp_path: Path) -> None:
+    with by_way(way, tmp_path, {STATE: {"state": "INITIALIZING", "vertices": []}}) as manager:
+        assert manager.vertices("prod", "orders", JOB).by_id == {}
+    with by_way(way, tmp_path, {}) as manager, pytest.raises(Unavailable, match="404"):
+        manager.vertices("prod", "orders", JOB)
+
+
+@every_way
+@pytest.mark.parametrize("vertices", [[{"id": "a"}], ["a"], [{"id": "a", "parallelism": "many"}]])
+def test_vertices_that_are_none_are_unavailable(way: str, vertices: Any, tmp_path: Path) -> None:
+    with (
+        by_way(way, tmp_path, {STATE: {"vertices": vertices}}) as manager,
+        pytest.raises(Unavailable, match="prod/orders"),
+    ):
+        manager.vertices("prod", "orders", JOB)

@@ -38,7 +38,8 @@ class ScaleArguments(Arguments):
 
 
 class Scale(Kind):
-    """Changes the parallelism by one write; the operator redeploys through a savepoint."""
+    """Changes the parallelism by one write: in place where the adaptive scheduler runs, else by a redeploy through a
+    savepoint."""
 
     name, phase, desired, leads_to = KindName.SCALE, Phase.SCALING, Desired.RUNNING, Phase.RUNNING
     Arguments, shown = ScaleArguments, ("parallelism", "task_managers")

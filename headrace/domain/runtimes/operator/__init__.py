@@ -10,7 +10,18 @@ from typing import assert_never
 
 from headrace.domain.deployments import never_started, operation_of
 from headrace.domain.failures import Explanation
-from headrace.domain.goals import Changed, Gone, NewRun, Restarted, Restored, Resumed, Saved, Scaled, Suspended, Upgraded
+from headrace.domain.goals import (
+    Changed,
+    Gone,
+    NewRun,
+    Restarted,
+    Restored,
+    Resumed,
+    Saved,
+    Scaled,
+    Suspended,
+    Upgraded,
+)
 from headrace.domain.operations import Step
 from headrace.domain.runtimes.operator.changed import to_changed
 from headrace.domain.runtimes.operator.ends import deadline_words, given_up, is_past_return, withdrawn
