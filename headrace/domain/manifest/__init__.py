@@ -162,8 +162,9 @@ DRAIN = "kubernetes.operator.job.drain-on-savepoint-deletion"
 
 def to_suspend(job: Job, stamp: Stamp, *, drain: bool = False) -> list[Change]:
     """The changes that suspend a deployment with a savepoint, with the stamp of this write."""
-    drained = {("spec", "flinkConfiguration", DRAIN): "true"} if drain else {}
-    wished = {("spec", "job", "state"): "suspended", ("spec", "job", "upgradeMode"): "savepoint", **drained}
+    wished = {("spec", "job", "state"): "suspended", ("spec", "job", "upgradeMode"): "savepoint"}
+    if drain:
+        wished["spec", "flinkConfiguration", DRAIN] = "true"
     return _stamped_changes(job, stamp, wished)
 
 
@@ -172,6 +173,6 @@ def to_save(job: Job, stamp: Stamp, nonce: int) -> list[Change]:
     return _stamped_changes(job, stamp, {("spec", "job", wire.TRIGGER_NONCE): nonce})
 
 
-def _stamped_changes(job: Job, stamp: Stamp, wished: Mapping[tuple[str, ...], Any]) -> list[Change]:
+def _stamped_changes(job: Job, stamp: Stamp, wished: Mapping[tuple[str, str, str], Any]) -> list[Change]:
     stamps = {("metadata", "annotations", name): text for name, text in annotations_of(job, stamp).items()}
-    return [Change(path, value) for path, value in {**stamps, **wished}.items()]
+    return [Change(path, value) for path, value in (*stamps.items(), *wished.items())]

@@ -1,5 +1,5 @@
-"""A savepoint of a job that runs on. Pure. Nothing here changes what runs, and a savepoint that fails is the operation's
-trouble alone."""
+"""A savepoint of a job that runs on. Pure. Nothing here changes what runs: one that fails is its operation's trouble
+alone."""
 
 from __future__ import annotations
 
