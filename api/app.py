@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
@@ -30,6 +31,7 @@ from headrace.services.accept import LONGEST_KEY, Accepted
 
 BASE = "/api/v1/flink"
 PAGE_LIMIT = 500
+NO_CURSOR = "is not one that a list gave"
 
 Answer = Callable[[Request, Accepted, float], Awaitable[JSONResponse]]
 
@@ -174,6 +176,20 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
         found = services.records.transitions_of(existing(job_id).key)
         return _json({"transitions": [views.transition_view(transition) for transition in found]})
 
+    @app.get(f"{BASE}/jobs/{{job_id}}/savepoints")
+    def savepoints_of_job(job_id: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+        return savepoints_page(existing(job_id).key.job_id, limit, cursor)
+
+    @app.get(f"{BASE}/savepoints")
+    def savepoints(limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+        return savepoints_page(None, limit, cursor)
+
+    def savepoints_page(job_id: str | None, limit: int, cursor: str | None) -> JSONResponse:
+        found = store.savepoints_of(tenant, job_id, _place_after(cursor), limit + 1)
+        last = found[limit - 1] if len(found) > limit else None
+        further = _cursor(f"{last.at.isoformat()} {last.path}") if last is not None else None
+        return _json({"savepoints": [views.savepoint_view(each) for each in found[:limit]], "next_cursor": further})
+
 
 def _templates(app: FastAPI, services: Services, tenant: str) -> None:
     store = services.store
@@ -219,4 +235,16 @@ def _after(cursor: str | None) -> str | None:
     try:
         return base64.b64decode(cursor.encode(), b"-_", validate=True).decode() if cursor else None
     except ValueError as error:
-        raise InvalidRequest({"cursor": "is not one that a list gave"}) from error
+        raise InvalidRequest({"cursor": NO_CURSOR}) from error
+
+
+def _place_after(cursor: str | None) -> tuple[datetime, str] | None:
+    """Where a list of savepoints goes on: behind the one of this time and path."""
+    at, _, path = (_after(cursor) or "").partition(" ")
+    try:
+        found = datetime.fromisoformat(at) if at else None
+    except ValueError:
+        found = None
+    if cursor and (found is None or found.tzinfo is None):
+        raise InvalidRequest({"cursor": NO_CURSOR})
+    return (found, path) if found is not None else None

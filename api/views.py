@@ -12,6 +12,7 @@ from headrace.domain.jobs import Job, Observation, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.parameters import PLACEHOLDER
 from headrace.domain.said import plain_of
+from headrace.domain.savepoints import Savepoint
 from headrace.domain.secrets import is_secret
 from headrace.domain.templates import Template, template_body
 from headrace.services.inspect import EventsAnswer, ExceptionsAnswer
@@ -122,6 +123,11 @@ def transition_view(transition: Transition) -> dict[str, Any]:
         "reason": transition.reason,
         "gap": transition.gap,
     }
+
+
+def savepoint_view(savepoint: Savepoint) -> dict[str, Any]:
+    """State that a job could be started from."""
+    return {name: value for name, value in asdict(savepoint).items() if name != "tenant"}
 
 
 def events_view(answer: EventsAnswer) -> dict[str, Any]:

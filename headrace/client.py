@@ -112,6 +112,11 @@ class Client:
         """POST jobs/{job_id}/savepoint; the operation's `savepoint_path` has it once that has succeeded."""
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/savepoint", {}, idempotency_key)
 
+    def savepoints(self, job_id: str | None = None) -> Iterator[Json]:
+        """The savepoints and retained checkpoints on record, of one job or of all, the newest first, page by page."""
+        where = "savepoints" if job_id is None else f"jobs/{_path_part(job_id)}/savepoints"
+        return self._pages("savepoints", {}, where)
+
     def suspend(self, job_id: str, idempotency_key: str | None = None) -> Json:
         """POST jobs/{job_id}/suspend."""
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/suspend", {}, idempotency_key)
@@ -219,10 +224,10 @@ class Client:
         """The newest version of each template, without the text of its files."""
         return list(self._pages("templates", {}))
 
-    def _pages(self, what: str, query: Mapping[str, str]) -> Iterator[Json]:
+    def _pages(self, what: str, query: Mapping[str, str], where: str = "") -> Iterator[Json]:
         cursor: dict[str, str] = {}
         while True:
-            page = self._get(f"{BASE}/{what}", {**query, **cursor})
+            page = self._get(f"{BASE}/{where or what}", {**query, **cursor})
             yield from page[what]
             if not page.get("next_cursor"):
                 return

@@ -19,6 +19,7 @@ from headrace.domain.incoming_events import Arrived, Origin
 from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen
+from headrace.domain.savepoints import Savepoint
 from headrace.domain.sealed import Anew, Owner, SealedText
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata
 from headrace.domain.templates import Template
@@ -421,8 +422,18 @@ class Store(Protocol):
         """The newest part of a job's history, oldest first."""
         ...
 
-    def add_savepoint(self, path: str, key: JobKey, run: int, kind: str, at: datetime) -> None:
-        """Remembers a savepoint or retained checkpoint by its path. Idempotent."""
+    def add_savepoint(self, savepoint: Savepoint) -> None:
+        """Remembers a savepoint or retained checkpoint by its tenant and path. Idempotent: the first stays."""
+        ...
+
+    def savepoints_of(
+        self, tenant: str, job_id: str | None, before: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[Savepoint]:
+        """A tenant's savepoints, of one job or of all, the newest first; those behind `before`, a time and a path."""
+        ...
+
+    def owners_of_savepoint(self, path: str) -> Collection[str]:
+        """The tenants that have the state at this path on record, however they wrote the path."""
         ...
 
     def put_template(self, template: Template, tenant: str) -> Template:

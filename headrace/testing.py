@@ -29,6 +29,7 @@ from headrace.domain.events import Event, InvolvedObject, event_seen, is_about
 from headrace.domain.jobs import ENDED, SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
+from headrace.domain.savepoints import Savepoint, place_of
 from headrace.domain.sealed import Anew, Owner, SealedText, owners_of_job, resealed
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.domain.templates import Template
@@ -122,7 +123,7 @@ class InMemoryStore:
         self._leases: dict[str, tuple[str, datetime, int]] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._triggers: dict[tuple[Scope, str], Trigger] = {}
-        self.savepoints: dict[str, tuple[JobKey, int, str]] = {}
+        self._savepoints: dict[tuple[str, str], Savepoint] = {}
         self.clock: Clock | None = None
 
     def insert_operation(self, operation: Operation) -> Inserted:
@@ -324,10 +325,30 @@ class InMemoryStore:
             found = [t for (owner, _), t in self._transitions.items() if owner == key]
         return sorted(found, key=lambda t: t.number)[-limit:]
 
-    def add_savepoint(self, path: str, key: JobKey, run: int, kind: str, at: datetime) -> None:
+    @property
+    def savepoints(self) -> Mapping[str, Savepoint]:
+        """What is on record, by its path."""
+        return {path: each for (_, path), each in self._savepoints.items()}
+
+    def add_savepoint(self, savepoint: Savepoint) -> None:
         """See ports.Store."""
         with self._lock:
-            self.savepoints.setdefault(path, (key, run, kind))
+            self._savepoints.setdefault((savepoint.tenant, savepoint.path), savepoint)
+
+    def savepoints_of(
+        self, tenant: str, job_id: str | None, before: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[Savepoint]:
+        """See ports.Store."""
+        with self._lock:
+            ours = [each for each in self._savepoints.values() if each.tenant == tenant]
+        found = [each for each in ours if job_id in (None, each.job_id)]
+        behind = [each for each in found if before is None or (each.at, each.path) < before]
+        return sorted(behind, key=lambda each: (each.at, each.path), reverse=True)[:limit]
+
+    def owners_of_savepoint(self, path: str) -> Collection[str]:
+        """See ports.Store."""
+        with self._lock:
+            return {each.tenant for each in self._savepoints.values() if place_of(each.path) == place_of(path)}
 
     def put_template(self, template: Template, tenant: str) -> Template:
         """See ports.Store."""

@@ -66,6 +66,14 @@ EXCEPTIONS = (
     age("at"),
     *(field("exception_name"), field("task_name"), field("endpoint"), field("task_manager_id", is_wide=True)),
 )
+SAVEPOINTS = (
+    *(field("job_id"), field("run"), field("kind")),
+    age("at"),
+    field("format", is_wide=True),
+    field("size_bytes", heading="BYTES", is_wide=True),
+    field("operation", is_wide=True),
+    field("path"),
+)
 TEMPLATES = (field("template_id"), field("version"), field("type"), field("parallelism"))
 WITHOUT_NAMES = tuple(form for form in Format if form is not Format.NAME)
 
@@ -276,6 +284,21 @@ def scale(job_id: str, parallelism: int | None, task_managers: int | None, **ask
 def savepoint(job_id: str, **asked: Any) -> None:
     """Takes a savepoint of a job that runs; the job runs on."""
     _report(options.client().savepoint(job_id, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@click.argument("job_id", required=False, shell_complete=completion.job_ids)
+@options.every_output
+def savepoints(job_id: str | None, form: Format) -> None:
+    """Lists the savepoints and retained checkpoints on record, the newest first.
+
+    Of one job, or of all; --start-from of submit and resume takes each PATH, another job's too.
+    """
+    found = list(options.client().savepoints(job_id))
+    if not found and form.is_table:
+        output.say(f"none of job {job_id} is on record" if job_id else "none is on record")
+        return
+    output.show(found, form, SAVEPOINTS, "path")
 
 
 @app.command()

@@ -43,6 +43,7 @@ class JobSpec(_Part, frozen=True, rename="camel"):
     upgrade_mode: str | None = None
     savepoint_redeploy_nonce: int | None = None
     savepoint_trigger_nonce: int | None = None
+    initial_savepoint_path: str | None = None
 
 
 class TaskManagerSpec(_Part, frozen=True, rename="camel"):
@@ -71,6 +72,7 @@ class LastSavepoint(_Part, frozen=True, rename="camel"):
 
     location: str | None = None
     trigger_nonce: int | None = None
+    format_type: str | None = None
 
 
 class SavepointInfo(_Part, frozen=True, rename="camel"):
@@ -287,10 +289,10 @@ def left_by(deployment: Deployment) -> str | None:
     return str(mode) if mode is not None else None
 
 
-def savepoint_of(deployment: Deployment, nonce: int) -> str | None:
-    """The path of the savepoint that was taken for this savepointTriggerNonce, where the status has it."""
+def savepoint_of(deployment: Deployment, nonce: int) -> LastSavepoint | None:
+    """The savepoint that was taken for this savepointTriggerNonce, where the status has it."""
     last = _savepoints(deployment).last_savepoint
-    return last.location if last is not None and last.trigger_nonce == nonce else None
+    return last if last is not None and last.location and last.trigger_nonce == nonce else None
 
 
 def gave_up_savepoint(deployment: Deployment, nonce: int) -> bool:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.domain.deployments import Deployment, failed_before_it_ran, never_started
 from headrace.domain.jobs import Job
@@ -18,11 +18,12 @@ LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
 @dataclass(frozen=True)
 class Known:
     """The newest state, by its path; `kind` is savepoint or checkpoint, `number` Flink's own of it, where that was
-    said."""
+    said, and so its size."""
 
     path: str
     kind: str
     number: int | None = None
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Checkpoints:
     """What a JobManager says of a job's state.
 
     `latest` is the newest checkpoint or savepoint completed under this JobManager, `restored` what it started from.
-    `number` is Flink's number of `latest`, else of `restored`.
+    `number` is Flink's number of `latest`, else of `restored`; `size_bytes` the size of `latest`.
     `has_graph` says that it has the job's execution graph (neither CREATED nor INITIALIZING): without it, it knows
     nothing and says so with the same words as where there is nothing. `has_run` is False where it says of a job that
     has ended that it was never RUNNING.
@@ -56,6 +57,7 @@ class Checkpoints:
     number: int | None = None
     has_graph: bool = True
     has_run: bool = True
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def state_on_hand(job: Job, live: Deployment | None, said: Said) -> StateOnHand:
     """
     knows = isinstance(said, Checkpoints) and said.has_graph and _flink_state(live) not in WITHOUT_GRAPH
     if isinstance(said, Checkpoints) and (path := said.latest or (said.restored if knows else None)):
-        return known(path, said.number)
+        return replace(known(path, said.number), size_bytes=said.size_bytes if path == said.latest else None)
     if isinstance(said, HaMetadata) and is_newest(job, said):
         return known(job.state_path or "", job.state_number)
     if isinstance(said, HaMetadata) and (newest := _newest_beside(job.state_path, said)) is not None:

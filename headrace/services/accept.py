@@ -28,6 +28,7 @@ from headrace.domain.operations import (
     hash_of,
     operation_id,
 )
+from headrace.domain.operations.resume import ResumeArguments
 from headrace.domain.templates import Template
 from headrace.errors import (
     Conflict,
@@ -114,7 +115,11 @@ class Accept:
         refuse_secrets(stored)
         body_hash = hash_of(kind, named, stored)
         repeated = self._repeat_of(tenant, key, body_hash)
-        return repeated or self._insert(JobKey(tenant, named), kind, lambda _: stored, body_hash, key, source, stored)
+        if repeated is not None:
+            return repeated
+        if isinstance(asked, ResumeArguments):
+            self._refuse_what_is_anothers(tenant, asked.start_from)
+        return self._insert(JobKey(tenant, named), kind, lambda _: stored, body_hash, key, source, stored)
 
     def _run(
         self, kind: KindName, job_id: str | None, asked: SubmitArguments, tenant: str, key: str, source: Source
@@ -131,6 +136,7 @@ class Accept:
         repeated = self._repeat_of(tenant, key, body_hash)
         if repeated is not None:
             return repeated
+        self._refuse_what_is_anothers(tenant, asked.start_from)
         template = self._resolve.template(tenant, asked.template_id, asked.template_version)
         with blamed_on_input("parameters"):
             self._sealing.check_parameters(template, asked.parameters, source)
@@ -146,6 +152,16 @@ class Accept:
             "given": self._resolve.given(template, asked.parameters, asked.job_config),
         }
         return self._insert(job_key, kind, lambda _: stored, body_hash, key, source)
+
+    def _refuse_what_is_anothers(self, tenant: str, start_from: str | None) -> None:
+        """A path that is on record as other tenants' alone is none for this one. Whose it is, is not said."""
+        if start_from in (None, LAST):
+            return
+        owners = self._store.owners_of_savepoint(start_from or "")
+        if owners and tenant not in owners:
+            raise NotFound(
+                f"start_from: there is no savepoint {start_from} that is yours; GET savepoints lists those that are"
+            )
 
     def _upgrade(self, kind: KindName, job_key: JobKey, asked: UpgradeArguments, key: str, source: Source) -> Accepted:
         with blamed_on_input("job_config"):

@@ -20,6 +20,8 @@ from headrace.domain.deployments import (
     deployment_of,
     is_of,
     never_started,
+    operation_of,
+    run_of,
     sequence_of,
 )
 from headrace.domain.document import JobDocument
@@ -48,6 +50,7 @@ from headrace.domain.runtimes.plan import (
     Renew,
     Wait,
 )
+from headrace.domain.savepoints import Savepoint
 from headrace.domain.sealed import owners_of_job
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata, Known, NotAsked, Said, state_on_hand
 from headrace.domain.status import WRITTEN
@@ -117,7 +120,19 @@ class Execute:
             state = state_on_hand(of_it, live, self._checkpoints(job, live))
             if not isinstance(state, Known):
                 return
-            self.records.store.add_savepoint(state.path, job.key, job.run, state.kind, self.clock.now())
+            at, made_by = self.clock.now(), operation_of(live)
+            self.records.store.add_savepoint(
+                Savepoint(
+                    tenant=job.tenant,
+                    job_id=job.job_id,
+                    path=state.path,
+                    kind=state.kind,
+                    run=run_of(live) or job.run,
+                    at=at,
+                    operation=made_by,
+                    size_bytes=state.size_bytes,
+                )
+            )
         self.runtime.delete(job.namespace, job.deployment_name, live.metadata.uid)
 
     def _due(self, document: JobDocument) -> Operation | None:

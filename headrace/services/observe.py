@@ -42,6 +42,7 @@ from headrace.domain.runtimes.plan import (
     Renew,
     Wait,
 )
+from headrace.domain.savepoints import Savepoint
 from headrace.domain.state_on_hand import kind_of
 from headrace.domain.status import WRITTEN, asserts_what_is_read, observe, refusal_of
 from headrace.errors import Refused
@@ -87,7 +88,17 @@ class Observe:
         operation = _of_turn(shown)
         if operation is not None and ours is not None:
             shown = shown.with_operation(with_generation(operation, ours))
-        return Seeing(_phase_after(shown, seen, self.grace_seconds, gap), seen, pods)
+        after = _phase_after(shown, seen, self.grace_seconds, gap)
+        if ours is not None:
+            self._remember_upgrade(document.job, after.job, ours)
+        return Seeing(after, seen, pods)
+
+    def _remember_upgrade(self, before: Job, after: Job, live: Deployment) -> None:
+        """The savepoint of an upgrade or a suspend, where the status shows one for the first time. What the job was
+        told to start from shows there too, and is nothing that it made."""
+        path, told = after.upgrade_path, live.spec.job.initial_savepoint_path if live.spec.job else None
+        if path and path not in (before.upgrade_path, told):
+            self.store.add_savepoint(_resource(after, path, after.observed_at or after.updated_at))
 
     def sight(self, document: JobDocument, what: Deployment | Gone, at: datetime, *, gap: bool = False) -> Sighted:
         """The same, and what it comes to for the operation whose turn it is, where that waits for a sight."""
@@ -146,7 +157,8 @@ class Observe:
         assert operation is not None  # noqa: S101 - an effect is of the operation whose turn it is
         match effect:
             case Keep(path):
-                self.store.add_savepoint(path, document.key, document.job.run, kind_of(path), seen.at)
+                said: dict[str, Any] = {"format": effect.format, "size_bytes": effect.size_bytes}
+                self.store.add_savepoint(_resource(document.job, path, seen.at, operation=operation.id, **said))
                 return kept(document, effect, seen)
             case Wait(seconds, why):
                 waiting = replace(operation, not_before=soon(seen.at, seconds), reason=why, state=State.RUNNING)
@@ -178,6 +190,10 @@ class Observe:
             return self.pods.pods(job.namespace, job.deployment_name, labels_of(job))
         except Refused:
             return ()  # an account that may not look at pods still sees what the operator says
+
+
+def _resource(job: Job, path: str, at: datetime, **facts: Any) -> Savepoint:
+    return Savepoint(tenant=job.tenant, job_id=job.job_id, path=path, kind=kind_of(path), run=job.run, at=at, **facts)
 
 
 def _has_settled(document: JobDocument, at: datetime) -> bool:

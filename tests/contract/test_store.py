@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from headrace.domain.document import JobDocument
 from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition, Waiting
 from headrace.domain.operations import KindName, Operation, Source, State, Step, hash_of, operation_id
 from headrace.domain.parameters import Parameter, ParameterType
+from headrace.domain.savepoints import Savepoint
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, parse_trigger
 from headrace.errors import LostRace, NameTaken, TooMany, Unavailable
@@ -488,9 +490,39 @@ def test_ten_sights_of_one_change_are_one_transition(store: Store) -> None:
     assert len(store.transitions_of(KEY)) == 1
 
 
+def saved(path: str, minutes: int = 0, job_id: str = KEY.job_id, tenant: str = KEY.tenant, **facts: Any) -> Savepoint:
+    at = NOW + timedelta(minutes=minutes)
+    named = {"kind": "savepoint", "run": 1, **facts}
+    return Savepoint(tenant=tenant, job_id=job_id, path=path, at=at, **named)
+
+
 def test_remembering_a_savepoint_again_changes_nothing(store: Store) -> None:
-    for run in (1, 2):
-        store.add_savepoint("file:///s/savepoint-1", KEY, run, "savepoint", NOW)
+    first = saved("file:///s/savepoint-1", format="CANONICAL", operation="o", size_bytes=7)
+    store.add_savepoint(first)
+    store.add_savepoint(saved("file:///s/savepoint-1", run=2))
+    assert store.savepoints_of(KEY.tenant, KEY.job_id, None, 10) == [first]
+
+
+def test_savepoints_are_listed_newest_first_page_by_page(store: Store) -> None:
+    made = [saved("s3://b/1", 1), saved("s3://b/2", 3), saved("s3://b/3", 3), saved("s3://b/4", 2, "payments")]
+    others = saved("s3://b/5", 9, tenant="other")
+    for each in (*made, others):
+        store.add_savepoint(each)
+    newest = store.savepoints_of(KEY.tenant, None, None, 2)
+    assert [each.path for each in newest] == ["s3://b/3", "s3://b/2"]
+    rest = store.savepoints_of(KEY.tenant, None, (newest[-1].at, newest[-1].path), 10)
+    assert [each.path for each in rest] == ["s3://b/4", "s3://b/1"]
+    of_job = store.savepoints_of(KEY.tenant, KEY.job_id, None, 10)
+    assert [each.path for each in of_job] == ["s3://b/3", "s3://b/2", "s3://b/1"]
+
+
+def test_whose_a_savepoint_is_is_known_however_its_path_is_written(store: Store) -> None:
+    store.add_savepoint(saved("s3://b/x/savepoint-1", tenant="other"))
+    for path in ("s3://b/x/savepoint-1", "s3a://b/x//savepoint-1/", "S3://b/y/../x/savepoint-1/_metadata"):
+        assert set(store.owners_of_savepoint(path)) == {"other"}
+    assert not store.owners_of_savepoint("s3://b/x/savepoint-2")
+    store.add_savepoint(saved("s3://b/x/savepoint-1"))
+    assert set(store.owners_of_savepoint("s3://b/x/savepoint-1")) == {"other", KEY.tenant}
 
 
 # templates

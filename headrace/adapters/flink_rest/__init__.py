@@ -68,6 +68,11 @@ class _Unknown(Unavailable):
     """It does not know what it was asked for (yet)."""
 
 
+def _size(checkpoint: Mapping[str, Any] | None) -> int | None:
+    size = checkpoint.get("state_size") if checkpoint is not None else None
+    return size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
+
+
 class RestJobManager:
     """See ports.JobManager."""
 
@@ -92,6 +97,7 @@ class RestJobManager:
             self._path(namespace, name, newest) if newest is not None else None,
             self._path(namespace, name, restored) if isinstance(restored, dict) else None,
             number=(_number(known) or None) if known is not None else None,  # Flink counts from 1
+            size_bytes=_size(newest),
         )
         if found.latest is not None:
             return found

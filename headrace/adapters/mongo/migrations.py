@@ -43,7 +43,13 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([*SCOPE, ("phase", ASCENDING)], name="phase"),
     ],
     "transitions": [IndexModel([*JOB, ("number", ASCENDING)], name="number", unique=True)],
-    "savepoints": [IndexModel([("tenant", ASCENDING), ("path", ASCENDING)], name="path_of_tenant", unique=True)],
+    "savepoints": [
+        IndexModel([("tenant", ASCENDING), ("path", ASCENDING)], name="path_of_tenant", unique=True),
+        IndexModel([("tenant", ASCENDING), ("at", ASCENDING)], name="newest"),
+        IndexModel([*JOB, ("at", ASCENDING)], name="newest_of_job"),
+        IndexModel([("place", ASCENDING)], name="place"),
+        IndexModel([("path", ASCENDING)], name="place_of_old"),
+    ],
     "triggers": [IndexModel([*SCOPE, ("name", ASCENDING)], name="name", unique=True)],
     "job_templates": [
         IndexModel(

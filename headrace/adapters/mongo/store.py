@@ -31,6 +31,7 @@ from headrace.adapters.mongo.documents import from_document, to_document
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import ENDED, SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
+from headrace.domain.savepoints import Savepoint, place_of
 from headrace.domain.sealed import Anew
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, following
@@ -344,13 +345,31 @@ class MongoStore:
             newest = list(self._db.transitions.find(where).sort("number", DESCENDING).limit(limit))
         return [from_document(Transition, document) for document in reversed(newest)]
 
-    def add_savepoint(self, path: str, key: JobKey, run: int, kind: str, at: datetime) -> None:
+    def add_savepoint(self, savepoint: Savepoint) -> None:
         """See ports.Store."""
-        document = {"path": path, "tenant": key.tenant, "job_id": key.job_id, "run": run, "kind": kind, "at": at}
+        named = {"tenant": savepoint.tenant, "path": savepoint.path}
+        document = {**to_document(savepoint), "place": place_of(savepoint.path)}
         with suppress(_Duplicate), self._translated("recording a savepoint"):
-            self._db.savepoints.update_one(
-                {"tenant": key.tenant, "path": path}, {"$setOnInsert": document}, upsert=True
-            )
+            self._db.savepoints.update_one(named, {"$setOnInsert": document}, upsert=True)
+
+    def savepoints_of(
+        self, tenant: str, job_id: str | None, before: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[Savepoint]:
+        """See ports.Store."""
+        where: dict[str, Any] = {"tenant": tenant} | ({"job_id": job_id} if job_id is not None else {})
+        if before is not None:
+            at, path = before
+            where["$or"] = [{"at": {"$lt": at}}, {"at": at, "path": {"$lt": path}}]
+        order = [("at", DESCENDING), ("path", DESCENDING)]
+        with self._translated("listing savepoints"):
+            found = list(self._db.savepoints.find(where).sort(order).limit(limit))
+        return [from_document(Savepoint, each) for each in found]
+
+    def owners_of_savepoint(self, path: str) -> Collection[str]:
+        """See ports.Store. Records of earlier releases have their path alone."""
+        where = {"$or": [{"place": place_of(path)}, {"path": path}]}
+        with self._translated("reading savepoints"):
+            return {each["tenant"] for each in self._db.savepoints.find(where, {"tenant": 1})}
 
     def put_template(self, template: Template, tenant: str) -> Template:
         """See ports.Store."""

@@ -112,12 +112,14 @@ class Delete:
 
 @dataclass(frozen=True)
 class Keep:
-    """A state's path is on record, and Flink's number of it where that is known. `ran_since` says that the job ran on
-    from there, whatever is seen of it now."""
+    """A state's path is on record, with what else is known of it: Flink's number, its format, its size. `ran_since`
+    says that the job ran on from there, whatever is seen of it now."""
 
     path: str
     number: int | None = None
     ran_since: bool = False
+    format: str | None = None
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)

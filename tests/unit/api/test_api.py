@@ -13,6 +13,7 @@ import pytest
 from api.app import create_app
 from headrace.cli import fleet, history, timeline
 from headrace.domain.pods import MAIN_CONTAINER as MAIN
+from headrace.domain.savepoints import Savepoint
 from headrace.errors import Unavailable
 from headrace.ports import ExceptionSeen
 from tests.support.given import pod_labels
@@ -501,3 +502,38 @@ def test_who_brings_no_key_is_not_told_where_the_store_is(
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
         assert ("db.internal" in answer.text) == is_told
         assert "does not answer" in answer.text
+
+
+def savepoint(world: World, path: str, job_id: str = "orders", tenant: str = "default") -> None:
+    world.clock.advance(1)
+    at = world.clock.now()
+    world.store.add_savepoint(
+        Savepoint(tenant=tenant, job_id=job_id, path=path, kind="savepoint", run=1, at=at, format="CANONICAL")
+    )
+
+
+def test_savepoints_are_listed_of_a_job_and_of_all_page_by_page(api: Api, world: World) -> None:
+    world.submit()
+    for number, job_id in enumerate(("orders", "payments", "orders", "orders")):
+        savepoint(world, f"s3://b/savepoint-{number}", job_id)
+    savepoint(world, "s3://b/savepoint-of-another", tenant="other")
+    first = api.v1("GET", "/savepoints?limit=3").json()
+    rest = api.v1("GET", f"/savepoints?limit=3&cursor={first['next_cursor']}").json()
+    assert [each["path"][-1] for each in (*first["savepoints"], *rest["savepoints"])] == ["3", "2", "1", "0"]
+    assert rest["next_cursor"] is None
+    found = api.v1("GET", "/jobs/orders/savepoints").json()["savepoints"]
+    assert [each["path"][-1] for each in found] == ["3", "2", "0"]
+    assert (found[0]["kind"], found[0]["format"], found[0]["run"]) == ("savepoint", "CANONICAL", 1)
+    assert (found[0]["size_bytes"], found[0]["expires_at"], found[0]["operation"]) == (None, None, None)
+    assert api.v1("GET", "/jobs/none/savepoints").status_code == 404
+    assert api.v1("GET", "/savepoints?cursor=bm8=").json()["errors"][0]["field"] == "cursor"
+
+
+def test_a_savepoint_of_another_tenant_is_not_found(api: Api, world: World) -> None:
+    savepoint(world, "s3://b/savepoint-1", tenant="other")
+    body = {"job_id": "orders", "job_config": {"script": SCRIPT}, "start_from": "s3://b/savepoint-1"}
+    answer = api.v1("POST", "/jobs/submit", body)
+    assert answer.status_code == 404
+    assert "there is no savepoint s3://b/savepoint-1 that is yours" in answer.json()["detail"]
+    assert "other" not in answer.text
+    assert api.v1("GET", "/jobs/orders").status_code == 404

@@ -372,3 +372,41 @@ def test_values_of_a_template_are_as_they_were_written(run: Any, tmp_path: Path)
     file.write_text("template_id: x\nenv: {START: 2024-01-01, AT: 10:30, MODE: 0755, ON: on}\n")
     assert run(answers, "templates", "apply", "-f", str(file))[0] == 0
     assert sent[0]["env"] == {"START": "2024-01-01", "AT": "10:30", "MODE": "0755", "ON": "on"}
+
+
+SAVED = {
+    **{"job_id": "orders", "path": "s3://b/savepoint-1", "kind": "savepoint", "run": 2, "format": "CANONICAL"},
+    **{"at": "2026-01-01T00:00:00Z", "operation": "o1", "size_bytes": 4711, "expires_at": None},
+}
+
+
+def test_savepoints_of_a_job_and_of_all_are_listed(run: Any) -> None:
+    asked: list[str] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, json={"savepoints": [SAVED], "next_cursor": None})
+
+    assert run(answers, "savepoints", "orders", "-o", "name")[1] == "s3://b/savepoint-1\n"
+    code, out, _ = run(answers, "savepoints", "-o", "wide")
+    assert code == 0
+    assert all(text in out for text in ("orders", "savepoint", "CANONICAL", "4711", "o1", "s3://b/savepoint-1"))
+    assert asked == ["/api/v1/flink/jobs/orders/savepoints", "/api/v1/flink/savepoints"]
+
+
+def test_no_savepoint_is_said_off_stdout(run: Any) -> None:
+    def answers(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"savepoints": [], "next_cursor": None})
+
+    assert run(answers, "savepoints", "orders")[1:] == ("", "none of job orders is on record\n")
+
+
+def test_a_savepoint_is_asked_for(run: Any) -> None:
+    asked: list[str] = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(202, json={"job_id": "orders", "status": "RUNNING", "operation": OPERATION})
+
+    assert run(answers, "savepoint", "orders")[0] == 0
+    assert asked == ["/api/v1/flink/jobs/orders/savepoint"]

@@ -170,7 +170,7 @@ def test_a_stop_records_the_savepoint_before_it_deletes(world: World) -> None:
     world.is_suspended(SAVEPOINT)
     world.settle()
     assert world.runtime.get("default", "orders") is None
-    assert world.store.savepoints[SAVEPOINT][2] == "savepoint"
+    assert world.store.savepoints[SAVEPOINT].kind == "savepoint"
     assert world.operation(operation).state is State.SUCCEEDED
     assert world.job().phase is Phase.CANCELLED
     assert world.job().savepoint_path == SAVEPOINT
@@ -227,7 +227,7 @@ def test_a_stop_of_a_job_that_failed_for_good_keeps_its_last_checkpoint(world: W
     world.settle()
     assert world.operation(stop).state is State.SUCCEEDED
     assert world.job().savepoint_path == "s3://b/chk-7"
-    assert world.store.savepoints["s3://b/chk-7"][2] == "checkpoint"
+    assert world.store.savepoints["s3://b/chk-7"].kind == "checkpoint"
     assert world.runtime.get("default", "orders") is None
     assert world.job().phase is Phase.FAILED, "a run that has failed was not cancelled"
     assert world.job().desired is Desired.CANCELLED

@@ -8,7 +8,9 @@ import pytest
 
 from headrace.domain.jobs import Desired, Phase
 from headrace.domain.operations import KindName, Operation, State
-from headrace.errors import Conflict
+from headrace.domain.savepoints import Savepoint
+from headrace.domain.state_on_hand import Checkpoints
+from headrace.errors import Conflict, NotFound
 from tests.support.world import World
 
 PATH = "s3://b/savepoints/savepoint-ffffff-7"
@@ -26,7 +28,8 @@ def nonce(world: World) -> int | None:
 
 def taken(world: World, of: int | None, path: str = PATH, **job: Any) -> None:
     """The operator has taken the savepoint of this nonce, as it shows it without FlinkStateSnapshots."""
-    world.becomes(job={"savepointInfo": {"lastSavepoint": {"location": path, "triggerNonce": of}}, **job})
+    last = {"location": path, "triggerNonce": of, "formatType": "CANONICAL"}
+    world.becomes(job={"savepointInfo": {"lastSavepoint": last}, **job})
 
 
 def passes(world: World, seconds: int) -> None:
@@ -179,3 +182,58 @@ def test_a_later_write_leaves_the_nonce_alone(world: World) -> None:
     world.execute()
     assert nonce(world) == operation.sequence
     assert world.whole()["spec"]["job"]["parallelism"] == 2
+
+
+# savepoints as resources
+
+
+def test_a_savepoint_is_listed_with_what_is_known_of_it(world: World) -> None:
+    operation = asked(world)
+    world.job_manager.checkpoint = Checkpoints(latest=PATH, size_bytes=4711)
+    taken(world, operation.sequence)
+    world.settle()
+    (found,) = world.store.savepoints_of("default", "orders", None, 10)
+    assert (found.path, found.kind, found.format, found.size_bytes) == (PATH, "savepoint", "CANONICAL", 4711)
+    assert (found.run, found.operation, found.expires_at) == (1, operation.id, None)
+
+
+def test_the_savepoint_of_an_upgrade_is_listed_and_what_a_job_started_from_is_not_its_own(world: World) -> None:
+    world.runs(start_from="s3://b/of-somebody")
+    world.becomes(job={"upgradeSavepointPath": "s3://b/of-somebody"})
+    world.settle()
+    assert world.saved() == []
+    world.becomes(job={"upgradeSavepointPath": PATH})
+    world.settle()
+    assert world.saved() == [PATH]
+    assert world.store.savepoints[PATH].job_id == "orders"
+
+
+def kept_by(world: World, tenant: str, job_id: str = "payments") -> None:
+    """A savepoint at PATH is on record as this tenant's."""
+    savepoint = Savepoint(tenant=tenant, job_id=job_id, path=PATH, kind="savepoint", run=1, at=world.clock.now())
+    world.store.add_savepoint(savepoint)
+
+
+@pytest.mark.parametrize("path", [PATH, PATH.replace("s3:", "s3a:"), f"{PATH}/", f"{PATH}/_metadata"])
+def test_another_tenants_savepoint_is_not_found(world: World, path: str) -> None:
+    kept_by(world, "other")
+    with pytest.raises(NotFound, match=r"there is no savepoint s3.* that is yours"):
+        world.submit(start_from=path)
+    world.runs()
+    world.accept(KindName.SUSPEND, "orders")
+    with pytest.raises(NotFound, match=r"there is no savepoint s3.* that is yours"):
+        world.accept(KindName.RESUME, "orders", start_from=path)
+
+
+def test_another_jobs_savepoint_is_taken_where_the_tenant_has_both(world: World) -> None:
+    kept_by(world, "other")
+    kept_by(world, "default")
+    world.submit(start_from=PATH)
+    world.execute()
+    assert world.whole()["spec"]["job"]["initialSavepointPath"] == PATH
+
+
+def test_a_repeat_is_answered_whoever_has_the_savepoint_by_now(world: World) -> None:
+    first = world.submit(start_from=PATH, idempotency_key="k")
+    kept_by(world, "other")
+    assert world.submit(start_from=PATH, idempotency_key="k").id == first.id

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from headrace.domain.deployments import never_started, operation_of
+from headrace.domain.deployments import never_started, operation_of, savepoint_of
 from headrace.domain.failures import Explanation
 from headrace.domain.goals import (
     Changed,
@@ -45,6 +45,9 @@ class OperatorPlan:
             return frozenset({Look.LIVE, Look.VERTICES})
         if live is None or isinstance(case.goal, Changed) or case.operation.step is Step.WITHDRAW:
             return frozenset({Look.LIVE})
+        if isinstance(case.goal, Saved):
+            taken = savepoint_of(live, case.goal.nonce) is not None
+            return frozenset({Look.LIVE, Look.CHECKPOINT} if taken else {Look.LIVE})
         takes_away = isinstance(case.goal, (Gone, Suspended)) or operation_of(live) != case.operation.id
         may_answer = not never_started(live, case.job.was_running)
         return frozenset({Look.LIVE, Look.CHECKPOINT} if takes_away and may_answer else {Look.LIVE})

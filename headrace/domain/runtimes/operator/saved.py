@@ -1,11 +1,11 @@
-"""A savepoint of a job that runs on. Pure. Nothing here changes what runs: one that fails is its operation's trouble
-alone."""
+"""A savepoint of a job that runs on. Pure. Nothing here changes what runs: a failed one is its operation's trouble."""
 
 from __future__ import annotations
 
 from headrace.domain import diff
 from headrace.domain.deployments import (
     Deployment,
+    LastSavepoint,
     gave_up_savepoint,
     is_behind,
     is_running,
@@ -27,6 +27,7 @@ from headrace.domain.runtimes.operator.sights import (
     whole_of,
 )
 from headrace.domain.runtimes.plan import Case, Change, End, Keep, Move, Wait
+from headrace.domain.state_on_hand import Checkpoints
 from headrace.domain.status import READ, SAVEPOINT_NONCE
 
 RUNS_AGAIN_SECONDS = 5.0
@@ -42,9 +43,9 @@ def to_saved(case: Case, goal: Saved) -> Effects:
         return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
     if sequence_of(live) > case.operation.sequence:
         return [SUPERSEDED]
-    path = savepoint_of(live, goal.nonce) if has_written(case, live) else None
-    if path is not None:
-        return _taken(path)
+    taken = savepoint_of(live, goal.nonce) if has_written(case, live) else None
+    if taken is not None:
+        return _taken(case, taken)
     problem = _cannot_be_saved(case, live)
     if problem:
         return [*raised(case, live), End(State.FAILED, problem)]
@@ -53,8 +54,14 @@ def to_saved(case: Case, goal: Saved) -> Effects:
     return _asked_for(case, goal, live)
 
 
-def _taken(path: str) -> Effects:
-    return [Keep(path, ran_since=True), End(State.SUCCEEDED, f"state kept in {path}")]
+def _taken(case: Case, last: LastSavepoint) -> Effects:
+    """Its end is a worker's, who asks the JobManager what else is known of it."""
+    if not whole_of(case):
+        return [Change((), Step.AWAIT_SAVEPOINT)]
+    path, said = last.location or "", case.said
+    size = said.size_bytes if isinstance(said, Checkpoints) and said.latest == path else None
+    keep = Keep(path, ran_since=True, format=last.format_type, size_bytes=size)
+    return [keep, End(State.SUCCEEDED, f"state kept in {path}")]
 
 
 def _awaited(case: Case, goal: Saved, live: Deployment) -> Effects:

@@ -68,7 +68,7 @@ def state_seen(case: Case) -> StateOnHand:
 
 def kept(state: StateOnHand) -> list[Effect]:
     """The state on record, where its path is known."""
-    return [Keep(state.path, state.number)] if isinstance(state, Known) else []
+    return [Keep(state.path, state.number, size_bytes=state.size_bytes)] if isinstance(state, Known) else []
 
 
 def words_of(job: Job) -> str:
