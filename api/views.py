@@ -58,6 +58,7 @@ def job_in_brief(job: Job, *, is_stale: bool, open_operations: Iterable[Operatio
         "deployment_name": job.deployment_name,
         "template_id": job.template_id,
         "template_version": job.template_version,
+        "is_as_found": job.is_as_found,
         "savepoint_path": job.savepoint_path,
         "start_time": job.start_time,
         "labels": dict(job.labels),

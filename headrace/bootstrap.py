@@ -21,6 +21,7 @@ from headrace.domain.policy import Policy
 from headrace.domain.runtimes.operator import OperatorPlan
 from headrace.ports import Clock, FlinkRuntime, JobManager, LetterBox, Scope, Sealer, Store, TaskQueue
 from headrace.services.accept import Accept
+from headrace.services.adopting import Adopting
 from headrace.services.diagnose import Diagnose
 from headrace.services.execute import Execute
 from headrace.services.handle_record import HandleRecord
@@ -53,6 +54,7 @@ class Services:
     """Every use case, ready to be called, and the ports that processes look at for their own health."""
 
     accept: Accept
+    adopting: Adopting
     register: Register
     execute: Execute
     sync: Sync
@@ -110,13 +112,15 @@ def wired(
     records, sealing, plan = Records(store, clock, scope), Sealing(sealer, store), OperatorPlan()
     place = _place(settings)
     resolve = Resolve(store, runtime, platform, place, sealing)
-    accept = Accept(records, resolve, queue, clock, platform, place, sealing)
+    adopting = Adopting(records, runtime)
+    accept = Accept(records, resolve, queue, clock, platform, place, sealing, adopting)
     observe = Observe(store, runtime, plan, platform, settings.failure_grace_seconds)
     triggers = Triggers(store, scope, clock, (settings.kafka_topic, settings.dead_letters_topic))
     handle_record = HandleRecord(accept, triggers, store, settings.tenant, settings.kafka_topic)
     diagnose = Diagnose(runtime, job_manager, clock)
     return Services(
         accept=accept,
+        adopting=adopting,
         register=Register(store, sealing, platform.policy),
         execute=Execute(records, runtime, job_manager, observe, plan, sealing, clock),
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),

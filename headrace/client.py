@@ -133,6 +133,20 @@ class Client:
         """POST jobs/{job_id}/upgrade: {"job_config", "template_version", "parameters"}; what is not named stays."""
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/upgrade", body, idempotency_key)
 
+    def adopt(self, job_id: str, deployment: str | None = None, idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/adopt; `deployment` is the FlinkDeployment's name where the job's id is not."""
+        body = {"deployment": deployment} if deployment is not None else {}
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/adopt", body, idempotency_key)
+
+    def release(self, job_id: str, idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/release."""
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/release", {}, idempotency_key)
+
+    def adoptable(self, namespace: str | None = None) -> Iterator[Json]:
+        """Every FlinkDeployment of the namespace that is not a job already, page by page: `why_not` says why one cannot
+        be adopted, and is empty where it can."""
+        return self._pages("adoptable", {"namespace": namespace} if namespace else {})
+
     def jobs(self, phase: str | None = None, *, brief: bool = False) -> Iterator[Json]:
         """Every job, page by page; in `brief` without their requests, and many a page."""
         query = {"phase": phase} if phase else {}

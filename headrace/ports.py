@@ -29,6 +29,7 @@ from headrace.domain.waiting import Progress
 
 __all__ = [
     "WHOLE_LOG",
+    "Anybodys",
     "Change",
     "Checkpoints",
     "Clock",
@@ -57,6 +58,7 @@ __all__ = [
     "Sealer",
     "Store",
     "TaskQueue",
+    "Version",
     "WatchEvent",
 ]
 
@@ -78,6 +80,14 @@ class Fence:
 
 
 @dataclass(frozen=True)
+class Version:
+    """What must still be true of a deployment that has no sequence of ours: it is the very version that was seen."""
+
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True)
 class Page:
     """One page of a list of deployments and the resourceVersion of the whole list. `unreadable` has events of kind
     UNREADABLE for those that cannot be read."""
@@ -85,6 +95,15 @@ class Page:
     deployments: Sequence[Deployment]
     resource_version: str
     unreadable: Sequence[WatchEvent] = ()
+
+
+@dataclass(frozen=True)
+class Anybodys:
+    """A page of a namespace's deployments as the API server has them, whoever made them; `further` asks for the next
+    one, and is empty at the end."""
+
+    deployments: Sequence[Mapping[str, Any]]
+    further: str
 
 
 @dataclass(frozen=True)
@@ -159,10 +178,10 @@ class FlinkRuntime(Pods, Protocol):
         """
         ...
 
-    def patch(self, namespace: str, name: str, fence: Fence, changes: Sequence[Change]) -> Deployment | None:
-        """One JSON patch that tests uid and sequence and applies `changes`; None where the fence did not hold
-        or the deployment's shape has drifted (the API server answers 422 to all of these alike: read, classify,
-        rebuild). Raises Refused for 400 and 403, and for a 422 that a read shows to be the schema's."""
+    def patch(self, namespace: str, name: str, fence: Fence | Version, changes: Sequence[Change]) -> Deployment | None:
+        """One JSON patch that tests uid and sequence, or uid and resourceVersion, and applies `changes`; None where the
+        fence did not hold or the deployment's shape has drifted (the API server answers 422 to all of these alike:
+        read, classify, rebuild). Raises Refused for 400 and 403, and for a 422 that a read shows to be the schema's."""
         ...
 
     def get(self, namespace: str, name: str) -> Deployment | None:
@@ -188,7 +207,12 @@ class FlinkRuntime(Pods, Protocol):
         ...
 
     def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
-        """All deployments that carry our managed-by label, in pages of one consistent list."""
+        """All deployments that carry our job label, in pages of one consistent list."""
+        ...
+
+    def list_anybodys(self, namespace: str, limit: int, after: str = "") -> Anybodys:
+        """At most `limit` deployments, ours or not, behind those that `after` (a page's `further`) stands for. Raises
+        HistoryGone where that is too old: begin anew."""
         ...
 
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:

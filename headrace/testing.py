@@ -17,8 +17,7 @@ from typing import Any
 import msgspec
 
 from headrace.domain.deployments import (
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
+    JOB_LABEL,
     SEQUENCE_ANNOTATION,
     Deployment,
     deployment_of,
@@ -39,6 +38,7 @@ from headrace.domain.waiting import Progress
 from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, Unavailable, Unopenable, Unreadable
 from headrace.ports import (
     WHOLE_LOG,
+    Anybodys,
     Change,
     Checkpoints,
     Clock,
@@ -55,6 +55,7 @@ from headrace.ports import (
     PodSeen,
     Remains,
     Scope,
+    Version,
     WatchEvent,
 )
 
@@ -538,7 +539,7 @@ class InMemoryRuntime:
             self.created += 1
             return self._record("ADDED", whole)
 
-    def patch(self, namespace: str, name: str, fence: Fence, changes: Sequence[Change]) -> Deployment | None:
+    def patch(self, namespace: str, name: str, fence: Fence | Version, changes: Sequence[Change]) -> Deployment | None:
         """See ports.FlinkRuntime."""
         with self._lock:
             self._reach()
@@ -600,6 +601,14 @@ class InMemoryRuntime:
         rest = [event for event in events if event.kind == "UNREADABLE"]
         for start in range(0, max(len(found), 1), limit):
             yield Page(found[start : start + limit], version, rest if start == 0 else ())
+
+    def list_anybodys(self, namespace: str, limit: int, after: str = "") -> Anybodys:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            names = sorted(name for where, name in self._objects if where == namespace and name > after)
+            page = [copy.deepcopy(self._objects[namespace, name]) for name in names[:limit]]
+        return Anybodys(page, names[limit - 1] if len(names) > limit else "")
 
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
         """See ports.FlinkRuntime. What has happened is given, and the watch ends there."""
@@ -816,14 +825,16 @@ def _pod(name: str) -> InvolvedObject:
     return InvolvedObject("Pod", name)
 
 
-def _holds(live: Mapping[str, Any], fence: Fence) -> bool:
+def _holds(live: Mapping[str, Any], fence: Fence | Version) -> bool:
     metadata = live["metadata"]
+    if isinstance(fence, Version):
+        return (metadata["uid"], metadata["resourceVersion"]) == (fence.uid, fence.resource_version)
     sequence = (metadata.get("annotations") or {}).get(SEQUENCE_ANNOTATION)
     return metadata["uid"] == fence.uid and sequence == str(fence.sequence)
 
 
 def _is_ours(whole: Mapping[str, Any]) -> bool:
-    return (whole["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
+    return JOB_LABEL in (whole["metadata"].get("labels") or {})
 
 
 def _apply(whole: dict[str, Any], change: Change) -> bool:

@@ -12,7 +12,7 @@ from headrace.cli import ages, output
 from headrace.cli.output import Column, Grid, age, field
 from headrace.printable import printable
 
-FAILED, RESTING = ("FAILED", "REJECTED"), ("SUSPENDED", "FINISHED", "CANCELLED", "DELETED")
+FAILED, RESTING = ("FAILED", "REJECTED"), ("SUSPENDED", "FINISHED", "CANCELLED", "DELETED", "RELEASED")
 ORDER = (*FAILED, "RESTARTING")
 """Phases of trouble, the worst first."""
 

@@ -341,6 +341,37 @@ def upgrade(changes: Program, job_id: str, **asked: Any) -> None:
 
 
 @app.command()
+@click.argument("deployment", required=False)
+@click.option("--as", "job_id", metavar="JOB_ID", help="The job's id; the deployment's name if not given.")
+@click.option("--all", "is_all", is_flag=True, help="Adopt every FlinkDeployment that can be.")
+@click.option("--namespace", help="With --all: where they are; it must be the installation's own.")
+@click.option("--dry-run", is_flag=True, help="With --all: only list them, and why one cannot be.")
+@options.asks
+def adopt(
+    deployment: str | None, job_id: str | None, is_all: bool, namespace: str | None, dry_run: bool, **asked: Any
+) -> None:
+    """Takes a FlinkDeployment over that somebody else made, without a restart.
+
+    Labels and annotations alone are written on it. RELEASE gives it back.
+    """
+    from headrace.cli import adoption
+
+    adoption.check(deployment, job_id, is_all, namespace, dry_run)
+    client = options.client()
+    if deployment is None:
+        raise click.exceptions.Exit(adoption.of_all(client, namespace, asked["form"], is_dry=dry_run))
+    _report(client.adopt(job_id or deployment, deployment, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@options.job_id
+@options.asks
+def release(job_id: str, **asked: Any) -> None:
+    """Forgets a job; its FlinkDeployment goes on as it is."""
+    _report(options.client().release(job_id, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
 @options.job_id
 @options.every_output
 def operations(job_id: str, form: Format) -> None:

@@ -32,6 +32,7 @@ LETTERS = {
     "FINISHED": "F",
     "FAILED": "X",
     "REJECTED": "J",
+    "RELEASED": "L",
 }
 """Small letters are on their way, capitals stay."""
 

@@ -80,4 +80,17 @@ class Saved:
     nonce: int
 
 
-Goal = NewRun | Changed | Suspended | Gone | Restored | Saved
+@dataclass(frozen=True)
+class Adopted:
+    """The deployment of this name and uid, which somebody else made, is the job's; it goes on as it was found."""
+
+    deployment: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Released:
+    """The deployment goes on as it is, and is not the job's any more."""
+
+
+Goal = NewRun | Changed | Suspended | Gone | Restored | Saved | Adopted | Released

@@ -22,6 +22,7 @@ class Desired(StrEnum):
     SUSPENDED = "SUSPENDED"
     CANCELLED = "CANCELLED"
     DELETED = "DELETED"
+    RELEASED = "RELEASED"
 
 
 NOTHING_RUNS = frozenset({Desired.CANCELLED, Desired.DELETED})
@@ -48,9 +49,10 @@ class Phase(StrEnum):
     CANCELLED = "CANCELLED"
     REJECTED = "REJECTED"
     DELETED = "DELETED"
+    RELEASED = "RELEASED"
 
 
-SETTLED = frozenset({Phase.FINISHED, Phase.FAILED, Phase.CANCELLED, Phase.REJECTED, Phase.DELETED})
+SETTLED = frozenset({Phase.FINISHED, Phase.FAILED, Phase.CANCELLED, Phase.REJECTED, Phase.DELETED, Phase.RELEASED})
 """Phases that a job leaves only by another run, or by being seen RUNNING again. SUSPENDED rests and is not settled."""
 
 
@@ -123,8 +125,9 @@ class Job:
     the JobManager that had left it behind, None where none had: any other one is of a time after it. `upgrade_path`
     is the last upgradeSavepointPath that was seen: the operator leaves it in the status. `is_gapped` says that this
     run was not watched from its beginning: its record was rebuilt, or a deployment taken over; it never says "never
-    ran".
-    `is_gone` says that the last sight of the deployment's name was a 404, or that no run ever began.
+    ran". `is_as_found` says that it was adopted, and no request of ours has rendered its spec since: `submitted` is
+    empty then. `is_gone` says that the last sight of the deployment's name was a 404, that no run ever began, or
+    that the deployment was released.
     `is_forgotten` says that it was deleted and that its records are gone: what is left keeps numbers from being given
     twice.
     `reason` says why it is in its phase and `next_step` what to do, where somebody may wonder. `phase_since` is when
@@ -176,6 +179,7 @@ class Job:
     ran_since_state: bool = False
     upgrade_path: str | None = None
     is_gapped: bool = False
+    is_as_found: bool = False
     is_gone: bool = True
     trouble_since: datetime | None = None
     reason: str = ""

@@ -1,4 +1,5 @@
-"""Who makes an object that a deployment's pods wait for. Pure: it goes by names, and knows no server.
+"""Who makes an object: one that a deployment's pods wait for, or the deployment. Pure: it goes by names, and knows no
+server.
 
 What Flink, its operator or Headrace make themselves is never asked of a person. Flink's names are those of its native
 Kubernetes client (Constants, KubernetesLeaderElectionHaServices of flink-kubernetes 1.20 to 2.2), ours those of
@@ -8,7 +9,9 @@ headrace.domain.manifest.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class Maker(StrEnum):
@@ -43,3 +46,38 @@ def maker_of(kind: str, name: str, deployment: str) -> Maker:
         if deployment and pattern and re.fullmatch(pattern, name):
             return maker
     return Maker.USER
+
+
+KEEPERS = {
+    "helm": "Helm",
+    "argocd": "Argo CD",
+    "kustomize-controller": "Flux",
+    "flux": "Flux",
+    "terraform": "Terraform",
+    "hashicorp": "Terraform",
+    "pulumi": "Pulumi",
+}
+"""Tools that write what they made again, by what their names in managedFields, labels and annotations begin with."""
+
+_MARKS = {
+    "meta.helm.sh/release-name": "Helm",
+    "helm.toolkit.fluxcd.io/name": "Flux",
+    "kustomize.toolkit.fluxcd.io/name": "Flux",
+    "argocd.argoproj.io/tracking-id": "Argo CD",
+    "argocd.argoproj.io/instance": "Argo CD",
+}
+"""Labels and annotations that such tools leave."""
+
+
+def keeper_of(metadata: Mapping[str, Any]) -> str:
+    """Who made an object and may write it again: its owner, or a tool by its marks; empty where nobody is known to."""
+    for owner in metadata.get("ownerReferences") or ():
+        return f"{owner.get('kind')} {owner.get('name')}"
+    marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
+    found = next((who for mark, who in _MARKS.items() if mark in marks), "")
+    if found:
+        return found
+    names = [str(marks.get("app.kubernetes.io/managed-by") or "")]
+    names += [str(each.get("manager") or "") for each in metadata.get("managedFields") or ()]
+    said = (who for name in names for mark, who in KEEPERS.items() if name.lower().startswith(mark))
+    return next(said, "")

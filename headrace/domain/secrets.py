@@ -189,7 +189,7 @@ def _options(statement: Sequence[Token]) -> Iterator[tuple[str, str]]:
 HARMLESS_FIELDS = frozenset(
     {"operation", "tenant", "job_id", "template_id", "template_version", "version", "type", "parallelism", "force"}
     | {"savepoint", "flink_version", "profile", "memory", "cpu", "slots", "replicas", "image_pull_policy", "effect"}
-    | {"idempotency_key", "required", "sha256", "namespace", "host_path", "mount_path", "main_class"}
+    | {"idempotency_key", "required", "sha256", "namespace", "host_path", "mount_path", "main_class", "deployment"}
 )
 """Fields whose values refusals, dead letters, logs and Flower may repeat. Everything else may be what a user keeps to
 himself."""

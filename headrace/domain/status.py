@@ -59,13 +59,13 @@ READ: Mapping[tuple[str, ...], Callable[[Spec], int | str | None]] = {
 }
 """Fields of a spec that every sight shows."""
 
-NOT_WRITTEN = (Step.BEGIN, Step.CLEAR, Step.CREATE)
+NOT_WRITTEN = (Step.BEGIN, Step.CLEAR, Step.CREATE, Step.CLAIM, Step.LET_GO)
 """Steps at which an operation may not have changed its deployment yet."""
 
 WRITTEN = (Step.AWAIT_RUNNING, Step.AWAIT_SUSPENDED, Step.AWAIT_SAVEPOINT)
 """Steps that follow a write of the spec."""
 
-MADE_NOTHING = (Step.BEGIN, Step.CLEAR)
+MADE_NOTHING = (Step.BEGIN, Step.CLEAR, Step.LET_GO)
 """Steps of an operation that has made nothing of its own."""
 
 NO_OPERATOR_AFTER = timedelta(seconds=30)
@@ -534,6 +534,8 @@ ENDED_BY_US = {Phase.CANCELLED: "stopped", Phase.DELETED: "deleted"}
 def _observe_gone(seen: Seen, job: Job, operation: Operation | None) -> Job:
     if operation is not None and KINDS[operation.kind].begins_a_run and operation.step in NOT_WRITTEN:
         return replace(job, is_gone=True)  # what was there belonged to the run before
+    if operation is not None and operation.step is Step.LET_GO:
+        return job  # our marks are off: it goes on, and a worker puts that on record
     if job.deployment_uid is None:
         return job
     phase, reason = _phase_when_gone(job, operation)

@@ -15,11 +15,12 @@ from typing import Any, cast
 
 from headrace.domain.document import MOST_OPEN, JobDocument
 from headrace.domain.inputs import blamed_on_input
-from headrace.domain.jobs import Job, JobKey
+from headrace.domain.jobs import LEGAL_NAME, Job, JobKey
 from headrace.domain.manifest import Platform, Stamp, render
 from headrace.domain.operations import (
     KINDS,
     LAST,
+    AdoptArguments,
     KindName,
     Operation,
     Source,
@@ -41,6 +42,7 @@ from headrace.errors import (
     Unavailable,
 )
 from headrace.ports import Clock, TaskQueue
+from headrace.services.adopting import Adopting
 from headrace.services.records import Records
 from headrace.services.resolve import Place, Resolve
 from headrace.services.sealing import Sealing, refuse_secrets
@@ -76,7 +78,9 @@ class Accept:
         platform: Platform,
         place: Place,
         sealing: Sealing,
+        adopting: Adopting,
     ) -> None:
+        self._adopting = adopting
         self._sealing = sealing
         self._resolve = resolve
         self._records = records
@@ -99,7 +103,8 @@ class Accept:
         """Accepts what was asked of a job, the same whichever way it came in; `key` is the idempotency key.
 
         A SUBMIT begins run 1 of a new job, or run n+1 of a settled one; without a job id the job is named after its
-        template and the operation. A plain secret is sealed before anything is stored. Raises InvalidRequest, NotFound
+        template and the operation; an adopted one after its deployment. A plain secret is sealed before anything is
+        stored. Raises InvalidRequest, NotFound
         (the job, where the kind begins none), Conflict, IdempotencyConflict, TooMany.
         """
         with blamed_on_input("arguments"):
@@ -108,6 +113,8 @@ class Accept:
         key = key or str(uuid.uuid4())
         if isinstance(asked, SubmitArguments):
             return self._run(kind, job_id, asked, tenant, key, source)
+        if isinstance(asked, AdoptArguments):
+            return self._adopt(kind, job_id or asked.deployment, asked, tenant, key, source)
         named = _checked_job_id(job_id)
         if isinstance(asked, UpgradeArguments):
             return self._upgrade(kind, JobKey(tenant, named), asked, key, source)
@@ -172,6 +179,17 @@ class Accept:
         upgraded = partial(self._resolve.upgraded, asked=asked, source=source)
         return repeated or self._insert(job_key, kind, upgraded, body_hash, key, source)
 
+    def _adopt(
+        self, kind: KindName, job_id: str | None, asked: AdoptArguments, tenant: str, key: str, source: Source
+    ) -> Accepted:
+        """The live deployment is asked first: who adopts what is not there, or not fit, hears so at once."""
+        named = _checked_job_id(job_id)
+        name = asked.deployment or _checked_deployment(named)
+        body_hash = hash_of(kind, named, {"deployment": name})
+        repeated = self._repeat_of(tenant, key, body_hash)
+        of_live = partial(self._adopting.arguments, name=name)
+        return repeated or self._insert(JobKey(tenant, named), kind, of_live, body_hash, key, source)
+
     def render(self, job_id: str | None, arguments: Mapping[str, Any], *, tenant: str) -> dict[str, Any]:
         """The manifest that a SUBMIT of these arguments would create, and nothing else. Raises as `operation` does."""
         with blamed_on_input("arguments"):
@@ -221,7 +239,7 @@ class Accept:
         another installation's."""
         document = self._records.preview(job_key)
         is_there = document is not None and (not document.job.is_forgotten or document.next_run is not None)
-        if not is_there and not KINDS[kind].begins_a_run:
+        if not is_there and not KINDS[kind].makes_a_job:
             raise NotFound(f"job {job_key.job_id}: there is none of this name; GET jobs lists those that are")
         return document or self._records.new(job_key)
 
@@ -285,6 +303,13 @@ def _checked_job_id(job_id: Any) -> str:
         raise InvalidRequest(
             {"job_id": "must be 1 to 100 letters, digits, '-', '_' or '.', with a letter or digit at both ends"}
         )
+    return job_id
+
+
+def _checked_deployment(job_id: str) -> str:
+    """The job's id as the name of a deployment, where it can be one."""
+    if not LEGAL_NAME.fullmatch(job_id):
+        raise InvalidRequest({"deployment": f"{job_id} can be no FlinkDeployment's name: say which one is meant"})
     return job_id
 
 

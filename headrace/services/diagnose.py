@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from headrace.domain.deployments import Deployment, PodTrouble, keeps_failing
 from headrace.domain.failures import LONGEST_LOG, Evidence, Explanation, explain, failure_in
 from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, Diagnosis, Job, Phase
-from headrace.domain.manifest.parts import labels_of
+from headrace.domain.manifest.parts import pod_labels_of
 from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, PodSeen, default_container, manager_is_up
 from headrace.domain.status import is_bad, telling_error
 from headrace.errors import HeadraceError
@@ -60,7 +60,7 @@ class Diagnose:
     def last_words(self, job: Job) -> dict[str, Any]:
         """The ends of a job's log and of its exceptions, for its record: what will be gone with its pods. What is kept
         already stays where nothing is there to read. Raises TransientError where what is there cannot be read now."""
-        pods = self.pods.pods(job.namespace, job.deployment_name, labels_of(job))
+        pods = self.pods.pods(job.namespace, job.deployment_name, pod_labels_of(job))
         is_up = manager_is_up(pods)
         return self._kept(job, self._log(job, pods), self._exceptions(job) if is_up else ())
 
@@ -95,7 +95,7 @@ class Diagnose:
 
     def _pods(self, job: Job) -> Sequence[PodSeen]:
         nothing: Sequence[PodSeen] = ()
-        return _read(lambda: self.pods.pods(job.namespace, job.deployment_name, labels_of(job)), nothing)
+        return _read(lambda: self.pods.pods(job.namespace, job.deployment_name, pod_labels_of(job)), nothing)
 
     def _counts(self, job: Job, at: datetime) -> bool:
         """Whether what happened then may be why the job is bad now. What ended a job for good may be long ago."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from headrace.domain import diff
+from headrace.domain.adoption import letting_go
 from headrace.domain.deployments import (
     SEQUENCE_ANNOTATION,
     Deployment,
@@ -31,6 +32,7 @@ from headrace.domain.jobs import Job, JobKey, Observation, Phase
 from headrace.domain.manifest.parts import metadata_labels, sealed_of, secret_name_in
 from headrace.domain.manifest.programs import config_map_of
 from headrace.domain.operations import DUE, KINDS, Operation, State, Step
+from headrace.domain.operations.adopt import as_found
 from headrace.domain.operations.submit import of_new_run
 from headrace.domain.operations.upgrade import as_upgraded
 from headrace.domain.runtimes.plan import (
@@ -39,6 +41,7 @@ from headrace.domain.runtimes.plan import (
     Begin,
     Case,
     Change,
+    Claim,
     Create,
     Delete,
     Effect,
@@ -65,7 +68,7 @@ from headrace.errors import (
     Unavailable,
     Unopenable,
 )
-from headrace.ports import Clock, Fence, FlinkRuntime, JobManager
+from headrace.ports import Clock, Fence, FlinkRuntime, JobManager, Version
 from headrace.services.observe import Observe, ended
 from headrace.services.records import Records, merged, soon
 from headrace.services.sealing import Sealing
@@ -110,10 +113,13 @@ class Execute:
 
     def _remove_unwanted(self, document: JobDocument) -> None:
         """A late create that nobody wants goes again. It may have run since: its state is on record first, and where
-        that cannot be known nothing is deleted."""
+        that cannot be known nothing is deleted. What was adopted too late is somebody else's, and is let go."""
         job = document.job
         live = self.runtime.get(job.namespace, job.deployment_name)
         if live is None or not is_of(live, job.tenant, job.job_id) or not self.observe.is_unwanted(document, live):
+            return
+        if not self._was_created(job, live):
+            self.let_go(job, live)
             return
         if not never_started(live, was_running=False):
             of_it = replace(job, state_path=None, ran_since_state=True, is_gapped=True)  # the record is another run's
@@ -134,6 +140,18 @@ class Execute:
                 )
             )
         self.runtime.delete(job.namespace, job.deployment_name, live.metadata.uid)
+
+    def _was_created(self, job: Job, live: Deployment) -> bool:
+        """Whether the operation that it names has made it; what one has adopted was somebody's before."""
+        made_by = self.records.store.operation(job.tenant, operation_of(live) or "")
+        return made_by is not None and KINDS[made_by.kind].begins_a_run
+
+    def let_go(self, job: Job, live: Deployment) -> None:
+        """Takes our marks off a deployment that is not this job's after all."""
+        whole = self.runtime.get_whole(job.namespace, job.deployment_name)
+        if whole is not None:
+            fence = Fence(live.metadata.uid, sequence_of(live))
+            self.runtime.patch(job.namespace, job.deployment_name, fence, letting_go(whole))
 
     def _due(self, document: JobDocument) -> Operation | None:
         """The operation whose turn it is, where this process knows its kind and it is not told to wait."""
@@ -250,7 +268,7 @@ class Execute:
         assert operation is not None  # noqa: S101 - one of its steps was refused
         known = NO_CRD if isinstance(error, CrdMissing) else explain(Evidence(refused=str(error)))
         why = known or Explanation(str(error), "")
-        phase = Phase.REJECTED if KINDS[operation.kind].begins_a_run and document.job.deployment_uid is None else None
+        phase = Phase.REJECTED if KINDS[operation.kind].makes_a_job and document.job.deployment_uid is None else None
         end = End(State.FAILED, str(why), phase, why)
         return self.records.write(document, ended(document, end, self.clock.now()))
 
@@ -291,6 +309,8 @@ class _Step:
                 return self._adopt(deployment)
             case Change():
                 return self._change(effect, case)
+            case Claim():
+                return self._claim(effect, case)
             case Raise():
                 return self._raise(case)
             case Delete(uid, then, wait_seconds):
@@ -420,9 +440,38 @@ class _Step:
         if patched is None:
             self.missed = True  # somebody else wrote first: another sight says who
             return False
-        self.seen = Seen(patched, self.seen.at, self.seen.trouble)
+        is_ours = is_of(patched, job.tenant, job.job_id)
+        self.seen = Seen(patched if is_ours else Gone(), self.seen.at, self.seen.trouble)
         written = replace(self._operation, generation=patched.metadata.generation)
         self._document = self._document.with_operation(written if change.then in WRITTEN else self._operation)
+        return True
+
+    def _claim(self, claim: Claim, case: Case) -> bool:
+        """The run as found is on record first. Who claimed what is not wanted any more lets it go again."""
+        live, before = _deployment(case), self._document.job
+        if self._operation.step is not Step.CLAIM:
+            found = replace(as_found(before, run=claim.run, at=self.seen.at), phase=before.phase)
+            begun = self._document.with_job(found).entering(Phase.REQUESTED, self.seen.at)
+            self._document = begun.with_operation(self._operation.moved(Step.CLAIM, self.seen.at))
+        self._document = self._document.with_job(self._document.job.intending(claim.manifest))
+        self.written()
+        if claim.changes:
+            version = Version(live.metadata.uid, live.metadata.resource_version)
+            patched = self._of.runtime.patch(before.namespace, before.deployment_name, version, claim.changes)
+            if patched is None:
+                self.missed = True  # somebody wrote first: another sight says what it is by now
+                return False
+            live = patched
+        return self._claimed(live)
+
+    def _claimed(self, live: Deployment) -> bool:
+        operation, uid = self._operation, live.metadata.uid
+        if self._is_unwanted(operation, uid):
+            self._of.let_go(self._document.job, live)
+            return False
+        job = replace(self._document.job, deployment_uid=uid, is_gone=False, reason="", next_step="")
+        self._document = self._document.with_job(job).with_operation(replace(operation, deployment_uid=uid))
+        self.seen = Seen(live, self.seen.at, self.seen.trouble)
         return True
 
     def _renew(self, end: End) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from headrace.domain.jobs import SETTLED, Job, JobKey, Phase
 from headrace.domain.log_requests import LogRequest
-from headrace.domain.manifest.parts import labels_of
+from headrace.domain.manifest.parts import pod_labels_of
 from headrace.domain.pods import JOB_MANAGER, ContainerSeen, PodSeen, default_container
 from headrace.errors import InvalidRequest, NotFound, Unavailable
 from headrace.ports import EventSeen, ExceptionSeen, JobManager, LogPart, LogStream, Pods
@@ -88,7 +88,7 @@ class Inspect:
         try:
             found = self._job_manager.exceptions(job.namespace, job.deployment_name, job.flink_job_id)
         except Unavailable:
-            pods = self._pods.pods(job.namespace, job.deployment_name, labels_of(job))
+            pods = self._pods.pods(job.namespace, job.deployment_name, pod_labels_of(job))
             if any(pod.component == JOB_MANAGER and pod.is_running for pod in pods):
                 raise
             return ExceptionsAnswer(kept=job.kept_exceptions, note=self._no_job_manager(job))
@@ -102,7 +102,7 @@ class Inspect:
 
     def _pods_of(self, job: Job, asked: LogRequest) -> Sequence[PodSeen]:
         """The pods of the component that was asked for, or the one that was named, if it is the job's."""
-        pods = self._pods.pods(job.namespace, job.deployment_name, labels_of(job))
+        pods = self._pods.pods(job.namespace, job.deployment_name, pod_labels_of(job))
         if not asked.pod:
             return [pod for pod in pods if pod.component == asked.component]
         named = [pod for pod in pods if pod.name == asked.pod]

@@ -25,7 +25,7 @@ from headrace.domain.deployments import (
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import NOTHING_RUNS, SETTLED, Job, Observation, Phase
 from headrace.domain.manifest import Platform
-from headrace.domain.manifest.parts import labels_of
+from headrace.domain.manifest.parts import pod_labels_of
 from headrace.domain.operations import DUE, KINDS, Operation, State
 from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
 from headrace.domain.runtimes.plan import (
@@ -187,7 +187,7 @@ class Observe:
         if status.job_manager_deployment_status == "MISSING":
             return None
         try:
-            return self.pods.pods(job.namespace, job.deployment_name, labels_of(job))
+            return self.pods.pods(job.namespace, job.deployment_name, pod_labels_of(job))
         except Refused:
             return ()  # an account that may not look at pods still sees what the operator says
 
@@ -288,5 +288,5 @@ def ended(document: JobDocument, effect: End, at: datetime) -> JobDocument:
 
 
 def _is_told(before: Phase, after: Phase) -> bool:
-    """Whether an end changes a settled phase: that the job is deleted, or is back, no sight can show."""
-    return after in (Phase.REJECTED, Phase.DELETED) or before is Phase.DELETED
+    """Whether an end changes a settled phase: that the job is deleted, released, or is back, no sight can show."""
+    return after in (Phase.REJECTED, Phase.DELETED, Phase.RELEASED) or before is Phase.DELETED

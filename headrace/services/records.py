@@ -14,6 +14,7 @@ from typing import Any
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import Desired, Job, JobKey, Phase, Transition, deployment_name, derived_name
 from headrace.domain.operations import Operation
+from headrace.domain.operations.adopt import as_the_log_has_it
 from headrace.domain.operations.submit import as_accepted
 from headrace.errors import Conflict, LostRace, NameTaken, Unavailable
 from headrace.ports import Clock, Scope, Store
@@ -101,7 +102,7 @@ class Records:
         """The document of a new job, or of one whose document was lost: that never says "never ran"."""
         document = self.new(key)
         is_gapped = len(log) > 1 or log[0].sequence > 1
-        return document.with_job(replace(document.job, is_gapped=is_gapped))
+        return document.with_job(as_the_log_has_it(replace(document.job, is_gapped=is_gapped), log))
 
     def write(self, before: JobDocument, after: JobDocument, *, flush: bool = True) -> JobDocument:
         """Writes what differs. A decision that lost to sights alone is put on the newer document, the phase from there.

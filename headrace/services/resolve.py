@@ -76,6 +76,8 @@ class Resolve:
     def upgraded(self, document: JobDocument, *, asked: UpgradeArguments, source: Source) -> dict[str, Any]:
         """What an UPGRADE of this job, as its open operations will leave it, comes to. Without another version or other
         values, its request is changed; else its template is resolved anew, under what was said beside it before."""
+        if _has_no_request(document):
+            return self._rendered_first(document.job, asked)
         job, before = self._as_it_will_be(document)
         with blamed_on_input("job_config"):
             anew = asked.template_version is not None or bool(asked.parameters)
@@ -86,6 +88,20 @@ class Resolve:
         version = made.template.version if made.template else before.arguments.get("template_version")
         named = {"template_id": before.arguments.get("template_id"), "template_version": version}
         return {"request": request.as_json(), **named, "given": made.given}
+
+    def _rendered_first(self, job: Job, asked: UpgradeArguments) -> dict[str, Any]:
+        """The first request of a job that runs as it was adopted: a whole one, or there is nothing to change."""
+        if asked.template_version is not None or asked.parameters or PROGRAM_FIELDS.isdisjoint(asked.job_config):
+            raise Conflict(
+                f"job {job.job_id}: it runs as it was adopted, with no request of which a part could change; give its "
+                "whole program and settings in job_config, or STOP it and SUBMIT it with start_from last"
+            )
+        with blamed_on_input("job_config"):
+            body = with_profile(resolve(None, asked.job_config, {}), asked.job_config, self._platform.profiles)
+            owner = Owner.job(job.tenant, job.job_id)
+            request = self._checked(parse_resolved(self._sealing.of_request(body, None, owner)))
+        named = {"template_id": None, "template_version": None}
+        return {"request": request.as_json(), **named, "given": self.given(None, {}, asked.job_config)}
 
     def _of_request(self, job: Job, before: Operation, asked: UpgradeArguments) -> _Made:
         given = before.arguments.get("given") or {}
@@ -175,6 +191,17 @@ class Resolve:
             return self._runtime.flink_versions()
         except Unavailable:
             return ()
+
+
+PROGRAM_FIELDS = frozenset({"script", "script_path", "files", "jar", "sql"})
+"""Fields that say what a job runs: a request without one is none."""
+
+
+def _has_no_request(document: JobDocument) -> bool:
+    """Whether the job runs as it was adopted, and no open operation will render it."""
+    open_kinds = [KINDS[each.kind] for each in document.open_operations if each.kind in KINDS]
+    is_adopted = document.job.is_as_found or any(kind.name is KindName.ADOPT for kind in open_kinds)
+    return is_adopted and not any(kind.resolves for kind in open_kinds)
 
 
 OLDEST_FLINK = (1, 20)

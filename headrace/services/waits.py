@@ -16,7 +16,7 @@ from headrace.domain.deployments import Deployment, Seen
 from headrace.domain.document import JobDocument
 from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.jobs import Job, Waiting
-from headrace.domain.manifest.parts import labels_of
+from headrace.domain.manifest.parts import pod_labels_of
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
 from headrace.domain.status import observe
@@ -124,7 +124,7 @@ class Waits:
 
     def _look_at(self, document: JobDocument, live: Deployment) -> None:
         job, operation = document.job, document.oldest
-        pods = _read(lambda: self._runtime.pods(job.namespace, job.deployment_name, labels_of(job)))
+        pods = _read(lambda: self._runtime.pods(job.namespace, job.deployment_name, pod_labels_of(job)))
         seen = self._seen(live, () if isinstance(pods, Unseen) else pods)
         plain = self._observed(seen, replace(job, waiting=None), operation)
         if plain.phase is not job.phase:

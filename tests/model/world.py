@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from headrace.bootstrap import Services, wired
-from headrace.domain.deployments import MANAGED_BY_LABEL
+from headrace.domain.deployments import JOB_LABEL
 from headrace.domain.jobs import JobKey
 from headrace.domain.operations import KindName, Source, operation_id
 from headrace.errors import HeadraceError, Refused, TransientError
@@ -256,7 +256,7 @@ class World:
         if what == 0:
             cluster.write(name, {"spec": {"job": {**job, "parallelism": value % 5 + 1}}}, spec=True)
         elif what == 1:
-            labels = {k: v for k, v in whole["metadata"]["labels"].items() if k != MANAGED_BY_LABEL}
+            labels = {k: v for k, v in whole["metadata"]["labels"].items() if k != JOB_LABEL}
             cluster.write(name, {"metadata": {"labels": labels}})
         else:
             self.touched.add(name)

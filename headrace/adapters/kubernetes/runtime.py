@@ -14,8 +14,7 @@ import orjson
 
 from headrace.adapters.kubernetes.api_server import JSON_PATCH, Answer, ApiServer, Unserved, refused
 from headrace.domain.deployments import (
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
+    JOB_LABEL,
     OPERATION_ANNOTATION,
     SEQUENCE_ANNOTATION,
     Deployment,
@@ -27,12 +26,26 @@ from headrace.domain.events import Event, event_seen, is_about
 from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.errors import CrdMissing, HistoryGone, Refused, Unavailable, Unreadable
-from headrace.ports import WHOLE_LOG, Change, EventSeen, Fence, LogPart, LogStream, Page, PodSeen, WatchEvent
+from headrace.ports import (
+    WHOLE_LOG,
+    Anybodys,
+    Change,
+    EventSeen,
+    Fence,
+    LogPart,
+    LogStream,
+    Page,
+    PodSeen,
+    Version,
+    WatchEvent,
+)
 
 GROUP = "/apis/flink.apache.org/v1beta1"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/flinkdeployments.flink.apache.org"
 WRITE = {"fieldManager": "headrace", "fieldValidation": "Strict"}
-OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+OURS = JOB_LABEL
+"""A selector of what has the label, whatever it says. Who else manages a deployment stands in a label of its own, which
+an adopted one keeps."""
 VERSIONS_KEPT_SECONDS = 300.0
 EVENTS_SHOWN, EVENTS_PAGE, EVENTS_PAGES = 500, 500, 20
 
@@ -133,7 +146,7 @@ class OperatorRuntime:
             raise error
         return found
 
-    def patch(self, namespace: str, name: str, fence: Fence, changes: Sequence[Change]) -> Deployment | None:
+    def patch(self, namespace: str, name: str, fence: Fence | Version, changes: Sequence[Change]) -> Deployment | None:
         """See ports.FlinkRuntime."""
         doing = f"patching FlinkDeployment {namespace}/{name}"
         operations = [*_tests(fence), *(_operation(change) for change in changes)]
@@ -155,15 +168,19 @@ class OperatorRuntime:
         raise refused(answer, doing)
 
     def _raise_if_the_schema_said_no(
-        self, namespace: str, name: str, fence: Fence, changes: Sequence[Change], answer: Answer, doing: str
+        self,
+        namespace: str,
+        name: str,
+        fence: Fence | Version,
+        changes: Sequence[Change],
+        answer: Answer,
+        doing: str,
     ) -> None:
         """A 422 does not say why: where the fence holds and every path is there, it was the schema's."""
         live = self.get_whole(namespace, name)
         if answer.status == 409 or live is None:
             return
-        seen = msgspec.convert(live, Deployment)
-        holds = seen.metadata.uid == fence.uid and sequence_of(seen) == fence.sequence
-        if holds and all(_has_parent(live, change) for change in changes):
+        if _holds(msgspec.convert(live, Deployment), fence) and all(_has_parent(live, change) for change in changes):
             raise refused(answer, doing)
 
     def get(self, namespace: str, name: str) -> Deployment | None:
@@ -238,6 +255,18 @@ class OperatorRuntime:
             if not metadata.continue_:
                 return
             query["continue"] = metadata.continue_
+
+    def list_anybodys(self, namespace: str, limit: int, after: str = "") -> Anybodys:
+        """See ports.FlinkRuntime."""
+        doing = f"listing FlinkDeployments in {namespace}"
+        query: dict[str, str | int] = {"limit": limit, **({"continue": after} if after else {})}
+        answer = self._api.send("GET", _deployments(namespace), doing=doing, query=query)
+        if answer.status == 410:
+            raise HistoryGone("this cursor is too old to go on from; list again from the beginning")
+        if answer.status != 200:
+            raise refused(answer, doing)
+        found = orjson.loads(answer.body)
+        return Anybodys(found["items"], found["metadata"].get("continue") or "")
 
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
         """See ports.FlinkRuntime."""
@@ -391,7 +420,18 @@ def _pointer(path: Sequence[str]) -> str:
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
 
 
-def _tests(fence: Fence) -> list[dict[str, Any]]:
+def _holds(seen: Deployment, fence: Fence | Version) -> bool:
+    if isinstance(fence, Version):
+        return (seen.metadata.uid, seen.metadata.resource_version) == (fence.uid, fence.resource_version)
+    return (seen.metadata.uid, sequence_of(seen)) == (fence.uid, fence.sequence)
+
+
+def _tests(fence: Fence | Version) -> list[dict[str, Any]]:
+    if isinstance(fence, Version):
+        return [
+            {"op": "test", "path": "/metadata/uid", "value": fence.uid},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": fence.resource_version},
+        ]
     sequence = ("metadata", "annotations", SEQUENCE_ANNOTATION)
     return [
         {"op": "test", "path": "/metadata/uid", "value": fence.uid},

@@ -108,8 +108,13 @@ def metadata_labels(job: Job, own: Mapping[str, str]) -> dict[str, str]:
     return {**own, wire.MANAGED_BY_LABEL: wire.MANAGED_BY, **labels_of(job)}
 
 
+def pod_labels_of(job: Job) -> dict[str, str]:
+    """What a job's pods are known by, beside the operator's `app`: those of an adopted one have no label of ours."""
+    return {} if job.is_as_found else labels_of(job)
+
+
 def labels_of(job: Job) -> dict[str, str]:
-    """What a job's pods are known by, beside the operator's `app`."""
+    """Whose a deployment, and what we make for it, is."""
     return {wire.JOB_LABEL: label_value(job.job_id), wire.TENANT_LABEL: label_value(job.tenant)}
 
 

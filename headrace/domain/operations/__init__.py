@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from headrace.domain.operations.adopt import Adopt, AdoptArguments
 from headrace.domain.operations.delete import Delete
 from headrace.domain.operations.kind import Arguments, Expected, Kind
 from headrace.domain.operations.operation import (
@@ -16,6 +17,7 @@ from headrace.domain.operations.operation import (
     hash_of,
     operation_id,
 )
+from headrace.domain.operations.release import Release
 from headrace.domain.operations.restart import Restart
 from headrace.domain.operations.resume import Resume
 from headrace.domain.operations.savepoint import Savepoint
@@ -30,6 +32,7 @@ __all__ = [
     "DUE",
     "KINDS",
     "LAST",
+    "AdoptArguments",
     "Arguments",
     "Expected",
     "Kind",
@@ -48,6 +51,7 @@ ALL: tuple[Kind, ...] = (
     *(Submit(), Stop(), Scale(), Suspend(), Resume(), Restart(), Upgrade()),
     *(Delete(), Undelete()),
     Savepoint(),
+    *(Adopt(), Release()),
 )
 
 KINDS: Mapping[KindName, Kind] = {kind.name: kind for kind in ALL}

@@ -30,6 +30,8 @@ class KindName(StrEnum):
     DELETE = "DELETE"
     UNDELETE = "UNDELETE"
     SAVEPOINT = "SAVEPOINT"
+    ADOPT = "ADOPT"
+    RELEASE = "RELEASE"
 
 
 class State(StrEnum):
@@ -57,10 +59,12 @@ class Step(StrEnum):
     AWAIT_SAVEPOINT = "AWAIT_SAVEPOINT"
     DELETE = "DELETE"
     AWAIT_GONE = "AWAIT_GONE"
+    CLAIM = "CLAIM"  # ADOPT: the run is on record as it was found, and is being marked as ours
+    LET_GO = "LET_GO"  # RELEASE: our marks are being taken off
     WITHDRAW = "WITHDRAW"  # the change is being taken back before the operation ends FAILED
 
 
-DUE = frozenset({Step.BEGIN, Step.CLEAR, Step.CREATE, Step.DELETE, Step.WITHDRAW})
+DUE = frozenset({Step.BEGIN, Step.CLEAR, Step.CREATE, Step.DELETE, Step.CLAIM, Step.LET_GO, Step.WITHDRAW})
 """Steps that Execute has to act on; the others wait for an observation."""
 
 LONGEST_LOOK_SECONDS = 60.0
@@ -82,7 +86,8 @@ class Operation:
     `arguments`: SUBMIT, UPGRADE: {"request": JobRequest as JSON, "template_id", "template_version", "given": what was
     said beside the template}, SUBMIT also "start_from";
     STOP: {"force": bool, "drain"}; DELETE: {"force": bool}; SCALE: {"parallelism": int}; RESUME: {"start_from"};
-    SUSPEND, RESTART, SAVEPOINT, UNDELETE: {}.
+    SUSPEND, RESTART, SAVEPOINT, UNDELETE, RELEASE: {}; ADOPT: {"deployment": its name, "uid": that of the one that
+    was there when it was accepted}.
     `spent_seconds` of `deadline_seconds` are used up; `looked_at` is the last look that counted.
     `generation` is the deployment's metadata.generation at the first sight of what this operation wrote;
     `asserts` what the live spec has to hold for its success, and `inverse` the changes that take its write back, both

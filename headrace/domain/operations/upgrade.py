@@ -51,4 +51,5 @@ def as_upgraded(job: Job, operation: Operation) -> Job:
         template_version=operation.arguments.get("template_version"),
         scaled_to=None,
         scaled_to_task_managers=None,
+        is_as_found=False,
     )

@@ -97,6 +97,16 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """The run is on record as it was found, with the manifest that is kept of it; then `changes`, labels and
+    annotations alone, are written on the very version in sight."""
+
+    run: int
+    manifest: Mapping[str, Any]
+    changes: Sequence[FieldChange]
+
+
+@dataclass(frozen=True)
 class Raise:
     """The live sequence is raised to this operation's, metadata alone: a worker that wakes late is stale too."""
 
@@ -166,7 +176,7 @@ class Renew:
     end: End
 
 
-Effect = Begin | Create | Adopt | Change | Raise | Delete | Keep | Wait | Move | Note | End | Renew
+Effect = Begin | Create | Adopt | Change | Claim | Raise | Delete | Keep | Wait | Move | Note | End | Renew
 ON_RECORD = (Keep, Wait, Move, Note, End)
 """Effects that change records alone: whoever has the sight carries them out."""
 

@@ -204,6 +204,9 @@ def test_a_stop_shows_cancelling_until_it_ends_or_is_taken_back(
     assert not going_on or observed.job.phase is Phase.CANCELLING
 
 
+NEVER_AWAIT_RUNNING = (KindName.STOP, KindName.ADOPT, KindName.RELEASE)
+
+
 @settings(max_examples=300)
 @given(deployments(), jobs, operations, troubles)
 def test_no_settled_phase_shows_while_an_operation_waits_for_running(
@@ -211,7 +214,7 @@ def test_no_settled_phase_shows_while_an_operation_waits_for_running(
 ) -> None:
     generation = min(operation.generation or 1, what.metadata.generation or 1)
     first = what.status is None or not what.status.observed_generation
-    kind = KindName.SUBMIT if first or operation.kind is KindName.STOP else operation.kind
+    kind = KindName.SUBMIT if first or operation.kind in NEVER_AWAIT_RUNNING else operation.kind
     written = replace(operation, kind=kind, generation=generation, step=Step.AWAIT_RUNNING)
     written = replace(written, sequence=sequence_of(ours(what)))
     job = replace(job, phase=Phase.STARTING)
@@ -304,8 +307,11 @@ def test_what_a_job_failed_of_stays_its_reason_while_its_remains_do_something_el
     assert (after.phase, after.reason, after.next_step) == (Phase.FAILED, "ValueError: boom", "mend it")
 
 
-GIVEN_BY_AN_END = ((KindName.DELETE, Phase.DELETED), (KindName.UNDELETE, Phase.CANCELLED))
-"""That a job is deleted, or back, no sight can show."""
+GIVEN_BY_AN_END = (
+    *((KindName.DELETE, Phase.DELETED), (KindName.UNDELETE, Phase.CANCELLED)),
+    *((KindName.ADOPT, Phase.REJECTED), (KindName.RELEASE, Phase.RELEASED)),
+)
+"""That a job is deleted, back, released, or was not adopted, no sight can show."""
 
 
 @settings(max_examples=150, deadline=None)

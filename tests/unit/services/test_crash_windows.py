@@ -159,6 +159,26 @@ def savepoint(world: World) -> None:
     world.accept(KindName.SAVEPOINT, "orders", idempotency_key="savepoint")
 
 
+def applied_by_hand(world: World) -> None:
+    """A FlinkDeployment that somebody made without Headrace."""
+    spec = {"image": "flink:1.20", "flinkVersion": "v1_20", "job": {"jarURI": "local:///a.jar", "state": "running"}}
+    place = {"name": "orders", "namespace": "default", "labels": {"team": "shop"}}
+    world.runtime.create({"kind": "FlinkDeployment", "metadata": place, "spec": {**spec, "taskManager": {}}})
+    world.becomes()
+
+
+def adopt(world: World) -> None:
+    world.accept(KindName.ADOPT, "orders", idempotency_key="adopt")
+
+
+def adopt_again(world: World) -> None:
+    world.accept(KindName.ADOPT, "orders", idempotency_key="adopt again")
+
+
+def release(world: World) -> None:
+    world.accept(KindName.RELEASE, "orders", idempotency_key="release")
+
+
 def submit_again(world: World) -> None:
     world.submit(idempotency_key="again", start_from="last")
 
@@ -174,6 +194,10 @@ CASES: dict[str, tuple[list[Callable[[World], None]], Callable[[World], None]]] 
     "SAVEPOINT": ([submit], savepoint),
     "DELETE": ([submit], delete),
     "UNDELETE": ([submit, delete], undelete),
+    "ADOPT": ([applied_by_hand], adopt),
+    "RELEASE": ([submit], release),
+    "RELEASE of an adopted one": ([applied_by_hand, adopt], release),
+    "ADOPT of a released one": ([applied_by_hand, adopt, release], adopt_again),
     "run 2": ([submit, stop], submit_again),
 }
 
@@ -193,6 +217,7 @@ def outcome(name: str, crash_after: int | None) -> tuple[dict[str, Any], int]:
     again_and_again(world, operator_runs(world))
     job = world.job()
     operations = world.store.operations_of(JobKey("default", "orders"))
+    whole = world.runtime.get_whole("default", "orders") or {"metadata": {}, "spec": {}}
     found = {
         "phase": job.phase,
         "run": job.run,
@@ -201,12 +226,15 @@ def outcome(name: str, crash_after: int | None) -> tuple[dict[str, Any], int]:
         "created": world.runtime.created,
         "savepoints": sorted(world.store.savepoints),
         "parallelism": job.request.get("parallelism"),
-        "nonce": (world.runtime.get_whole("default", "orders") or {"spec": {}})["spec"].get("restartNonce"),
-        "trigger": (world.runtime.get_whole("default", "orders") or {"spec": {"job": {}}})["spec"]["job"].get(
-            "savepointTriggerNonce"
-        ),
+        "nonce": whole["spec"].get("restartNonce"),
+        "trigger": (whole["spec"].get("job") or {}).get("savepointTriggerNonce"),
         "args": job.request.get("args"),
         "deployment": world.runtime.get("default", "orders") is not None,
+        "generation": whole["metadata"].get("generation"),
+        "labels": whole["metadata"].get("labels"),
+        "marks": sorted(whole["metadata"].get("annotations") or ()),
+        "is_as_found": job.is_as_found,
+        "is_gapped": job.is_gapped,
     }
     return found, life.written
 

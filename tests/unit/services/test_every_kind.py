@@ -60,7 +60,7 @@ def test_a_record_names_it_and_what_it_does_not_take_is_refused(kind: Kind, worl
 
 @every_kind
 def test_without_a_job_it_is_refused_unless_it_makes_one(kind: Kind, world: World) -> None:
-    if not kind.begins_a_run:
+    if not kind.begins_a_run:  # ADOPT makes a job of a deployment, and there is none
         with pytest.raises((NotFound, InvalidRequest)):
             world.accept(kind.name, "orders")
 

@@ -500,7 +500,7 @@ def test_an_event_delivered_again_is_the_same_operation(world: World) -> None:
 
 def test_a_label_that_is_taken_off_is_no_deletion(world: World) -> None:
     world.runs()
-    [change] = [Change(("metadata", "labels", "app.kubernetes.io/managed-by"), removed=True)]
+    [change] = [Change(("metadata", "labels", "headrace.io/job"), removed=True)]
     uid = world.job().deployment_uid or ""
     world.runtime.patch("default", "orders", Fence(uid, 1), [change])
     for _ in range(3):

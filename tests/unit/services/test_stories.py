@@ -352,7 +352,7 @@ def test_an_object_that_left_the_selection_is_not_gone(world: World) -> None:
     world.runs()
     found = world.runtime.get("default", "orders")
     assert found is not None
-    world.edit(lambda whole: whole["metadata"]["labels"].pop("app.kubernetes.io/managed-by"))
+    world.edit(lambda whole: whole["metadata"]["labels"].pop("headrace.io/job"))
     world.services.sync._observe_all([WatchEvent("DELETED", found)], gap=False)
     for _ in range(10):
         world.clock.advance(60)

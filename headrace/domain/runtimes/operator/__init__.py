@@ -11,9 +11,11 @@ from typing import assert_never
 from headrace.domain.deployments import never_started, operation_of, savepoint_of
 from headrace.domain.failures import Explanation
 from headrace.domain.goals import (
+    Adopted,
     Changed,
     Gone,
     NewRun,
+    Released,
     Restarted,
     Restored,
     Resumed,
@@ -23,11 +25,13 @@ from headrace.domain.goals import (
     Upgraded,
 )
 from headrace.domain.operations import Step
+from headrace.domain.runtimes.operator.adopted import to_adopted
 from headrace.domain.runtimes.operator.changed import to_changed
 from headrace.domain.runtimes.operator.ends import deadline_words, given_up, is_past_return, withdrawn
 from headrace.domain.runtimes.operator.gone import restored, to_gone
 from headrace.domain.runtimes.operator.in_place import asks_for_vertices
 from headrace.domain.runtimes.operator.new_run import to_new_run, until_running
+from headrace.domain.runtimes.operator.released import to_released
 from headrace.domain.runtimes.operator.saved import to_saved
 from headrace.domain.runtimes.operator.sights import Effects, ours
 from headrace.domain.runtimes.operator.suspended import to_suspended
@@ -43,7 +47,7 @@ class OperatorPlan:
         live = ours(case)
         if asks_for_vertices(case):
             return frozenset({Look.LIVE, Look.VERTICES})
-        if live is None or isinstance(case.goal, Changed) or case.operation.step is Step.WITHDRAW:
+        if live is None or isinstance(case.goal, (Changed, Adopted, Released)) or case.operation.step is Step.WITHDRAW:
             return frozenset({Look.LIVE})
         if isinstance(case.goal, Saved):
             taken = savepoint_of(live, case.goal.nonce) is not None
@@ -85,5 +89,9 @@ def _steps(case: Case) -> Effects:
             return restored(case)
         case Saved():
             return to_saved(case, case.goal)
+        case Adopted():
+            return to_adopted(case, case.goal)
+        case Released():
+            return to_released(case)
         case _:
             assert_never(case.goal)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from headrace.domain import diff
-from headrace.domain.deployments import Deployment, is_behind, is_suspended, sequence_of
+from headrace.domain.deployments import Deployment, is_behind, is_suspended, operation_of, sequence_of
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.goals import Gone, NewRun, Suspended
+from headrace.domain.goals import Adopted, Gone, NewRun, Released, Suspended
 from headrace.domain.jobs import SETTLED, Phase
 from headrace.domain.operations import State, Step
 from headrace.domain.runtimes.operator.sights import Effects, has_written, is_reconciled, ours, whole_of, words_of
@@ -24,7 +24,7 @@ SUPERSEDED = End(State.SUPERSEDED, "a newer operation has written the deployment
 
 
 def rejected(case: Case, why: Explanation) -> Effects:
-    """The SUBMIT fails before anything runs. A run that still is there keeps its phase."""
+    """The SUBMIT or the ADOPT fails before anything runs or is ours. A run that still is there keeps its phase."""
     phase = Phase.REJECTED if ours(case) is None or case.job.phase in SETTLED else None
     return [End(State.FAILED, str(why), phase, why)]
 
@@ -62,6 +62,8 @@ def with_patience(case: Case, live: Deployment) -> Effects:
 def given_up(case: Case, reason: str) -> Effects:
     """Ends it FAILED. A change that the operator has not begun is taken back first; one that it has begun holds."""
     live, operation = ours(case), case.operation
+    if isinstance(case.goal, Adopted):
+        return rejected(case, Explanation(reason, ""))
     if isinstance(case.goal, NewRun):
         return rejected(case, Explanation(reason, "")) if operation.step in NOT_WRITTEN else [End(State.FAILED, reason)]
     if live is None:
@@ -94,9 +96,13 @@ def withdrawn(case: Case) -> Effects:
 
 
 def is_past_return(case: Case) -> bool:
-    """Whether a STOP or a SUSPEND has ended the run, by what is live: its deadline ends nothing then. What was only
-    meant to be deleted may have come up since, and is not past anything."""
+    """Whether a STOP or a SUSPEND has ended the run, or our marks are on or off, by what is live: its deadline ends
+    nothing then. What was only meant to be deleted may have come up since, and is not past anything."""
     live = ours(case)
+    if isinstance(case.goal, Adopted):
+        return live is not None and operation_of(live) == case.operation.id
+    if isinstance(case.goal, Released):
+        return live is None
     if isinstance(case.goal, Suspended):
         return live is not None and is_suspended(live)
     if not isinstance(case.goal, Gone) or case.operation.step not in ENDING:
