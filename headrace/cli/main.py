@@ -357,6 +357,8 @@ def adopt(
     from headrace.cli import adoption
 
     adoption.check(deployment, job_id, is_all, namespace, dry_run)
+    if deployment is None and (asked["wait"] or asked["idempotency_key"]):
+        raise click.UsageError("--wait and --idempotency-key are of one job, not of --all")
     client = options.client()
     if deployment is None:
         raise click.exceptions.Exit(adoption.of_all(client, namespace, asked["form"], is_dry=dry_run))

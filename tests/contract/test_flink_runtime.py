@@ -28,7 +28,7 @@ from headrace.domain.deployments import (
 from headrace.domain.pods import default_container
 from headrace.domain.state_on_hand import HaMetadata
 from headrace.errors import HistoryGone, Refused, Unavailable
-from headrace.ports import Change, Fence, LogPart
+from headrace.ports import Change, Fence, LogPart, Version
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.process import free_port
 from tests.support.clusters import CORE, DEPLOYMENTS, MAIN, Cluster, cluster
@@ -79,6 +79,29 @@ def manifest(name: str, sequence: int = 1) -> dict[str, Any]:
         OPERATION_ANNOTATION: f"operation-of-{name}",
     }
     return made
+
+
+def of_helm(name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    """A deployment that somebody else made, without an annotation."""
+    made = manifest(name)
+    made["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "Helm", **(labels or {})}
+    made["metadata"].pop("annotations")
+    return made
+
+
+def applied(place: Cluster, name: str) -> Deployment:
+    """Such a one, as it is there: whoever made it used no call of ours."""
+    if place.http is None:
+        place.runtime.create(of_helm(name))
+    else:
+        place.http.post(DEPLOYMENTS, json=of_helm(name)).raise_for_status()
+    found = place.runtime.get("default", name)
+    assert found is not None
+    return found
+
+
+def version(deployment: Deployment) -> Version:
+    return Version(deployment.metadata.uid, deployment.metadata.resource_version)
 
 
 def created(place: Cluster, name: str) -> Deployment:
@@ -133,6 +156,51 @@ def test_a_patch_behind_its_fence_changes_the_deployment(place: Cluster, name: s
     whole = place.runtime.get_whole("default", name)
     assert whole is not None
     assert whole["spec"]["job"]["parallelism"] == 7
+
+
+def test_a_patch_on_the_version_that_was_seen_makes_its_first_annotations_and_no_generation(
+    place: Cluster, name: str
+) -> None:
+    made = applied(place, name)
+    marks = [
+        Change(("metadata", "annotations"), {SEQUENCE_ANNOTATION: "1"}),
+        Change(("metadata", "labels", JOB_LABEL), "x"),
+    ]
+    patched = place.runtime.patch("default", name, version(made), marks)
+    assert patched is not None
+    assert (sequence_of(patched), patched.metadata.generation) == (1, made.metadata.generation)
+    assert patched.metadata.labels == {"app.kubernetes.io/managed-by": "Helm", JOB_LABEL: "x"}
+    back = [Change(SEQUENCE, removed=True), Change(("metadata", "labels", JOB_LABEL), removed=True)]
+    given_back = place.runtime.patch("default", name, fence(patched), back)
+    assert given_back is not None
+    assert given_back.metadata.generation == made.metadata.generation
+    assert (given_back.metadata.annotations or {}, given_back.metadata.labels) == ({}, made.metadata.labels)
+
+
+@pytest.mark.parametrize("stale", ["uid", "resourceVersion"])
+def test_a_version_that_is_not_the_newest_changes_nothing(place: Cluster, name: str, stale: str) -> None:
+    made = applied(place, name)
+    place.set_status(name, {"lifecycleState": "STABLE"})
+    now = place.runtime.get("default", name)
+    assert now is not None
+    old = version(made) if stale == "resourceVersion" else Version("another", now.metadata.resource_version)
+    assert place.runtime.patch("default", name, old, [Change(("metadata", "labels", JOB_LABEL), "x")]) is None
+    assert place.runtime.get("default", name) == now
+
+
+def test_anybodys_deployments_are_listed_page_by_page(place: Cluster, name: str) -> None:
+    names = {f"{name}-{n}" for n in range(5)}
+    for each in names:
+        applied(place, each)
+    created(place, f"{name}-ours")
+    listed, after, pages = [], "", 0
+    while pages == 0 or after:
+        page = place.runtime.list_anybodys("default", 2, after)
+        assert len(page.deployments) <= 2
+        listed += [whole["metadata"]["name"] for whole in page.deployments]
+        after, pages = page.further, pages + 1
+    assert {each for each in listed if each.startswith(name)} == names | {f"{name}-ours"}
+    assert len(listed) == len(set(listed))
 
 
 @pytest.mark.parametrize("stale", ["uid", "sequence"])
@@ -232,8 +300,10 @@ def test_pages_are_one_list_of_ours_alone(place: Cluster, name: str) -> None:
     for each in names:
         created(place, each)
     foreign = manifest(f"{name}-foreign")
-    foreign["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "somebody"
+    del foreign["metadata"]["labels"][JOB_LABEL]
     place.runtime.create(foreign)
+    place.runtime.create(of_helm(f"{name}-adopted", labels={JOB_LABEL: "x"}))
+    names.add(f"{name}-adopted")
     pages = list(place.runtime.list_pages("default", limit=3))
     listed = [d.metadata.name for page in pages for d in page.deployments]
     assert len(pages) > 2

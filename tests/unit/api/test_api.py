@@ -537,3 +537,58 @@ def test_a_savepoint_of_another_tenant_is_not_found(api: Api, world: World) -> N
     assert "there is no savepoint s3://b/savepoint-1 that is yours" in answer.json()["detail"]
     assert "other" not in answer.text
     assert api.v1("GET", "/jobs/orders").status_code == 404
+
+
+def test_a_deployment_is_adopted_and_released_by_its_routes(api: Api, world: World) -> None:
+    by_hand(world, "shop")
+    listed = api.v1("GET", "/adoptable").json()
+    assert [each["name"] for each in listed["adoptable"]] == ["shop"]
+    answer = api.v1("POST", "/jobs/shop-of-eu/adopt", {"deployment": "shop"})
+    assert (answer.status_code, answer.json()["job_id"]) == (202, "shop-of-eu")
+    world.execute("shop-of-eu")
+    job = api.v1("GET", "/jobs/shop-of-eu").json()
+    assert (job["status"], job["is_as_found"], job["request"], job["deployment_name"]) == ("RUNNING", True, {}, "shop")
+    assert api.v1("GET", "/adoptable").json()["adoptable"] == []
+    assert api.v1("POST", "/jobs/shop-of-eu/adopt").status_code == 409
+    assert api.v1("POST", "/jobs/shop-of-eu/release").status_code == 202
+    world.execute("shop-of-eu")
+    assert api.v1("GET", "/jobs/shop-of-eu").json()["status"] == "RELEASED"
+
+
+def test_what_cannot_be_adopted_says_why(api: Api, world: World) -> None:
+    by_hand(world, "session", job=None)
+    world.runs()
+    listed = api.v1("GET", "/adoptable?namespace=default").json()["adoptable"]
+    assert [(each["name"], "session cluster" in each["why_not"]) for each in listed] == [("session", True)]
+    assert api.v1("POST", "/jobs/none/adopt").status_code == 404
+    refused = api.v1("POST", "/jobs/session/adopt")
+    assert (refused.status_code, "session cluster" in refused.json()["detail"]) == (409, True)
+    elsewhere = api.v1("GET", "/adoptable?namespace=kube-system")
+    assert (elsewhere.status_code, elsewhere.json()["errors"][0]["field"]) == (400, "namespace")
+    assert api.v1("POST", "/jobs/x/adopt", {"deployment": "No Name"}).status_code == 400
+    world.runtime.outage = True
+    assert api.v1("POST", "/jobs/session/adopt").status_code == 503
+    assert api.v1("GET", "/adoptable").status_code == 503
+
+
+def test_what_may_be_adopted_comes_in_pages(api: Api, world: World) -> None:
+    for number in range(5):
+        by_hand(world, f"j{number}")
+    names, cursor = [], ""
+    while True:
+        page = api.v1("GET", f"/adoptable?limit=2&cursor={cursor}").json()
+        assert len(page["adoptable"]) <= 2
+        names += [each["name"] for each in page["adoptable"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert names == [f"j{number}" for number in range(5)]
+
+
+def by_hand(world: World, name: str, **spec: Any) -> None:
+    """A FlinkDeployment that somebody applied, and that runs."""
+    given = {"flinkVersion": "v1_20", "job": {"jarURI": "local:///a.jar", "state": "running"}, **spec}
+    given = {field: value for field, value in given.items() if value is not None}
+    metadata = {"name": name, "namespace": "default", "labels": {}}
+    world.runtime.create({"kind": "FlinkDeployment", "metadata": metadata, "spec": given})
+    world.becomes(name)

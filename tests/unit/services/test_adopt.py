@@ -12,6 +12,7 @@ from headrace.domain.jobs import Desired, JobKey, Observation, Phase
 from headrace.domain.operations import KindName, Operation, State
 from headrace.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from headrace.ports import Fence
+from headrace.services.handle_record import Origin
 from tests.support.world import SCRIPT, World
 
 SAVEPOINT = "s3://b/savepoint-1"
@@ -569,3 +570,16 @@ def test_a_document_that_was_lost_knows_that_it_was_adopted(world: World) -> Non
     job = world.job("mine")
     assert (job.deployment_name, job.is_as_found, job.phase) == ("shop", True, Phase.RUNNING)
     assert job.is_gapped
+
+
+def test_a_kafka_record_adopts_and_releases(world: World) -> None:
+    applied(world)
+    handle = world.services.handle_record.handle
+    accepted = handle(b'{"operation": "ADOPT", "deployment": "shop"}', Origin("t", "id", 0, 0)).operation
+    assert (accepted.kind, accepted.job_id) == (KindName.ADOPT, "shop")
+    world.execute("shop")
+    released = handle(b'{"operation": "RELEASE", "job_id": "shop"}', Origin("t", "id", 0, 1)).operation
+    world.execute("shop")
+    assert world.operation(released).state is State.SUCCEEDED
+    with pytest.raises(NotFound):
+        handle(b'{"operation": "ADOPT", "job_id": "none"}', Origin("t", "id", 0, 2))
