@@ -15,9 +15,13 @@ from headrace.domain.makers import keeper_of
 from headrace.domain.manifest import Stamp, annotations_of, stamped, with_job
 from headrace.domain.manifest.parts import labels_of
 from headrace.domain.secrets import found_in, is_secret
+from headrace.printable import printable
 
 OURS = "headrace.io/"
 """What our labels and annotations begin with."""
+
+LONGEST_ID_SHOWN = 100
+"""What stands in an annotation may be anybody's words."""
 
 MOST_KEPT_BYTES = 150_000
 """The size of a spec as JSON, without its secrets, that a job's document takes."""
@@ -45,7 +49,7 @@ def why_not(whole: Mapping[str, Any], tenant: str) -> str:
 def _whose(annotations: Mapping[str, Any], tenant: str) -> str:
     if annotations.get(wire.TENANT_ANNOTATION) != tenant:
         return "another tenant's job"
-    return f"job {annotations.get(wire.JOB_ID_ANNOTATION)}"
+    return f"job {printable(str(annotations.get(wire.JOB_ID_ANNOTATION)))[:LONGEST_ID_SHOWN]}"
 
 
 def told_of(whole: Mapping[str, Any]) -> str:
@@ -93,6 +97,11 @@ def without_secrets(fields: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in fields.items()
         if isinstance(value, Mapping) or not _tells(str(name), value)
     }
+
+
+def tells_a_secret(changes: Sequence[diff.Change]) -> bool:
+    """Whether one of these changes holds what looks like a secret."""
+    return any(_tells(change.path[-1], change.value) for change in changes if not change.removed)
 
 
 def _tells(name: str, value: Any) -> bool:

@@ -105,3 +105,29 @@ def test_a_job_is_resumed_from_a_chosen_savepoint_and_counts_from_there(stack: R
     assert restored["external_path"] == first
     wait_for("what was counted after that to be counted again", lambda: not stack.lines_are_whole("chosen"))
     do(stack, "chosen", "stop")
+
+
+def test_a_job_is_released_and_adopted_without_a_restart_and_is_scaled_with_its_state(stack: RunningStack) -> None:
+    stack.submit("given")
+    before = stack.await_phase("given", "RUNNING")
+    counts_on(stack, "given")
+    do(stack, "given", "release")
+    assert stack.job("given")["status"] == "RELEASED"
+    counts_on(stack, "given")
+    found = stack.call("GET", "/adoptable").json()["adoptable"]
+    assert [each["name"] for each in found if not each["why_not"]] == ["given"]
+
+    do(stack, "given", "adopt")
+    after = stack.await_phase("given", "RUNNING")
+    assert [after[name] for name in ("flink_job_id", "start_time")] == [
+        before[name] for name in ("flink_job_id", "start_time")
+    ]
+    assert (after["run"], after["request"]) == (2, {})
+    counts_on(stack, "given")
+
+    do(stack, "given", "scale", parallelism=2)
+    assert stack.phases("given")[-2:] == ["SCALING", "RUNNING"]
+    counts_on(stack, "given")
+    kept = do(stack, "given", "stop")["savepoint_path"]
+    assert (file_of(kept) / "_metadata").is_file()
+    assert stack.lines_are_whole("given")

@@ -358,8 +358,22 @@ def test_an_upgrade_of_single_fields_is_refused_in_words(world: World) -> None:
         world.accept(KindName.UPGRADE, "shop", job_config={"parallelism": 3})
 
 
-def test_an_upgrade_to_a_whole_program_makes_it_a_job_like_others(world: World) -> None:
+def test_an_upgrade_over_a_secret_in_the_clear_is_refused_and_keeps_it_from_records(world: World) -> None:
     adopted(world)
+    before = world.whole("shop")["spec"]
+    operation = world.accept(KindName.UPGRADE, "shop", job_config={"script": SCRIPT})
+    world.execute("shop")
+    assert world.operation(operation).state is State.FAILED
+    assert "a secret in the clear" in world.operation(operation).reason
+    assert world.whole("shop")["spec"] == before
+    assert SECRET not in repr(world.dump()["_documents"])
+
+
+def test_an_upgrade_to_a_whole_program_makes_it_a_job_like_others(world: World) -> None:
+    applied(world, podTemplate={})
+    adopt(world)
+    world.execute("shop")
+    world.settle()
     operation = world.accept(KindName.UPGRADE, "shop", job_config={"script": SCRIPT, "parallelism": 3})
     world.execute("shop")
     spec = world.whole("shop")["spec"]

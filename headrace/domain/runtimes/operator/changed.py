@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 from headrace.domain import diff
+from headrace.domain.adoption import manifest_as_found, tells_a_secret
 from headrace.domain.deployments import Deployment, sequence_of
 from headrace.domain.goals import Changed, Restarted, Resumed, Scaled, Upgraded
 from headrace.domain.job_requests import recorded_request
@@ -63,7 +64,19 @@ def to_changed(case: Case, goal: Changed) -> Effects:
     problem = _cannot_be_changed(case, goal, live)
     if problem:
         return [*raised(case, live), End(State.FAILED, problem)]
-    return _scaling(case, goal, live) if isinstance(goal, Scaled) else [_changing(case, goal)]
+    return _scaling(case, goal, live) if isinstance(goal, Scaled) else _redeploying(case, goal, live)
+
+
+def _redeploying(case: Case, goal: Redeployed, live: Deployment) -> Effects:
+    """What would be taken back later is on record before: of an adopted spec that must not be a secret."""
+    change = _changing(case, goal)
+    if not (case.job.is_as_found and tells_a_secret(change.inverse)):
+        return [change]
+    problem = (
+        f"job {case.job.job_id}: its adopted spec has a secret in the clear where {case.operation.kind} would change "
+        "it, and no record may keep that; STOP it, and SUBMIT it with start_from last"
+    )
+    return [*raised(case, live), End(State.FAILED, problem)]
 
 
 def _cannot_be_changed(case: Case, goal: Changed, live: Deployment) -> str:
@@ -84,9 +97,17 @@ def _changing(case: Case, goal: Redeployed) -> Change:
     whole = whole_of(case)
     if not whole:
         return Change((), Step.AWAIT_RUNNING)  # whoever writes looks at the whole deployment first
-    applied = case.job.applied_manifest or whole
+    applied = _applied(case)
     wanted = _as_wanted(case, applied, goal)
     return _writing(case, applied, wanted, _asserted(goal, applied, wanted))
+
+
+def _applied(case: Case) -> Mapping[str, Any]:
+    """The manifest last applied; where that is not on record, what is live."""
+    kept = case.job.applied_manifest
+    if kept is None and case.job.is_as_found:
+        return manifest_as_found(case.job, whole_of(case), stamp_of(case))
+    return kept or whole_of(case)
 
 
 def _writing(
@@ -105,7 +126,7 @@ def _scaling(case: Case, goal: Scaled, live: Deployment) -> Effects:
     whole = whole_of(case)
     if not whole:
         return [Change((), Step.AWAIT_RUNNING)]  # whoever writes looks at the whole deployment, and asks its JobManager
-    applied, chosen = case.job.applied_manifest or whole, way(case, goal, live)
+    applied, chosen = _applied(case), way(case, goal, live)
     match chosen:
         case Impossible(why):
             return [*raised(case, live), End(State.FAILED, f"job {case.job.job_id} cannot be scaled so: {why}")]
