@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -223,6 +224,59 @@ def test_a_name_that_another_job_has_on_record_is_refused(world: World) -> None:
     world.settle()
     assert world.operation(operation).state is State.SUCCEEDED
     assert (world.job().run, world.job().phase) == (2, Phase.RUNNING)
+
+
+def test_a_job_keeps_the_name_of_its_deployment(world: World) -> None:
+    adopted(world)
+    release(world)
+    applied(world, "other")
+    with pytest.raises(Conflict, match="its deployment's name is shop, in every run"):
+        adopt(world, "shop", deployment="other")
+
+
+@pytest.mark.parametrize("kind", [KindName.ADOPT, KindName.RELEASE])
+def test_what_is_written_is_done_however_late_its_record(world: World, kind: KindName) -> None:
+    applied(world)
+    if kind is KindName.RELEASE:
+        adopt(world)
+        world.execute("shop")
+    operation = world.accept(kind, "shop")
+    runtime = world.runtime
+
+    class Dies:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(runtime, name)
+
+        def patch(self, *args: Any) -> Any:
+            runtime.patch(*args)
+            raise Unavailable("the answer was lost")
+
+    object.__setattr__(world.services.execute, "runtime", Dies())
+    with pytest.raises(Unavailable):
+        world.execute("shop")
+    object.__setattr__(world.services.execute, "runtime", runtime)
+    key = JobKey("default", "shop")
+    document = world.store.document(key)
+    assert document is not None
+    late = replace(document.open_operations[0], spent_seconds=1e9)
+    world.store.write(document, replace(document, open_operations=(late,), revision=document.revision + 1))
+    world.execute("shop")
+    assert world.operation(operation).state is State.SUCCEEDED
+    assert world.job("shop").phase is (Phase.RUNNING if kind is KindName.ADOPT else Phase.RELEASED)
+
+
+def test_an_adopt_whose_time_is_over_is_rejected_and_writes_nothing(world: World) -> None:
+    before = applied(world)
+    operation = adopt(world)
+    world.services.records.place(JobKey("default", "shop"))
+    document = world.store.document(JobKey("default", "shop"))
+    assert document is not None
+    late = replace(document.open_operations[0], spent_seconds=1e9, looked_at=world.clock.now())
+    world.store.write(document, replace(document, open_operations=(late,), revision=document.revision + 1))
+    world.execute("shop")
+    assert world.operation(operation).state is State.FAILED
+    assert world.job("shop").phase is Phase.REJECTED
+    assert world.whole("shop") == before
 
 
 def test_a_name_that_is_none_is_refused(world: World) -> None:
@@ -541,6 +595,7 @@ def test_a_late_adoption_that_nobody_wants_lets_go_and_deletes_nothing(world: Wo
 
     object.__setattr__(world.services.execute, "runtime", StopsFirst())
     world.execute("shop")
+    assert world.whole("shop")["metadata"]["labels"] == before["metadata"]["labels"]
     world.settle()
     after = world.whole("shop")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
