@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from local.flink_operator.specs import OVERRIDES, overrides
+
+IN_PLACE = "kubernetes.operator.job.upgrade.inplace-scaling.enabled"
 _NO_UPGRADE = ("upgradeMode", "allowNonRestoredState", "initialSavepointPath", "savepointTriggerNonce", "state")
 _NO_UPGRADE_SETTINGS = ("kubernetes.operator.", "job.autoscaler.", "parallelism.default")
 """Settings whose names begin like this."""
@@ -13,6 +16,24 @@ _NO_UPGRADE_SETTINGS = ("kubernetes.operator.", "job.autoscaler.", "parallelism.
 def is_upgrade(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether the job has to be started anew for the change: not every change is for that."""
     return _weighed(before) != _weighed(after)
+
+
+def is_in_place(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether Flink's adaptive scheduler can be told of the change while the job runs: of parallelism overrides alone,
+    none of them removed."""
+    was, wanted = overrides(before), overrides(after)
+    settings = after.get("flinkConfiguration") or {}
+    is_enabled = str(settings.get(IN_PLACE, "true")).lower() == "true"
+    if settings.get("jobmanager.scheduler") != "adaptive" or not is_enabled:
+        return False
+    return was != wanted and was.keys() <= wanted.keys() and _same_but_overrides(before, after)
+
+
+def _same_but_overrides(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    was, is_now = _weighed(before), _weighed(after)
+    for each in (was, is_now):
+        each["flinkConfiguration"].pop(OVERRIDES, None)
+    return was == is_now
 
 
 def is_redeploy(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
@@ -34,6 +55,7 @@ def spec_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     paths = [path for path in {**was, **is_now} if was.get(path) != is_now.get(path)]
     listed = ", ".join(f"{path} : {_word(was.get(path))} -> {_word(is_now.get(path))}" for path in paths)
     kind = "SAVEPOINT_REDEPLOY" if "job.savepointRedeployNonce" in paths else "UPGRADE"
+    kind = "SCALE" if is_in_place(before, after) else kind
     return f"{kind} change(s) detected (Diff: FlinkDeploymentSpec[{listed}]), starting reconciliation."
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from loguru import logger
 
-from local.flink_operator import changes, pods, statuses
+from local.flink_operator import changes, pods, specs, statuses
 from local.flink_operator.cluster import Cluster
 from local.flink_operator.deploying import deploy_again, deploy_from
 from local.flink_operator.deployment import LocalDeployment
@@ -63,10 +63,32 @@ def _change(deployment: LocalDeployment, before: Spec) -> None:
         _suspend(deployment)
     elif was == "suspended" and wanted == "running":
         _resume(deployment)
+    elif wanted == "running" and _rescales(deployment, before):
+        _rescale(deployment)
     elif wanted == "running" and changes.is_upgrade(before, deployment.spec):
         _upgrade(deployment)
     else:
         deployment.write(statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", wanted))
+
+
+def _rescales(deployment: LocalDeployment, before: Spec) -> bool:
+    """Whether the job runs, and can be told of the change. One that does not is upgraded."""
+    cluster = deployment.cluster
+    is_up = cluster is not None and statuses.job_state(deployment.status) == "RUNNING"
+    return is_up and changes.is_in_place(before, deployment.spec)
+
+
+def _rescale(deployment: LocalDeployment) -> None:
+    """Flink is told, and TaskManagers come or go; it is STABLE at the next look, whether Flink has rescaled or not."""
+    cluster = deployment.cluster
+    assert cluster is not None  # noqa: S101 - it was looked for just before
+    if not cluster.rest.require(deployment.status["jobStatus"]["jobId"], specs.overrides(deployment.spec)):
+        deployment.try_again_in(RETRY_SECONDS)
+        return
+    deployment.have_task_managers(specs.task_managers(deployment.spec))
+    deployment.tell("Job", "Scaling", "In-place scaling triggered")
+    status = statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", "running")
+    deployment.write({**status, "lifecycleState": "DEPLOYED"})
 
 
 def _suspend(deployment: LocalDeployment) -> None:

@@ -94,6 +94,15 @@ class Cluster:
         _stop_together(self.task_managers)
         self.task_managers = []
 
+    def have_task_managers(self, count: int) -> None:
+        """Starts what is missing, and stops the newest that are too many."""
+        surplus, self.task_managers = self.task_managers[count:], self.task_managers[:count]
+        _stop_together(surplus)
+        for index in range(len(self.task_managers) + 1, count + 1):
+            task_manager = self._task_manager(index)
+            task_manager.start()
+            self.task_managers.append(task_manager)
+
     def stop(self) -> None:
         """Stops every process of it. Idempotent."""
         _stop_together([*self.task_managers, self.job_manager])

@@ -113,6 +113,16 @@ class LocalDeployment:
 
         self.attempt(show)
 
+    def have_task_managers(self, count: int) -> None:
+        """So many of the cluster that runs, and their pods with them."""
+        if self.cluster is None:
+            return
+        is_fewer = count < len(self.cluster.task_managers)
+        self.cluster.have_task_managers(count)
+        if is_fewer:
+            self.attempt(lambda: pods.hide_task_managers(self.kube, self.name))
+        self._pods_are_shown = False
+
     def stop_cluster(self) -> None:
         """Stops its processes, where there are any; its pods stay."""
         if self.cluster is not None:

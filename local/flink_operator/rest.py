@@ -47,6 +47,15 @@ class Rest:
         """Versions, as the dashboard shows them."""
         return self._get("/config") or {}
 
+    def require(self, job_id: str, parallelism: dict[str, int]) -> bool:
+        """Asks for these parallelisms of its vertices, by their ids; False where the JobManager did not take it. What
+        it takes it brings about as slots come."""
+        body = {name: {"parallelism": {"lowerBound": 1, "upperBound": count}} for name, count in parallelism.items()}
+        try:
+            return self._http.put(f"/jobs/{job_id}/resource-requirements", json=body).is_success
+        except httpx.HTTPError:
+            return False
+
     def stop_with_savepoint(self, job_id: str, folder: str, *, drain: bool) -> str:
         """Stops the job with a savepoint, drained or not, and returns its path. Raises SavepointFailed."""
         try:

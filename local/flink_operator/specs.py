@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 DRAIN = "kubernetes.operator.job.drain-on-savepoint-deletion"
+OVERRIDES = "pipeline.jobvertex-parallelism-overrides"
 SAVEPOINT_DIRECTORY = "execution.checkpointing.savepoint-dir"
 
 
@@ -33,8 +35,16 @@ def parallelism(spec: dict[str, Any]) -> int:
 
 
 def task_managers(spec: dict[str, Any]) -> int:
-    """As many as the parallelism needs."""
-    return -(-parallelism(spec) // _slots(spec))
+    """As many as the widest vertex needs."""
+    widest = max(overrides(spec).values(), default=parallelism(spec))
+    return -(-widest // _slots(spec))
+
+
+def overrides(spec: Mapping[str, Any]) -> dict[str, int]:
+    """The parallelism of single vertices, by their ids."""
+    text = str((spec.get("flinkConfiguration") or {}).get(OVERRIDES) or "")
+    pairs = (pair.rpartition(":") for pair in text.split(",") if pair)
+    return {name: int(count) for name, _, count in pairs}
 
 
 def _slots(spec: dict[str, Any]) -> int:

@@ -91,6 +91,32 @@ def test_its_state_outlives_all_that_is_asked_of_it(stack: RunningStack, web: st
     assert stack.lines_are_whole(job_id)
 
 
+@pytest.mark.parametrize(
+    "job_id", ["python", pytest.param("java", marks=pytest.mark.slow), pytest.param("tables", marks=pytest.mark.slow)]
+)
+def test_it_is_scaled_in_place_by_the_adaptive_scheduler_and_loses_nothing(
+    stack: RunningStack, web: str, job_id: str
+) -> None:
+    named = f"{job_id}-in-place"
+    adaptive = {**SETTINGS, "jobmanager.scheduler": "adaptive"}
+    body = {"job_id": named, "job_config": {**program_of(job_id, web), "flink_configuration": adaptive}}
+    assert stack.call("POST", "/jobs/submit", body).status_code == 202
+    stack.await_phase(named, "RUNNING")
+    counts_on(stack, named)
+    before = stack.job(named)
+    for parallelism in (2, 1):
+        ended = do(stack, named, "scale", parallelism=parallelism)
+        assert ended["reason"] == f"in place: the job runs at {parallelism}"
+        assert stack.phases(named)[-2:] == ["SCALING", "RUNNING"]
+        assert stack.job(named)["parallelism"] == parallelism
+        counts_on(stack, named)
+    assert stack.job(named)["flink_job_id"] == before["flink_job_id"], "its cluster lived on"
+    do(stack, named, "restart")
+    counts_on(stack, named)
+    do(stack, named, "stop")
+    assert stack.lines_are_whole(named)
+
+
 def test_a_job_is_resumed_from_a_chosen_savepoint_and_counts_from_there(stack: RunningStack) -> None:
     stack.submit("chosen")
     stack.await_phase("chosen", "RUNNING")

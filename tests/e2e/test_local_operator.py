@@ -23,12 +23,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import yaml
 
 from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job
 from headrace.domain.manifest import Platform, Stamp, render
 from headrace.domain.policy import Policy
+from local.flink_operator.specs import OVERRIDES
 from tests.e2e.operator_alone import (
     CORE,
     SNAPSHOTS,
@@ -132,6 +135,15 @@ class Play:
 
         wait_for(f"{words} in the log of {self.name}", is_there, 30)
 
+    def vertices(self) -> dict[str, int]:
+        """The parallelism of each vertex, as its JobManager says it now."""
+        [settings] = self.folder.glob(f"flink/{self.name}-*/conf/config.yaml")
+        port = yaml.safe_load(settings.read_text())["rest.port"]
+        base = f"http://127.0.0.1:{port}/jobs"
+        [job] = httpx.get(base, timeout=5, trust_env=False).json()["jobs"]
+        found = httpx.get(f"{base}/{job['id']}", timeout=5, trust_env=False).json()["vertices"]
+        return {str(vertex["id"]): int(vertex["parallelism"]) for vertex in found}
+
     def delete(self) -> None:
         """Deletes the deployment; it takes the pods and processes with it."""
         self.pause()
@@ -206,6 +218,22 @@ def change_of_parallelism(play: Play) -> None:
     play.delete()
 
 
+def rescale_in_place(play: Play) -> None:
+    manifest = play.manifest()
+    manifest["spec"]["flinkConfiguration"]["jobmanager.scheduler"] = "adaptive"
+    play.apply(manifest)
+    play.until("STABLE", "RUNNING")
+    vertices = play.vertices()
+    for generation, count in ((2, 2), (3, 1)):
+        play.pause()
+        text = ",".join(f"{vertex}:{count}" for vertex in vertices)
+        settings = {**manifest["spec"]["flinkConfiguration"], OVERRIDES: text}
+        play.api.patch_spec(play.name, flinkConfiguration=settings)
+        play.until("STABLE", "RUNNING", generation=generation)
+        wait_for(f"{play.name} to run at {count}", lambda c=count: set(play.vertices().values()) == {c}, 60)  # type: ignore[misc]
+    play.delete()
+
+
 def script_missing(play: Play) -> None:
     manifest = play.manifest()
     arguments = manifest["spec"]["job"]["args"]
@@ -257,6 +285,7 @@ SCENARIOS: tuple[Callable[[Play], None], ...] = (
     change_of_parallelism,
     savepoint_directory_unwritable,
     batch_finishes,
+    rescale_in_place,
     script_missing,
     init_container_fails,
     invalid_parallelism,
@@ -355,6 +384,14 @@ def test_a_change_of_parallelism(plays: Plays) -> None:
     # The recording goes on with other changes, this scenario with its deletion: both are generation 3.
     seen = of_generations(plays.api.versions(name), 2)
     assert looks_of(seen) == looks_of(of_generations(recorded, 2))
+
+
+def test_a_rescale_in_place(plays: Plays) -> None:
+    name = plays.ended(rescale_in_place)
+    recorded = recorded_versions("in-place-rescale-and-unschedulable")
+    # The recording goes on with a redeploy, this scenario with its deletion: both are generation 4.
+    seen = of_generations(plays.api.versions(name), 3)
+    assert looks_of(seen) == looks_of(of_generations(recorded, 3))
 
 
 def test_a_missing_script(plays: Plays) -> None:

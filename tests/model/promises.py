@@ -19,6 +19,7 @@ from headrace.domain.deployments import (
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import SETTLED, JobKey, Observation, Phase
 from headrace.domain.operations import KindName, Operation, State
+from headrace.domain.operations.kind import ENDS_THE_RUN
 from headrace.ports import Lease, Scope
 from headrace.testing import InMemoryStore
 from tests.model.flink import Cluster, Stage
@@ -123,6 +124,9 @@ def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: Job
         judge_kept(cluster, name, operation)
     elif operation.kind in CHANGED:
         return
+    elif operation.kind is KindName.UNDELETE:
+        if after.job.phase is not Phase.CANCELLED:
+            raise Violation(f"UNDELETE SUCCEEDED, and {after.job.job_id} is {after.job.phase}")
     elif operation.kind is KindName.SUBMIT:
         mine = [o for o in cluster.versions_since(since, name) if _made_by(o) == operation.id]
         if not any(_flink_state(o) in ("RUNNING", "FINISHED") for o in mine):
@@ -131,7 +135,7 @@ def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: Job
         live = cluster.whole(name)
         born = cluster.born.get(live["metadata"]["uid"], 0) if live is not None else 0
         if live is not None and _job_of(live) == after.job.job_id and born <= since:
-            raise Violation(f"STOP SUCCEEDED, and {name} is still there")
+            raise Violation(f"{operation.kind} SUCCEEDED, and {name} is still there")
 
 
 CHANGED: Mapping[KindName, Callable[[Mapping[str, Any], Operation], bool]] = {
@@ -177,7 +181,7 @@ def judge_deletion(store: InMemoryStore, cluster: Cluster, name: str, tenant: st
         return
     document = store.document(JobKey(tenant, _job_of(live) or ""))
     oldest = document.oldest if document is not None else None
-    if oldest is not None and oldest.kind is KindName.STOP and oldest.arguments.get("force"):
+    if oldest is not None and oldest.kind in ENDS_THE_RUN and oldest.arguments.get("force"):
         return
     raise Violation(f"{name} was deleted at {truth.stage} with {truth.latest}, which is on no record")
 
@@ -232,7 +236,7 @@ def _judge_phase(store: InMemoryStore, cluster: Cluster, document: JobDocument, 
         raise Violation(f"{job.job_id}: at rest its observation is {job.observation}")
     ended = [each for each in asked if each.state is State.SUCCEEDED]
     newest = ended[-1] if ended else None
-    is_stopped = newest is not None and newest.kind is KindName.STOP
+    is_stopped = newest is not None and newest.kind in ENDS_THE_RUN
     if is_stopped and not touched and sequence_of(deployment_of(dict(live))) <= newest.sequence:
         raise Violation(f"{job.job_id}: it was stopped, and a deployment is there")
 

@@ -210,6 +210,8 @@ class World:
             (KindName.RESUME, self._from_a_savepoint(value)),
             (KindName.RESTART, {}),
             (KindName.UPGRADE, {"job_config": {"args": [f"--step={value}"]}}),
+            (KindName.DELETE, {"force": value % 5 == 0}),
+            (KindName.UNDELETE, {}),
         ]
         turn = value % len(asks)
         for kind, arguments in asks[turn:] + asks[:turn]:

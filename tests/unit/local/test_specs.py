@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from local.flink_operator import specs
-from local.flink_operator.changes import is_upgrade
-from local.flink_operator.specs import SAVEPOINT_DIRECTORY, Invalid
+from local.flink_operator.changes import IN_PLACE, is_in_place, is_upgrade, spec_changed
+from local.flink_operator.specs import OVERRIDES, SAVEPOINT_DIRECTORY, Invalid
 
 
 def spec(job: dict[str, Any] | None = None, replicas: int | None = None, **settings: str) -> dict[str, Any]:
@@ -66,3 +66,35 @@ def test_a_spec_that_the_operator_takes() -> None:
 )
 def test_a_change_is_an_upgrade_where_the_job_has_to_start_anew(changed: dict[str, Any], expected: bool) -> None:
     assert is_upgrade(spec(), changed) is expected
+
+
+ADAPTIVE = {"jobmanager__scheduler": "adaptive"}
+
+
+def overridden(text: str, job: dict[str, Any] | None = None, **settings: str) -> dict[str, Any]:
+    made = spec(job, **{**ADAPTIVE, **settings})
+    made["flinkConfiguration"][OVERRIDES] = text
+    return made
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (spec(**ADAPTIVE), overridden("a:2,b:2"), True),
+        (overridden("a:2,b:2"), overridden("a:1,b:2"), True),
+        (spec(**ADAPTIVE), overridden("a:2", {"upgradeMode": "savepoint"}), True),
+        (overridden("a:2,b:2"), overridden("a:1"), False),
+        (overridden("a:2"), spec(**ADAPTIVE), False),
+        (spec(**ADAPTIVE), overridden("a:2", {"parallelism": 4}), False),
+        (spec(**ADAPTIVE), overridden("a:2", **{IN_PLACE.replace(".", "__"): "false"}), False),
+        (spec(), {**overridden("a:2"), "flinkConfiguration": {OVERRIDES: "a:2"}}, False),
+        (overridden("a:2"), overridden("a:2"), False),
+    ],
+)
+def test_overrides_alone_are_scaled_in_place(before: dict[str, Any], after: dict[str, Any], expected: bool) -> None:
+    assert is_in_place(before, after) is expected
+    assert spec_changed(before, after).startswith("SCALE" if expected else "UPGRADE")
+
+
+def test_there_are_as_many_task_managers_as_the_widest_vertex_needs() -> None:
+    assert specs.task_managers(overridden("a:5,b:1", taskmanager__numberOfTaskSlots="2")) == 3
