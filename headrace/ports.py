@@ -21,6 +21,7 @@ from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen
 from headrace.domain.savepoints import Savepoint
 from headrace.domain.sealed import Anew, Owner, SealedText
+from headrace.domain.snapshots import Snapshot
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata
 from headrace.domain.templates import Template
 from headrace.domain.triggers import Trigger
@@ -217,6 +218,20 @@ class FlinkRuntime(Pods, Protocol):
 
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
         """Events after `resource_version`, for at most `timeout_seconds`. Raises HistoryGone on 410."""
+        ...
+
+    def create_snapshot(self, manifest: Mapping[str, Any]) -> bool:
+        """Creates the FlinkStateSnapshot under strict field validation; False where one of that name exists already.
+        Raises Refused where the server says no."""
+        ...
+
+    def snapshots_of(self, namespace: str, name: str) -> Sequence[Snapshot] | None:
+        """The FlinkStateSnapshots of this deployment, in the order of their making; None where the cluster has none of
+        the kind. Raises Refused where the account may not look."""
+        ...
+
+    def delete_snapshot(self, namespace: str, snapshot: Snapshot) -> bool:
+        """Asks for deletion of a FlinkStateSnapshot as it was seen; False where it is gone or another by now."""
         ...
 
     def ha_metadata(self, namespace: str, name: str, flink_job_id: str) -> HaMetadata | None:

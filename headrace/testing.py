@@ -30,6 +30,8 @@ from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
 from headrace.domain.savepoints import Savepoint, place_of
 from headrace.domain.sealed import Anew, Owner, SealedText, owners_of_job, resealed
+from headrace.domain.snapshots import JOB_LABEL as SNAPSHOT_JOB_LABEL
+from headrace.domain.snapshots import Snapshot, SnapshotResource, snapshot_of
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.domain.templates import Template
 from headrace.domain.triggers import Trigger, following
@@ -504,8 +506,8 @@ def _put_on(stored: JobDocument, before: JobDocument, after: JobDocument) -> Job
 class InMemoryRuntime:
     """ports.FlinkRuntime in dictionaries, with the API server's rules: uid, resourceVersion, generation, the fence.
 
-    `outage` makes every call raise Unavailable; `set_status` acts as the operator. Pods and events are put as
-    Kubernetes has them; a log is what `print_line` wrote.
+    `outage` makes every call raise Unavailable; `has_snapshots` says that the cluster has FlinkStateSnapshots;
+    `set_status` acts as the operator. Pods and events are put as Kubernetes has them; a log is what `print_line` wrote.
     """
 
     def __init__(self, flink_versions: Sequence[str] = ("v1_20", "v2_2")) -> None:
@@ -525,6 +527,8 @@ class InMemoryRuntime:
         self._happened: list[tuple[str, Event]] = []
         self._logs: dict[tuple[str, str, bool], list[tuple[datetime, bytes]]] = {}
         self.open_logs: set[LogStream] = set()
+        self.has_snapshots = False
+        self.snapshots: dict[tuple[str, str], dict[str, Any]] = {}
 
     def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
         """See ports.FlinkRuntime."""
@@ -658,6 +662,44 @@ class InMemoryRuntime:
             self._reach()
             of_it = [e for where, e in self._happened if where == namespace and e.involved_object == _pod(pod)]
         return sorted(map(event_seen, of_it), key=lambda event: event.at)
+
+    def create_snapshot(self, manifest: Mapping[str, Any]) -> bool:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            key = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+            if key in self.snapshots:
+                return False
+            self.put_snapshot(manifest)
+            return True
+
+    def snapshots_of(self, namespace: str, name: str) -> Sequence[Snapshot] | None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            found = [each for (place, _), each in self.snapshots.items() if place == namespace]
+        ours = [each for each in found if (each["metadata"].get("labels") or {}).get(SNAPSHOT_JOB_LABEL) == name]
+        seen = [snapshot_of(msgspec.convert(each, SnapshotResource)) for each in ours]
+        return sorted(seen, key=lambda each: each.order) if self.has_snapshots else None
+
+    def delete_snapshot(self, namespace: str, snapshot: Snapshot) -> bool:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            self._reach()
+            live = self.snapshots.get((namespace, snapshot.name))
+            if live is None or live["metadata"]["resourceVersion"] != snapshot.resource_version:
+                return False
+            del self.snapshots[namespace, snapshot.name]
+            return True
+
+    def put_snapshot(self, whole: Mapping[str, Any], **status: Any) -> None:
+        """Makes or replaces a FlinkStateSnapshot, with this status where one is given, as the operator does."""
+        with self._lock:
+            self._version += 1
+            metadata = {"uid": str(uuid.uuid4()), "creationTimestamp": f"{self._version:09}", **whole["metadata"]}
+            metadata["resourceVersion"] = str(self._version)
+            shown = {**whole, "metadata": metadata} | ({"status": status} if status else {})
+            self.snapshots[metadata["namespace"], metadata["name"]] = copy.deepcopy(shown)
 
     def ha_metadata(self, namespace: str, name: str, flink_job_id: str) -> HaMetadata | None:
         """See ports.FlinkRuntime."""

@@ -18,7 +18,7 @@ MOST_OPEN = 100
 LOOKED_AT_AGAIN_AFTER = timedelta(seconds=10)
 """When an operation that waits for Flink is looked at without an event."""
 
-ASKED_FOR = (Step.AWAIT_SUSPENDED, Step.AWAIT_SAVEPOINT)
+ASKED_FOR = (Step.AWAIT_SUSPENDED, Step.AWAIT_SNAPSHOT, Step.AWAIT_SAVEPOINT)
 """Waits in which a worker asks for more than a deployment shows: for the last checkpoint of a job that is being
 suspended, since Flink prunes older ones; for what became of a savepoint."""
 

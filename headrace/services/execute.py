@@ -44,6 +44,7 @@ from headrace.domain.runtimes.plan import (
     Claim,
     Create,
     Delete,
+    DropSnapshot,
     Effect,
     End,
     Live,
@@ -51,10 +52,12 @@ from headrace.domain.runtimes.plan import (
     Plan,
     Raise,
     Renew,
+    TakeSnapshot,
     Wait,
 )
 from headrace.domain.savepoints import Savepoint
 from headrace.domain.sealed import owners_of_job
+from headrace.domain.snapshots import NotSeen, NotServed, SnapshotsSeen
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata, Known, NotAsked, Said, state_on_hand
 from headrace.domain.status import WRITTEN
 from headrace.domain.vertices import Vertices
@@ -201,7 +204,16 @@ class Execute:
         looks = self.plan.looks(case)
         if Look.VERTICES in looks:
             return replace(case, vertices=self._vertices(case))
+        if Look.SNAPSHOTS in looks:
+            case = replace(case, snapshots=self._snapshots(case))
         return replace(case, said=self._asked(case)) if Look.CHECKPOINT in looks else case
+
+    def _snapshots(self, case: Case) -> SnapshotsSeen:
+        try:
+            found = self.runtime.snapshots_of(case.job.namespace, case.job.deployment_name)
+        except Refused as error:
+            return NotSeen(str(error))
+        return NotServed() if found is None else found
 
     def with_arguments(self, operation: Operation | None) -> Operation:
         """The operation with what the log keeps for it alone: a program is read by who renders it."""
@@ -315,6 +327,13 @@ class _Step:
                 return self._raise(case)
             case Delete(uid, then, wait_seconds):
                 return self._delete(uid, then, wait_seconds)
+            case TakeSnapshot(manifest):
+                self.written()
+                self._of.runtime.create_snapshot(manifest)
+                return True
+            case DropSnapshot(snapshot):
+                self.written()
+                return self._of.runtime.delete_snapshot(self._document.job.namespace, snapshot)
             case Renew(end):
                 return self._renew(end)
             case _:

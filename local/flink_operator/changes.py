@@ -42,6 +42,12 @@ def is_redeploy(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return nonce is not None and nonce != before["job"].get("savepointRedeployNonce")
 
 
+def asks_for_savepoint(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a savepoint is to be taken of the job that runs on."""
+    nonce = after["job"].get("savepointTriggerNonce")
+    return nonce is not None and nonce != before["job"].get("savepointTriggerNonce")
+
+
 def _weighed(spec: Mapping[str, Any]) -> dict[str, Any]:
     settings = (spec.get("flinkConfiguration") or {}).items()
     configuration = {key: value for key, value in settings if not key.startswith(_NO_UPGRADE_SETTINGS)}

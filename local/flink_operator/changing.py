@@ -15,6 +15,7 @@ from local.flink_operator.deploying import deploy_again, deploy_from
 from local.flink_operator.deployment import LocalDeployment
 from local.flink_operator.kube import Resource
 from local.flink_operator.rest import SavepointFailed, effective_state
+from local.flink_operator.snapshots import manual
 from local.flink_operator.specs import DRAIN, SAVEPOINT_DIRECTORY
 from local.flink_operator.statuses import Status
 
@@ -68,6 +69,8 @@ def _change(deployment: LocalDeployment, before: Spec) -> None:
     elif wanted == "running" and changes.is_upgrade(before, deployment.spec):
         _upgrade(deployment)
     else:
+        if wanted == "running" and changes.asks_for_savepoint(before, deployment.spec):
+            deployment.kube.put_snapshot(manual(deployment.name))
         deployment.write(statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", wanted))
 
 

@@ -131,14 +131,27 @@ class Kube:
         query = f"/api/v1/namespaces/{self.namespace}/{kind}?labelSelector={quote(selector, safe='')}"
         return [found["metadata"]["name"] for found in self._send("GET", query)["items"]]
 
-    def put_snapshot(self, body: Resource, status: Mapping[str, Any]) -> None:
-        """Makes a FlinkStateSnapshot with its status, unless there is one of its name."""
-        path = f"{GROUP}/namespaces/{self.namespace}/flinkstatesnapshots"
-        answer = self._request("POST", path, body)
+    def put_snapshot(self, body: Resource, status: Mapping[str, Any] | None = None) -> None:
+        """Makes a FlinkStateSnapshot, with its status where one is given, unless there is one of its name."""
+        answer = self._request("POST", self._snapshots(), body)
         if answer.status_code == 409:
             return
         created = self._checked(answer)
-        self._checked(self._request("PUT", f"{path}/{body['metadata']['name']}/status", {**created, "status": status}))
+        if status is not None:
+            path = f"{self._snapshots()}/{body['metadata']['name']}/status"
+            self._checked(self._request("PUT", path, {**created, "status": status}))
+
+    def snapshots_of(self, name: str) -> list[Resource]:
+        """The FlinkStateSnapshots that are about this deployment."""
+        items: list[Resource] = self._send("GET", self._snapshots())["items"]
+        return [each for each in items if (each["spec"].get("jobReference") or {}).get("name") == name]
+
+    def set_snapshot_status(self, name: str, status: Mapping[str, Any]) -> None:
+        """Merges this into the status of a FlinkStateSnapshot that may be gone by now."""
+        self._merge(f"{self._snapshots()}/{name}/status", {"status": status})
+
+    def _snapshots(self) -> str:
+        return f"{GROUP}/namespaces/{self.namespace}/flinkstatesnapshots"
 
     def _deployment(self, name: str) -> str:
         return f"{GROUP}/namespaces/{self.namespace}/flinkdeployments/{name}"

@@ -13,6 +13,7 @@ from local.flink_operator import pods, statuses
 from local.flink_operator.cluster import Cluster
 from local.flink_operator.deployment import LocalDeployment
 from local.flink_operator.rest import effective_state
+from local.flink_operator.snapshots import Snapshots
 from local.flink_operator.starting import start_cluster
 from local.flink_operator.statuses import SERIALIZED, Status
 
@@ -27,6 +28,7 @@ class Observing:
     def __init__(self, deployment: LocalDeployment) -> None:
         self._deployment = deployment
         self._exceptions = _JobExceptions(deployment)
+        self._snapshots = Snapshots(deployment)
         self._silent_since: float | None = None
 
     def observe(self) -> None:
@@ -66,6 +68,7 @@ class Observing:
         deployment.write(status if deployment.is_behind() else statuses.with_error(status, None))
         _tell_state(deployment, before, state)
         self._exceptions.tell(cluster, is_new=before != state)
+        self._snapshots.take(cluster, job, is_running=state == "RUNNING")
 
     def _show_silence(self, cluster: Cluster) -> None:
         """A JobManager that does not answer is DEPLOYING while it starts; one that did answer, only after a while."""

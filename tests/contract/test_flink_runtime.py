@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.pods import default_container
+from headrace.domain.snapshots import snapshot_manifest
 from headrace.domain.state_on_hand import HaMetadata
 from headrace.errors import HistoryGone, Refused, Unavailable
 from headrace.ports import Change, Fence, LogPart, Version
+from headrace.testing import InMemoryRuntime
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.process import free_port
 from tests.support.clusters import CORE, DEPLOYMENTS, MAIN, Cluster, cluster
+from tests.support.given import JOB
 from tests.support.patience import wait_for
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
@@ -139,6 +143,44 @@ def test_of_ten_creates_at_once_one_happens(place: Cluster, name: str) -> None:
     with ThreadPoolExecutor(10) as pool:
         found = list(pool.map(lambda n: place.runtime.create(manifest(name, n + 1)), range(10)))
     assert sum(each is not None for each in found) == 1
+
+
+def snapshot_asked_for(name: str, sequence: int = 7) -> dict[str, Any]:
+    job = replace(JOB, deployment_name=name, namespace="default")
+    return snapshot_manifest(job, sequence, {OPERATION_ANNOTATION: f"operation-of-{name}"})
+
+
+def test_a_snapshot_is_made_once_and_found_by_its_deployment(place: Cluster, name: str) -> None:
+    serves_snapshots(place)
+    created(place, name)
+    assert place.runtime.snapshots_of("default", name) == []
+    assert place.runtime.create_snapshot(snapshot_asked_for(name))
+    assert not place.runtime.create_snapshot(snapshot_asked_for(name))
+    assert place.runtime.create_snapshot(snapshot_asked_for(name, 8))
+    first, second = place.runtime.snapshots_of("default", name) or ()
+    assert (first.name, second.name) == (f"{name}-savepoint-7", f"{name}-savepoint-8")
+    assert (first.operation, first.state, first.path, first.format) == (f"operation-of-{name}", "", "", "CANONICAL")
+    assert not first.is_taken
+    assert place.runtime.snapshots_of("default", f"{name}-2") == []
+
+
+def test_a_snapshot_that_is_not_as_it_was_seen_is_not_deleted(place: Cluster, name: str) -> None:
+    serves_snapshots(place)
+    assert place.runtime.create_snapshot(snapshot_asked_for(name))
+    (seen,) = place.runtime.snapshots_of("default", name) or ()
+    assert not place.runtime.delete_snapshot("default", replace(seen, resource_version="1"))
+    assert place.runtime.delete_snapshot("default", seen)
+    assert not place.runtime.delete_snapshot("default", seen)
+    assert place.runtime.snapshots_of("default", name) == []
+
+
+def serves_snapshots(place: Cluster) -> None:
+    if isinstance(place.runtime, InMemoryRuntime):
+        place.runtime.has_snapshots = True
+
+
+def test_a_cluster_without_the_kind_says_so(name: str) -> None:
+    assert InMemoryRuntime().snapshots_of("default", name) is None
 
 
 def test_what_is_absent_is_none(place: Cluster, name: str) -> None:

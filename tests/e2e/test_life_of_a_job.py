@@ -157,3 +157,21 @@ def test_a_job_is_released_and_adopted_without_a_restart_and_is_scaled_with_its_
     kept = do(stack, "given", "stop")["savepoint_path"]
     assert (file_of(kept) / "_metadata").is_file()
     assert stack.lines_are_whole("given")
+
+
+def test_another_job_goes_on_from_a_savepoint_of_one_that_runs_on(stack: RunningStack) -> None:
+    stack.submit("kept")
+    stack.await_phase("kept", "RUNNING")
+    counts_on(stack, "kept")
+    phases = stack.phases("kept")
+    path = do(stack, "kept", "savepoint")["savepoint_path"]
+    assert (file_of(path) / "_metadata").is_file()
+    assert stack.phases("kept") == phases
+    counts_on(stack, "kept")
+    listed = stack.call("GET", "/jobs/kept/savepoints").json()["savepoints"]
+    assert path in [each["path"] for each in listed]
+
+    stack.submit("heir", start_from=path)
+    stack.await_phase("heir", "RUNNING")
+    restored = wait_for("it to be restored", lambda: stack.checkpoints("heir").get("restored"))
+    assert restored["external_path"] == path

@@ -24,6 +24,8 @@ from headrace.domain.deployments import (
 )
 from headrace.domain.events import Event, event_seen, is_about
 from headrace.domain.pods import Pod, pod_seen
+from headrace.domain.snapshots import JOB_LABEL as SNAPSHOT_JOB_LABEL
+from headrace.domain.snapshots import Snapshot, SnapshotResource, snapshot_of
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
 from headrace.errors import CrdMissing, HistoryGone, Refused, Unavailable, Unreadable
 from headrace.ports import (
@@ -47,6 +49,7 @@ OURS = JOB_LABEL
 """A selector of what has the label, whatever it says. Who else manages a deployment stands in a label of its own, which
 an adopted one keeps."""
 VERSIONS_KEPT_SECONDS = 300.0
+SNAPSHOTS_PAGE = 500
 EVENTS_SHOWN, EVENTS_PAGE, EVENTS_PAGES = 500, 500, 20
 
 
@@ -74,6 +77,11 @@ class _Events(msgspec.Struct):
     items: list[Event]
 
 
+class _Snapshots(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[SnapshotResource]
+
+
 class _ConfigMap(msgspec.Struct):
     data: dict[str, str] | None = None
 
@@ -93,6 +101,7 @@ _raw_list = msgspec.json.Decoder(_RawList)
 _event = msgspec.json.Decoder(_Event)
 _pods = msgspec.json.Decoder(_Pods)
 _events = msgspec.json.Decoder(_Events)
+_snapshot_list = msgspec.json.Decoder(_Snapshots)
 _config_map = msgspec.json.Decoder(_ConfigMap)
 _bookmark = msgspec.json.Decoder(_Bookmark)
 
@@ -346,6 +355,45 @@ class OperatorRuntime:
         found = [event for event in _events.decode(answer.body).items if event.involved_object.kind == "Pod"]
         return sorted(map(event_seen, found), key=lambda event: event.at)
 
+    def create_snapshot(self, manifest: Mapping[str, Any]) -> bool:
+        """See ports.FlinkRuntime."""
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        doing = f"creating FlinkStateSnapshot {namespace}/{name}"
+        answer = self._api.send("POST", _snapshots(namespace), doing=doing, query=WRITE, body=manifest)
+        if answer.status not in (200, 201, 409):
+            raise refused(answer, doing)
+        return answer.status != 409
+
+    def snapshots_of(self, namespace: str, name: str) -> Sequence[Snapshot] | None:
+        """See ports.FlinkRuntime. What is not served may be on its way: until it is, there is none of the kind."""
+        doing = f"listing the FlinkStateSnapshots of {namespace}/{name}"
+        query: dict[str, str | int] = {"limit": SNAPSHOTS_PAGE, "labelSelector": f"{SNAPSHOT_JOB_LABEL}={name}"}
+        found: list[Snapshot] = []
+        while True:
+            try:
+                answer = self._api.send("GET", _snapshots(namespace), doing=doing, query=query)
+            except Unserved:
+                return None
+            if answer.status != 200:
+                raise refused(answer, doing)
+            page = _snapshot_list.decode(answer.body)
+            found += [snapshot_of(each) for each in page.items]
+            if not page.metadata.continue_:
+                return sorted(found, key=lambda each: each.order)
+            query["continue"] = page.metadata.continue_
+
+    def delete_snapshot(self, namespace: str, snapshot: Snapshot) -> bool:
+        """See ports.FlinkRuntime."""
+        doing = f"deleting FlinkStateSnapshot {namespace}/{snapshot.name}"
+        as_seen = {"uid": snapshot.uid, "resourceVersion": snapshot.resource_version}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": as_seen}
+        answer = self._api.send("DELETE", f"{_snapshots(namespace)}/{snapshot.name}", doing=doing, body=body)
+        if answer.status in (404, 409):
+            return False
+        if answer.status not in (200, 202):
+            raise refused(answer, doing)
+        return True
+
     def ha_metadata(self, namespace: str, name: str, flink_job_id: str) -> HaMetadata | None:
         """See ports.FlinkRuntime."""
         config_map = ha_config_map(name, flink_job_id)
@@ -414,6 +462,10 @@ def _no_log(answer: Answer, doing: str) -> LogStream | None:
 
 def _deployments(namespace: str) -> str:
     return f"{GROUP}/namespaces/{namespace}/flinkdeployments"
+
+
+def _snapshots(namespace: str) -> str:
+    return f"{GROUP}/namespaces/{namespace}/flinkstatesnapshots"
 
 
 def _pointer(path: Sequence[str]) -> str:

@@ -56,7 +56,8 @@ class Step(StrEnum):
     CREATE = "CREATE"
     AWAIT_RUNNING = "AWAIT_RUNNING"
     AWAIT_SUSPENDED = "AWAIT_SUSPENDED"
-    AWAIT_SAVEPOINT = "AWAIT_SAVEPOINT"
+    AWAIT_SNAPSHOT = "AWAIT_SNAPSHOT"  # SAVEPOINT: by a FlinkStateSnapshot
+    AWAIT_SAVEPOINT = "AWAIT_SAVEPOINT"  # SAVEPOINT: by the deployment's nonce
     DELETE = "DELETE"
     AWAIT_GONE = "AWAIT_GONE"
     CLAIM = "CLAIM"  # ADOPT: the run is on record as it was found, and is being marked as ours
@@ -93,6 +94,7 @@ class Operation:
     `asserts` what the live spec has to hold for its success, and `inverse` the changes that take its write back, both
     on record before the write;
     `savepoint_before` the status' upgradeSavepointPath before it wrote; `savepoint_path` the state that it kept;
+    `snapshot_before` the newest snapshot that there was before a nonce asked for one;
     `failure` the reason that a WITHDRAW step will end with.
     """
 
@@ -123,6 +125,7 @@ class Operation:
     inverse: tuple[Change, ...] = ()
     savepoint_before: str | None = None
     savepoint_path: str | None = None
+    snapshot_before: str | None = None
     trouble_since: datetime | None = None
     failure: str = ""
 

@@ -15,6 +15,7 @@ from headrace.domain.goals import Goal
 from headrace.domain.jobs import Job, Phase
 from headrace.domain.manifest import Platform
 from headrace.domain.operations import Operation, State, Step
+from headrace.domain.snapshots import NotSeen, Snapshot, SnapshotsSeen
 from headrace.domain.state_on_hand import NotAsked, Said
 from headrace.domain.vertices import Vertices
 
@@ -38,9 +39,11 @@ class Look(StrEnum):
     LIVE = "LIVE"
     CHECKPOINT = "CHECKPOINT"
     VERTICES = "VERTICES"
+    SNAPSHOTS = "SNAPSHOTS"
 
 
 NOT_ASKED = NotAsked("no JobManager was asked")
+NOT_LOOKED_AT = NotSeen("nobody looked")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,7 @@ class Case:
     sight: Live | Absent
     said: Said = NOT_ASKED
     vertices: Vertices | NotAsked = NOT_ASKED
+    snapshots: SnapshotsSeen = NOT_LOOKED_AT
     refused: str | None = None
 
 
@@ -121,6 +125,20 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class TakeSnapshot:
+    """A FlinkStateSnapshot is created, unless there is one of its name."""
+
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DropSnapshot:
+    """A FlinkStateSnapshot is deleted, where it is as it was seen. The state that it names stays."""
+
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True)
 class Keep:
     """A state's path is on record, with what else is known of it: Flink's number, its format, its size. `ran_since`
     says that the job ran on from there, whatever is seen of it now."""
@@ -176,7 +194,23 @@ class Renew:
     end: End
 
 
-Effect = Begin | Create | Adopt | Change | Claim | Raise | Delete | Keep | Wait | Move | Note | End | Renew
+Effect = (
+    Begin
+    | Create
+    | Adopt
+    | Change
+    | Claim
+    | Raise
+    | Delete
+    | TakeSnapshot
+    | DropSnapshot
+    | Keep
+    | Wait
+    | Move
+    | Note
+    | End
+    | Renew
+)
 ON_RECORD = (Keep, Wait, Move, Note, End)
 """Effects that change records alone: whoever has the sight carries them out."""
 

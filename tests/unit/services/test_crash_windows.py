@@ -29,7 +29,7 @@ WRITES = frozenset(
         "write",
         "write_all",
     }
-    | {"flushed", "add_transitions", "add_savepoint"}
+    | {"flushed", "add_transitions", "add_savepoint", "create_snapshot", "delete_snapshot"}
 )
 SAVEPOINT = "file:/state/savepoints/savepoint-ffffff-1"
 
@@ -107,6 +107,8 @@ def operator_runs(world: World) -> Callable[[], None]:
             world.is_suspended(SAVEPOINT)
         else:
             world.becomes(job=savepoint_asked_for(world))
+            for made in list(world.runtime.snapshots.values()):
+                world.runtime.put_snapshot(made, state="COMPLETED", path=f"{SAVEPOINT}-by-a-snapshot")
 
     return play
 
@@ -179,6 +181,11 @@ def release(world: World) -> None:
     world.accept(KindName.RELEASE, "orders", idempotency_key="release")
 
 
+def savepoint_by_snapshot(world: World) -> None:
+    world.runtime.has_snapshots = True
+    savepoint(world)
+
+
 def submit_again(world: World) -> None:
     world.submit(idempotency_key="again", start_from="last")
 
@@ -192,6 +199,7 @@ CASES: dict[str, tuple[list[Callable[[World], None]], Callable[[World], None]]] 
     "RESTART": ([submit], restart),
     "UPGRADE": ([submit], upgrade),
     "SAVEPOINT": ([submit], savepoint),
+    "SAVEPOINT by a snapshot": ([submit], savepoint_by_snapshot),
     "DELETE": ([submit], delete),
     "UNDELETE": ([submit, delete], undelete),
     "ADOPT": ([applied_by_hand], adopt),
@@ -228,6 +236,7 @@ def outcome(name: str, crash_after: int | None) -> tuple[dict[str, Any], int]:
         "parallelism": job.request.get("parallelism"),
         "nonce": whole["spec"].get("restartNonce"),
         "trigger": (whole["spec"].get("job") or {}).get("savepointTriggerNonce"),
+        "snapshots": sorted(name for _, name in world.runtime.snapshots),
         "args": job.request.get("args"),
         "deployment": world.runtime.get("default", "orders") is not None,
         "generation": whole["metadata"].get("generation"),

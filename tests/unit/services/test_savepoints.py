@@ -10,7 +10,7 @@ from headrace.domain.jobs import Desired, Phase
 from headrace.domain.operations import KindName, Operation, State
 from headrace.domain.savepoints import Savepoint
 from headrace.domain.state_on_hand import Checkpoints
-from headrace.errors import Conflict, NotFound
+from headrace.errors import Conflict, NotFound, Refused
 from tests.support.world import World
 
 PATH = "s3://b/savepoints/savepoint-ffffff-7"
@@ -237,3 +237,139 @@ def test_a_repeat_is_answered_whoever_has_the_savepoint_by_now(world: World) -> 
     first = world.submit(start_from=PATH, idempotency_key="k")
     kept_by(world, "other")
     assert world.submit(start_from=PATH, idempotency_key="k").id == first.id
+
+
+# by a FlinkStateSnapshot
+
+
+def by_snapshot(world: World) -> Operation:
+    """A SAVEPOINT of a job that runs, in a cluster that has FlinkStateSnapshots."""
+    world.runtime.has_snapshots = True
+    return asked(world)
+
+
+def the_snapshot(world: World) -> dict[str, Any]:
+    (found,) = world.runtime.snapshots.values()
+    return found
+
+
+def manual(world: World, **status: Any) -> None:
+    """The snapshot that an operator makes for a nonce."""
+    name = f"orders-savepoint-manual-{len(world.runtime.snapshots)}"
+    labels = {"job-reference.name": "orders", "snapshot.trigger-type": "MANUAL"}
+    metadata = {"name": name, "namespace": "default", "labels": labels}
+    spec = {"savepoint": {"formatType": "NATIVE"}}
+    world.runtime.put_snapshot({"metadata": metadata, "spec": spec}, **status)
+
+
+def test_a_savepoint_is_a_snapshot_where_the_cluster_has_the_kind(world: World) -> None:
+    operation = by_snapshot(world)
+    made = the_snapshot(world)
+    assert made["metadata"]["name"] == f"orders-savepoint-{operation.sequence}"
+    assert made["spec"]["savepoint"]["disposeOnDelete"] is False
+    assert made["spec"]["backoffLimit"] >= 0
+    world.runtime.put_snapshot(made, state="IN_PROGRESS")
+    passes(world, 60)
+    assert world.operation(operation).state is State.RUNNING
+    world.runtime.put_snapshot(made, state="COMPLETED", path=PATH)
+    passes(world, 20)
+    assert (world.operation(operation).state, world.operation(operation).savepoint_path) == (State.SUCCEEDED, PATH)
+    assert world.store.savepoints[PATH].format == "CANONICAL"
+    assert nonce(world) is None
+
+
+@pytest.mark.parametrize("state", ["FAILED", "ABANDONED"])
+def test_a_snapshot_that_fails_says_why(world: World, state: str) -> None:
+    operation = by_snapshot(world)
+    world.runtime.put_snapshot(the_snapshot(world), state=state, error="no space left")
+    passes(world, 20)
+    ended = world.operation(operation)
+    assert ended.state is State.FAILED
+    assert "the savepoint failed: no space left" in ended.reason
+    assert world.job().phase is Phase.RUNNING
+    assert world.sequence() == operation.sequence
+
+
+def test_a_snapshot_that_nobody_looks_at_gives_way_to_the_nonce(world: World) -> None:
+    operation = by_snapshot(world)
+    passes(world, 20)
+    assert nonce(world) is None
+    passes(world, 30)
+    assert nonce(world) == operation.sequence
+    assert world.runtime.snapshots == {}
+    taken(world, operation.sequence)
+    passes(world, 20)
+    assert world.operation(operation).savepoint_path == PATH
+
+
+def test_a_snapshot_that_is_taken_up_in_the_last_moment_is_waited_for(world: World) -> None:
+    operation = by_snapshot(world)
+    world.runtime.put_snapshot(the_snapshot(world), state="TRIGGER_PENDING")
+    passes(world, 120)
+    assert nonce(world) is None
+    world.runtime.put_snapshot(the_snapshot(world), state="COMPLETED", path=PATH)
+    passes(world, 20)
+    assert world.operation(operation).state is State.SUCCEEDED
+
+
+def test_a_snapshot_that_was_left_by_a_job_of_the_same_name_is_not_this_ones(world: World) -> None:
+    world.runtime.has_snapshots = True
+    operation = world.runs()
+    labels = {"job-reference.name": "orders"}
+    metadata = {"name": f"orders-savepoint-{operation.sequence + 1}", "namespace": "default", "labels": labels}
+    world.runtime.put_snapshot({"metadata": metadata, "spec": {}}, state="COMPLETED", path="s3://b/of-long-ago")
+    later = savepoint(world)
+    world.execute()
+    assert nonce(world) == later.sequence
+    assert world.operation(later).state is State.RUNNING
+
+
+def test_a_nonce_whose_savepoint_is_the_operators_snapshot_is_found(world: World) -> None:
+    world.runtime.has_snapshots = True
+    world.runs()
+    manual(world, state="COMPLETED", path="s3://b/an-older-one")
+    operation = savepoint(world)
+    world.execute()
+    passes(world, 50)
+    assert nonce(world) == operation.sequence
+    manual(world, state="IN_PROGRESS")
+    world.becomes()  # the nonce is reconciled, and savepointInfo stays empty
+    passes(world, 20)
+    assert world.operation(operation).state is State.RUNNING
+    world.runtime.put_snapshot(list(world.runtime.snapshots.values())[-1], state="COMPLETED", path=PATH)
+    passes(world, 20)
+    assert world.operation(operation).savepoint_path == PATH
+    assert world.store.savepoints[PATH].format == "NATIVE"
+
+
+def test_where_snapshots_may_not_be_seen_a_nonce_that_shows_nothing_is_no_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any) -> None:
+        raise Refused("flinkstatesnapshots is forbidden")
+
+    monkeypatch.setattr(world.runtime, "snapshots_of", refuses)
+    operation = asked(world)
+    assert nonce(world) == operation.sequence
+    world.becomes()
+    passes(world, 20)
+    assert world.operation(operation).state is State.RUNNING
+    assert "cannot be seen: flinkstatesnapshots is forbidden" in world.operation(operation).reason
+    passes(world, 2400)
+    assert world.operation(operation).state is State.FAILED
+
+
+def test_at_its_deadline_no_wish_is_left(world: World) -> None:
+    operation = by_snapshot(world)
+    world.runtime.put_snapshot(the_snapshot(world), state="TRIGGER_PENDING")
+    passes(world, 2400)
+    assert world.operation(operation).state is State.FAILED
+    assert world.runtime.snapshots == {}
+
+
+def test_a_job_that_ends_right_after_its_savepoint_has_it_on_record(world: World) -> None:
+    operation = by_snapshot(world)
+    world.runtime.put_snapshot(the_snapshot(world), state="COMPLETED", path=PATH)
+    world.becomes(job={"state": "FINISHED"})
+    passes(world, 20)
+    assert world.operation(operation).savepoint_path == PATH

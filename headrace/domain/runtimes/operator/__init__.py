@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from headrace.domain.deployments import never_started, operation_of, savepoint_of
+from headrace.domain.deployments import never_started, operation_of
 from headrace.domain.failures import Explanation
 from headrace.domain.goals import (
     Adopted,
@@ -32,7 +32,7 @@ from headrace.domain.runtimes.operator.gone import restored, to_gone
 from headrace.domain.runtimes.operator.in_place import asks_for_vertices
 from headrace.domain.runtimes.operator.new_run import to_new_run, until_running
 from headrace.domain.runtimes.operator.released import to_released
-from headrace.domain.runtimes.operator.saved import to_saved
+from headrace.domain.runtimes.operator.saved import dropped, to_saved
 from headrace.domain.runtimes.operator.sights import Effects, ours
 from headrace.domain.runtimes.operator.suspended import to_suspended
 from headrace.domain.runtimes.plan import Case, End, Look, Renew
@@ -50,8 +50,7 @@ class OperatorPlan:
         if live is None or isinstance(case.goal, (Changed, Adopted, Released)) or case.operation.step is Step.WITHDRAW:
             return frozenset({Look.LIVE})
         if isinstance(case.goal, Saved):
-            taken = savepoint_of(live, case.goal.nonce) is not None
-            return frozenset({Look.LIVE, Look.CHECKPOINT} if taken else {Look.LIVE})
+            return frozenset({Look.LIVE, Look.SNAPSHOTS, Look.CHECKPOINT})
         takes_away = isinstance(case.goal, (Gone, Suspended)) or operation_of(live) != case.operation.id
         may_answer = not never_started(live, case.job.was_running)
         return frozenset({Look.LIVE, Look.CHECKPOINT} if takes_away and may_answer else {Look.LIVE})
@@ -64,7 +63,8 @@ class OperatorPlan:
             words = Explanation(f"the operator refused it: {case.refused}", "correct it, and send the request again")
             return _renewing(case, given_up(case, str(words)))
         if case.operation.is_late and not is_past_return(case):
-            return _renewing(case, given_up(case, deadline_words(case)))
+            left_over = dropped(case) if isinstance(case.goal, Saved) else []
+            return [*left_over, *_renewing(case, given_up(case, deadline_words(case)))]
         return _renewing(case, _steps(case))
 
 
