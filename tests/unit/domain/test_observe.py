@@ -204,7 +204,7 @@ def test_a_stop_shows_cancelling_until_it_ends_or_is_taken_back(
     assert not going_on or observed.job.phase is Phase.CANCELLING
 
 
-NEVER_AWAIT_RUNNING = (KindName.STOP, KindName.ADOPT, KindName.RELEASE)
+NEVER_AWAIT_RUNNING = (KindName.STOP, KindName.ADOPT, KindName.RELEASE, KindName.SAVEPOINT)
 
 
 @settings(max_examples=300)
