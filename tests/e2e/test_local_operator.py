@@ -390,8 +390,14 @@ def test_a_rescale_in_place(plays: Plays) -> None:
     name = plays.ended(rescale_in_place)
     recorded = recorded_versions("in-place-rescale-and-unschedulable")
     # The recording goes on with a redeploy, this scenario with its deletion: both are generation 4.
-    seen = of_generations(plays.api.versions(name), 3)
-    assert looks_of(seen) == looks_of(of_generations(recorded, 3))
+    seen, recorded = of_generations(plays.api.versions(name), 3), of_generations(recorded, 3)
+    assert without_the_rescaling(looks_of(seen)) == without_the_rescaling(looks_of(recorded))
+
+
+def without_the_rescaling(looks: list[Look]) -> list[Look]:
+    """The looks without those at a job that just rescales: the recorded operator looks every 15 s, and missed them."""
+    steady = [look for look in looks if look.job not in ("RESTARTING", "CREATED", "INITIALIZING")]
+    return [look for n, look in enumerate(steady) if n == 0 or steady[n - 1] != look]
 
 
 def test_a_missing_script(plays: Plays) -> None:

@@ -76,6 +76,16 @@ def test_it_has_succeeded_when_the_jobmanager_shows_it_and_not_when_the_operator
     assert world.phases()[-2:] == ["SCALING", "RUNNING"]
 
 
+def test_what_flink_restarts_to_rescale_is_no_restart_of_its_own(world: World) -> None:
+    runs(world)
+    scales(world, 2)
+    world.becomes()
+    looks_again(world)
+    world.becomes(job={"state": "RESTARTING"})
+    looks_again(world)
+    assert (world.job().phase, world.job().restarts) == (Phase.SCALING, 0)
+
+
 def test_one_whose_slots_never_come_says_so_at_its_deadline(world: World) -> None:
     runs(world)
     operation = scales(world, 2)
