@@ -104,7 +104,8 @@ class JobDocument:
     def entering(self, phase: Phase, at: datetime, **facts: object) -> JobDocument:
         """The document with its job in this phase, and the change in its history."""
         before = self.job
-        job = replace(before, **{"phase": phase, "phase_since": at, "waiting": None, "updated_at": at, **facts})  # type: ignore[arg-type]
+        told = {"phase": phase, "phase_since": at, "waiting": None, "updated_at": at, "is_forgotten": False}
+        job = replace(before, **{**told, **facts})  # type: ignore[arg-type]
         return self.with_job(job).with_change_from(before, at)
 
     def with_change_from(self, before: Job, at: datetime, gap: bool = False) -> JobDocument:
@@ -127,7 +128,7 @@ class JobDocument:
             resource_version=job.resource_version,
             gap=gap,
         )
-        counted = replace(job, transition_count=number)
+        counted = replace(job, transition_count=number, is_forgotten=False)
         return replace(self, job=counted, history=(*self.history, transition))
 
     def with_reason_in_history(self, at: datetime) -> JobDocument:

@@ -9,6 +9,9 @@ from typing import Any
 OVERRIDES_KEY = "pipeline.jobvertex-parallelism-overrides"
 """Flink's option: `<vertex id>:<parallelism>` for each vertex, with commas."""
 
+LONGEST_COUNT = 9
+"""Digits of a count: what somebody else wrote there may be anything."""
+
 
 @dataclass(frozen=True)
 class Vertex:
@@ -28,7 +31,8 @@ class Vertices:
 def overrides_of(text: Any) -> dict[str, int]:
     """What the option says, by vertex; what is no such pair is left out."""
     pairs = (pair.rpartition(":") for pair in str(text or "").split(","))
-    return {name.strip(): int(count) for name, _, count in pairs if name.strip() and count.strip().isdecimal()}
+    told = ((name.strip(), count.strip()) for name, _, count in pairs)
+    return {name: int(count) for name, count in told if name and count.isdecimal() and len(count) <= LONGEST_COUNT}
 
 
 def as_overrides(parallelism: Mapping[str, int]) -> str:

@@ -17,7 +17,7 @@ from headrace.domain.manifest import jar, python_script, sql
 from headrace.domain.manifest.parts import Platform, configuration, extending, metadata_labels, shared_pod
 from headrace.domain.manifest.programs import Program, job_manager_pod, task_manager_pod
 from headrace.domain.policy import Policy
-from headrace.domain.vertices import OVERRIDES_KEY
+from headrace.domain.vertices import LONGEST_COUNT, OVERRIDES_KEY
 from headrace.errors import InvalidRequest
 
 __all__ = [
@@ -123,7 +123,7 @@ def with_parallelism(manifest: Mapping[str, Any], parallelism: int) -> Manifest:
     task_manager = manifest["spec"].get("taskManager") or {}
     if task_manager.get("replicas") is None:
         return with_job(manifest, {"parallelism": parallelism})
-    return with_spec(manifest, {"taskManager": {**task_manager, "replicas": -(-parallelism // _slots(manifest))}})
+    return with_spec(manifest, {"taskManager": {**task_manager, "replicas": -(-parallelism // slots_of(manifest))}})
 
 
 def with_overrides(manifest: Mapping[str, Any], overrides: str | None) -> Manifest:
@@ -135,8 +135,11 @@ def with_overrides(manifest: Mapping[str, Any], overrides: str | None) -> Manife
     return with_spec(manifest, {"flinkConfiguration": configuration})
 
 
-def _slots(manifest: Mapping[str, Any]) -> int:
-    return int((manifest["spec"].get("flinkConfiguration") or {}).get("taskmanager.numberOfTaskSlots") or 1)
+def slots_of(manifest: Mapping[str, Any]) -> int:
+    """The slots of a TaskManager; Flink's default where what stands there is no such count: anybody edits it."""
+    configuration = (manifest.get("spec") or {}).get("flinkConfiguration") or {}
+    text = str(configuration.get("taskmanager.numberOfTaskSlots")).strip()
+    return max(1, int(text)) if text.isdecimal() and len(text) <= LONGEST_COUNT else 1
 
 
 def with_spec(manifest: Mapping[str, Any], fields: Mapping[str, Any]) -> Manifest:

@@ -247,3 +247,15 @@ def test_a_prune_that_dies_in_the_middle_is_finished_by_the_next(
     world.services.prune.run()
     assert world.services.records.job(KEY) is None
     assert world.store.transitions_of(KEY) == []
+
+
+def test_a_forgotten_job_whose_next_submit_was_stopped_is_seen_by_its_name_too(world: World) -> None:
+    deleted(world)
+    long_after(world)
+    world.services.prune.run()
+    world.submit()
+    world.stop()
+    world.settle()
+    world.execute()
+    assert listed(world) == ["orders"]
+    assert world.job().phase is Phase.CANCELLED

@@ -132,3 +132,12 @@ def test_by_hand_it_is_refused_of_a_job_that_runs(world: World) -> None:
     world.runs()
     with pytest.raises(Conflict, match="no run has ended and left something, it is RUNNING"):
         world.stop(only_remains=True)
+
+
+def test_one_whose_jobmanager_the_operator_does_not_reach_is_not_ended(world: World) -> None:
+    ended(world, "FAILED")
+    stop = world.stop(only_remains=True)
+    world.becomes(job={"state": "RECONCILING"}, jobManagerDeploymentStatus="DEPLOYING")
+    world.execute()
+    assert "goes on: Flink says RECONCILING" in world.operation(stop).reason
+    assert world.whole()["spec"]["job"]["state"] == "running"

@@ -221,3 +221,37 @@ def test_the_options_text_is_read_as_it_is_written() -> None:
     assert overrides_of(as_overrides({"b": 2, "a": 1})) == {"a": 1, "b": 2}
     assert overrides_of(None) == {}
     assert overrides_of("a:1, b:x,c") == {"a": 1}
+
+
+def test_a_higher_parallelism_of_a_vertex_of_its_own_is_not_taken_for_the_jobs(world: World) -> None:
+    runs(world, parallelism=2)
+    world.job_manager.job_vertices = vertices(2, 2, 4)
+    scales(world, 3)
+    world.becomes()
+    world.job_manager.job_vertices = vertices(3, 3, 4)
+    looks_again(world)
+    scales(world, 5)
+    assert overrides_of(overrides(world)) == {SOURCE: 5, WINDOW: 5, SINK: 4}
+
+
+@pytest.mark.parametrize("slots", ["two", "2.0", "-2", {"a": 1}, None])
+def test_slots_that_are_no_count_raise_nothing(world: World, slots: Any) -> None:
+    runs(world)
+    world.edit(lambda whole: whole["spec"]["flinkConfiguration"].update({"taskmanager.numberOfTaskSlots": slots}))
+    world.becomes()
+    world.accept(KindName.SCALE, "orders", task_managers=2)
+    world.execute()
+    assert overrides(world) == f"{WINDOW}:2,{SOURCE}:2"
+
+
+def test_one_that_finishes_meanwhile_has_succeeded(world: World) -> None:
+    runs(world)
+    operation = scales(world, 2)
+    world.becomes(job={"state": "FINISHED"})
+    looks_again(world)
+    assert world.operation(operation).state is State.SUCCEEDED
+    assert world.job().phase is Phase.FINISHED
+
+
+def test_an_override_too_long_for_a_number_is_left_out() -> None:
+    assert overrides_of("a:1,b:" + "9" * 5000) == {"a": 1}

@@ -40,7 +40,7 @@ def to_gone(case: Case, goal: Gone) -> Effects:
         return _nothing_left(case)
     if sequence_of(live) > case.operation.sequence:
         return [SUPERSEDED]
-    if goal.only_remains and not has_written(case, live) and (goes_on := _what_goes_on(live)):
+    if goal.only_remains and not has_written(case, live) and (goes_on := _what_goes_on(case, live)):
         return [*raised(case, live), End(State.FAILED, f"job {case.job.job_id} goes on: {goes_on}")]
     if live.metadata.deletion_timestamp is not None:
         return [Move(Step.AWAIT_GONE)] if case.operation.step is not Step.AWAIT_GONE else []
@@ -54,10 +54,12 @@ def to_gone(case: Case, goal: Gone) -> Effects:
 GOES_ON = ("RUNNING", "CREATED", "INITIALIZING", "RESTARTING", "FAILING")
 
 
-def _what_goes_on(live: Deployment) -> str:
-    """Why a run that had ended may be one that goes on after all; empty where it has ended."""
+def _what_goes_on(case: Case, live: Deployment) -> str:
+    """Why a run that had ended may be one that goes on after all; empty where it has ended. The operator says
+    RECONCILING of one that never came up, and of one whose JobManager it does not reach."""
     state = live.status.job_status.state if live.status and live.status.job_status else None
-    if state in GOES_ON:
+    may_be_back = state == "RECONCILING" and not never_started(live, case.job.was_running)
+    if state in GOES_ON or may_be_back:
         return f"Flink says {state}"
     return "its deployment was changed" if is_behind(live, live.metadata.generation) else ""
 

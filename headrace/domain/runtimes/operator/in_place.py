@@ -7,12 +7,13 @@ rescaled, so that the JobManager's own word ends it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.domain.deployments import Deployment, is_running
+from headrace.domain.deployments import Deployment, has_ended, is_running
 from headrace.domain.goals import Scaled
+from headrace.domain.manifest import slots_of
 from headrace.domain.operations import Operation, State, Step
 from headrace.domain.runtimes.operator.ends import raised
 from headrace.domain.runtimes.operator.sights import Effects, ours, whole_of
@@ -68,21 +69,19 @@ def way(case: Case, goal: Scaled, live: Deployment) -> InPlace | Redeploy | Impo
     if not isinstance(case.vertices, Vertices) or not case.vertices.by_id:
         asked = "" if isinstance(case.vertices, Vertices) else f" ({case.vertices.why})"
         return Redeploy(f"its vertices are not known{asked}")
-    return _by_vertices(whole_of(case), case.vertices.by_id, wanted_parallelism(whole_of(case), goal))
+    return _by_vertices(case, case.vertices.by_id, wanted_parallelism(whole_of(case), goal))
 
 
 def wanted_parallelism(whole: Mapping[str, Any], goal: Scaled) -> int:
     """The parallelism that a SCALE comes to: of TaskManagers, that of all their slots."""
-    slots = int(_configuration(whole).get("taskmanager.numberOfTaskSlots") or 1)
-    return goal.count * slots if goal.of_task_managers else goal.count
+    return goal.count * slots_of(whole) if goal.of_task_managers else goal.count
 
 
-def _by_vertices(
-    whole: Mapping[str, Any], vertices: Mapping[str, Vertex], parallelism: int
-) -> InPlace | Redeploy | Impossible:
+def _by_vertices(case: Case, vertices: Mapping[str, Vertex], parallelism: int) -> InPlace | Redeploy | Impossible:
+    whole = whole_of(case)
     before = overrides_of(_configuration(whole).get(OVERRIDES_KEY))
     has = {name: before.get(name, vertex.parallelism) for name, vertex in vertices.items()}
-    job_has = max(has.values()) if before else int(whole["spec"]["job"].get("parallelism") or 1)
+    job_has = _overridden_to(case, has.values()) if before else int(whole["spec"]["job"].get("parallelism") or 1)
     follow = [name for name, vertex in vertices.items() if has[name] == job_has and vertex.max_parallelism > 1]
     if not follow:
         return Redeploy("each of its vertices has a parallelism of its own")
@@ -90,6 +89,14 @@ def _by_vertices(
     if parallelism > most:
         return Impossible(f"its state can be spread over {most} at most (pipeline.max-parallelism)")
     return InPlace(as_overrides({**before, **has, **dict.fromkeys(follow, parallelism)}))
+
+
+def _overridden_to(case: Case, parallelism: Collection[int]) -> int:
+    """The job's own parallelism among those of its vertices: what a SCALE gave last; else the highest, as any can be a
+    vertex's own."""
+    of_all_slots = (case.job.scaled_to_task_managers or 0) * slots_of(whole_of(case))
+    scaled_to = case.job.scaled_to or of_all_slots
+    return scaled_to if scaled_to in parallelism else max(parallelism)
 
 
 def _never_in_place(whole: Mapping[str, Any], live: Deployment) -> str:
@@ -115,8 +122,8 @@ def _configuration(whole: Mapping[str, Any]) -> Mapping[str, Any]:
 def arrived(case: Case, live: Deployment, effects: Effects) -> Effects:
     """The end of one whose write the operator has carried out: the JobManager says when the job has rescaled."""
     succeeded = any(isinstance(each, End) and each.state is State.SUCCEEDED for each in effects)
-    if not is_in_place(case.operation) or not succeeded:
-        return effects
+    if not is_in_place(case.operation) or not succeeded or has_ended(live):
+        return effects  # one that has finished rescales no more
     if not whole_of(case):
         return [Change((), Step.AWAIT_RUNNING)]  # whoever writes asks the JobManager too
     wanted = overrides_of(case.operation.asserts[0].value)
