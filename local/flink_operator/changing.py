@@ -75,9 +75,10 @@ def _change(deployment: LocalDeployment, before: Spec) -> None:
 
 
 def _rescales(deployment: LocalDeployment, before: Spec) -> bool:
-    """Whether the job runs, and can be told of the change. One that does not is upgraded."""
-    cluster = deployment.cluster
-    is_up = cluster is not None and statuses.job_state(deployment.status) == "RUNNING"
+    """Whether there is a job that can be told of the change, be it that it just rescales. One that has ended is
+    upgraded."""
+    ended = statuses.job_state(deployment.status) in (None, "FINISHED", "FAILED", "CANCELED")
+    is_up = deployment.cluster is not None and not ended
     return is_up and changes.is_in_place(before, deployment.spec)
 
 

@@ -114,4 +114,6 @@ def restored(case: Case) -> Effects:
         return [End(State.FAILED, f"{name}: its records are gone")]
     if case.job.phase is not Phase.DELETED:
         return [End(State.FAILED, f"{name} is {case.job.phase} and not DELETED")]
-    return [End(State.SUCCEEDED, "its records are back; SUBMIT begins another run", Phase.CANCELLED, BACK)]
+    return [
+        End(State.SUCCEEDED, "its records are back; SUBMIT begins another run", Phase.CANCELLED, BACK, restores=True)
+    ]
