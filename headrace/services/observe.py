@@ -280,13 +280,13 @@ def ended(document: JobDocument, effect: End, at: datetime) -> JobDocument:
     after = replace(document, job=replace(job, intended="")).with_operation(
         operation.ended(effect.state, effect.reason, at)
     )
-    if effect.phase is None or (job.phase in SETTLED and not _is_told(effect)):
+    if effect.phase is None or (job.phase in SETTLED and not _is_told(job.phase, effect.phase)):
         return after
     why = effect.explanation
     words = {"reason": why.cause, "next_step": why.next_step} if why is not None else {}
     return after.entering(effect.phase, at, observed_at=at, observation=Observation.FRESH, **words)
 
 
-def _is_told(end: End) -> bool:
-    """Whether an end changes a settled phase: that the job is deleted, or is back, no sight can show."""
-    return end.phase in (Phase.REJECTED, Phase.DELETED) or end.restores
+def _is_told(before: Phase, after: Phase) -> bool:
+    """Whether an end changes a settled phase: that the job is deleted, is back, or was stopped since no sight shows."""
+    return after in (Phase.REJECTED, Phase.DELETED) or before is Phase.DELETED

@@ -177,7 +177,7 @@ class Note:
 class End:
     """The operation ends. `phase` is one that no sight can show, with its `explanation`; None leaves it to what is
     seen. `holds` says that what was asked is live, and so is what was applied last, whatever the end; `is_a_workers`
-    that only who asked a JobManager can say it, `restores` that its phase replaces even a settled one."""
+    that only who asked a JobManager can say it."""
 
     state: State
     reason: str
@@ -185,7 +185,6 @@ class End:
     explanation: Explanation | None = None
     holds: bool = False
     is_a_workers: bool = False
-    restores: bool = False
 
 
 @dataclass(frozen=True)

@@ -325,6 +325,8 @@ def test_once_settled_only_flinks_word_that_it_ran_leaves_it(
         left_for = job.phase if before.phase in SETTLED and job.phase is not before.phase else None
         if operation is not None and (operation.kind, left_for) in GIVEN_BY_AN_END:
             continue
+        if before.phase is Phase.DELETED and left_for is Phase.CANCELLED:
+            continue  # stopped since another run of it was asked for, or since somebody restored it
         assert left_for in (None, Phase.RUNNING) or (before.phase, left_for) == (Phase.FAILED, Phase.FINISHED)
         status = seen.what.status if isinstance(seen.what, Deployment) else None
         flink_state = status.job_status.state if status is not None and status.job_status is not None else None

@@ -114,6 +114,4 @@ def restored(case: Case) -> Effects:
         return [End(State.FAILED, f"{name}: its records are gone")]
     if case.job.phase is not Phase.DELETED:
         return [End(State.FAILED, f"{name} is {case.job.phase} and not DELETED")]
-    return [
-        End(State.SUCCEEDED, "its records are back; SUBMIT begins another run", Phase.CANCELLED, BACK, restores=True)
-    ]
+    return [End(State.SUCCEEDED, "its records are back; SUBMIT begins another run", Phase.CANCELLED, BACK)]
