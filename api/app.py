@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api import access, adoption, inspection, problems, triggers, views
+from api import access, adoption, inspection, problems, triggers, versions, views
 from api.bodies import described, object_of
 from api.guard import Guard
 from api.waiting import Readiness, Waiting
@@ -53,6 +53,7 @@ def create_app(services: Services, *, tenant: str, keys: Sequence[bytes], wait_l
     _jobs(app, services, tenant)
     adoption.install(app, services.adopting, tenant, BASE)
     inspection.install(app, services.inspect, tenant, BASE)
+    versions.install(app, services.versions, services.records, tenant, BASE)
     _templates(app, services, tenant)
     triggers.install(app, services.triggers, services.replay, BASE)
     return app

@@ -15,6 +15,7 @@ from headrace.domain.said import plain_of
 from headrace.domain.savepoints import Savepoint
 from headrace.domain.secrets import is_secret
 from headrace.domain.templates import Template, template_body
+from headrace.domain.versions import Difference, Version
 from headrace.services.inspect import EventsAnswer, ExceptionsAnswer
 
 REDACTED = "…"
@@ -129,6 +130,36 @@ def transition_view(transition: Transition) -> dict[str, Any]:
 def savepoint_view(savepoint: Savepoint) -> dict[str, Any]:
     """State that a job could be started from."""
     return {name: value for name, value in asdict(savepoint).items() if name != "tenant"}
+
+
+def version_in_list(version: Version) -> dict[str, Any]:
+    """A version among others: who made it, when and why, and what it changed."""
+    return {
+        "version": version.number,
+        "run": version.run,
+        "kind": version.kind,
+        "why": version.why,
+        "state": version.state,
+        "source": {"via": version.source.via, **version.source.detail},
+        "operation": version.operation_id,
+        "accepted_at": version.accepted_at,
+        "at": version.at,
+        "changes": [_difference(each) for each in version.differences],
+    }
+
+
+def version_view(version: Version) -> dict[str, Any]:
+    """A version with its request; of programs the names, sizes and hashes."""
+    return {**version_in_list(version), "request": outlined(version.request)}
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    """What one place held and holds. That a secret is another is shown, and neither value."""
+    path = difference.path
+    values = (difference.before, difference.after)
+    if path[0] == "env":
+        values = tuple(each if each is None else _shown(path[-1], each) for each in values)  # type: ignore[assignment]
+    return {"field": ".".join(path), "path": list(path), "before": values[0], "after": values[1]}
 
 
 def events_view(answer: EventsAnswer) -> dict[str, Any]:

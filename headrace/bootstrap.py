@@ -33,9 +33,11 @@ from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
 from headrace.services.replay import Replay
 from headrace.services.resolve import Place, Resolve
+from headrace.services.roll_back import RollBack
 from headrace.services.sealing import Sealing
 from headrace.services.sync import Sync
 from headrace.services.triggers import Triggers
+from headrace.services.versions import Versions
 from headrace.services.waits import Waits
 from headrace.settings import Settings, listed
 
@@ -65,6 +67,7 @@ class Services:
     triggers: Triggers
     replay: Replay
     records: Records
+    versions: Versions
     freshness: Freshness
     inspect: Inspect
     store: Store
@@ -113,7 +116,9 @@ def wired(
     place = _place(settings)
     resolve = Resolve(store, runtime, platform, place, sealing)
     adopting = Adopting(records, runtime)
-    accept = Accept(records, resolve, queue, clock, platform, place, sealing, adopting)
+    versions = Versions(records)
+    roll_back = RollBack(versions, resolve, runtime, plan, platform)
+    accept = Accept(records, resolve, queue, clock, platform, place, sealing, adopting, roll_back)
     observe = Observe(store, runtime, plan, platform, settings.failure_grace_seconds)
     triggers = Triggers(store, scope, clock, (settings.kafka_topic, settings.dead_letters_topic))
     handle_record = HandleRecord(accept, triggers, store, settings.tenant, settings.kafka_topic)
@@ -131,6 +136,7 @@ def wired(
         triggers=triggers,
         replay=Replay(letter_box, handle_record, triggers),
         records=records,
+        versions=versions,
         freshness=Freshness(records, settings.stale_after_seconds),
         inspect=Inspect(records, runtime, job_manager, settings.follow_limit_seconds),
         store=store,

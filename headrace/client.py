@@ -147,6 +147,11 @@ class Client:
         be adopted, and is empty where it can."""
         return self._pages("adoptable", {"namespace": namespace} if namespace else {})
 
+    def rollback(self, job_id: str, to: int | None = None, idempotency_key: str | None = None) -> Json:
+        """POST jobs/{job_id}/rollback; `to` is a version's number, None for the operator's last stable spec."""
+        body = {} if to is None else {"to": to}
+        return self._post(f"{BASE}/jobs/{_path_part(job_id)}/rollback", body, idempotency_key)
+
     def jobs(self, phase: str | None = None, *, brief: bool = False) -> Iterator[Json]:
         """Every job, page by page; in `brief` without their requests, and many a page."""
         query = {"phase": phase} if phase else {}
@@ -165,6 +170,14 @@ class Client:
         """A job's history of phases, oldest first."""
         found: list[Json] = self._get(f"{BASE}/jobs/{_path_part(job_id)}/transitions")["transitions"]
         return found
+
+    def versions(self, job_id: str) -> Iterator[Json]:
+        """A job's versions, newest first, page by page."""
+        return self._pages("versions", {}, f"jobs/{_path_part(job_id)}/versions")
+
+    def version(self, job_id: str, number: int) -> Json:
+        """One of them, with its request. Raises NotFound."""
+        return self._get(f"{BASE}/jobs/{_path_part(job_id)}/versions/{number}")
 
     def logs(self, job_id: str, query: LogQuery | None = None, *, follow: bool = False) -> Log:
         """The lines of a job's log. Raises NotFound where it is gone and nothing was kept of it. Close it, or read it
@@ -245,7 +258,7 @@ class Client:
             yield from page[what]
             if not page.get("next_cursor"):
                 return
-            cursor = {"cursor": page["next_cursor"]}
+            cursor = {"cursor": str(page["next_cursor"])}
 
     def template(self, template_id: str) -> Json:
         """The newest version of one. Raises NotFound."""

@@ -375,6 +375,41 @@ def release(job_id: str, **asked: Any) -> None:
 
 @app.command()
 @options.job_id
+@click.option("--to", type=int, help="A version's number; the operator's last stable spec if not given.")
+@options.asks
+def rollback(job_id: str, to: int | None, **asked: Any) -> None:
+    """Brings a job back to what it was, its state kept.
+
+    `headrace versions JOB` lists what it was.
+    """
+    _report(options.client().rollback(job_id, to, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@options.job_id
+@click.argument("version", type=int, required=False)
+@options.output_as(*WITHOUT_NAMES)
+def versions(job_id: str, version: int | None, form: Format) -> None:
+    """Lists what a job was and is: each version, who asked for it, and what it changed.
+
+    With a VERSION its number, all of that one, its request too.
+    """
+    from headrace.cli.versions import VERSIONS, version_row
+
+    client = options.client()
+    if version is not None:
+        found = client.version(job_id, version)
+        output.show(found, Format.YAML if form.is_table else form, ())
+        return
+    listed = list(client.versions(job_id))
+    if form.is_table:
+        output.show([version_row(each) for each in listed], form, VERSIONS)
+        return
+    output.show(listed, form, ())
+
+
+@app.command()
+@options.job_id
 @options.every_output
 def operations(job_id: str, form: Format) -> None:
     """Lists a job's operations."""

@@ -47,7 +47,15 @@ class Upgraded:
     request: Mapping[str, Any]
 
 
-Changed = Scaled | Restarted | Resumed | Upgraded
+@dataclass(frozen=True)
+class RolledBack:
+    """The job runs by the spec that the runtime last saw stable, from the state that it has. `request` is the one that
+    this spec was rendered from."""
+
+    request: Mapping[str, Any]
+
+
+Changed = Scaled | Restarted | Resumed | Upgraded | RolledBack
 """Goals of a run that goes on, changed by one write."""
 
 

@@ -205,20 +205,7 @@ class Job:
     @property
     def request(self) -> Mapping[str, Any]:
         """The request as it holds now: as it was submitted, at the parallelism that a SCALE gave since."""
-        resources = self.submitted.get("resources") or {}
-        task_manager = resources.get("task_manager") or {}
-        slots = int(task_manager.get("slots") or 1)
-        by_task_managers = self.scaled_to_task_managers * slots if self.scaled_to_task_managers else None
-        parallelism = self.scaled_to or by_task_managers
-        if parallelism is None:
-            return self.submitted
-        scaled = {**self.submitted, "parallelism": parallelism}
-        if task_manager.get("replicas") is None:
-            return scaled
-        return {
-            **scaled,
-            "resources": {**resources, "task_manager": {**task_manager, "replicas": -(-parallelism // slots)}},
-        }
+        return scaled(self.submitted, self.scaled_to, self.scaled_to_task_managers)
 
     @property
     def applied_manifest(self) -> Mapping[str, Any] | None:
@@ -235,6 +222,21 @@ class Job:
         digest = manifest_hash(manifest)
         kept = {name: known for name, known in self.manifests.items() if name == self.applied}
         return replace(self, intended=digest, manifests={**kept, digest: manifest})
+
+
+def scaled(request: Mapping[str, Any], parallelism: int | None, task_managers: int | None) -> Mapping[str, Any]:
+    """The request (a JobRequest as JSON) at the scale that a SCALE gave it; as it is where neither is given."""
+    resources = request.get("resources") or {}
+    task_manager = resources.get("task_manager") or {}
+    slots = int(task_manager.get("slots") or 1)
+    parallelism = parallelism or (task_managers * slots if task_managers else None)
+    if parallelism is None:
+        return request
+    changed = {**request, "parallelism": parallelism}
+    if task_manager.get("replicas") is None:
+        return changed
+    replicas = {**task_manager, "replicas": -(-parallelism // slots)}
+    return {**changed, "resources": {**resources, "task_manager": replicas}}
 
 
 def manifest_hash(manifest: Mapping[str, Any]) -> str:

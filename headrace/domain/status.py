@@ -72,7 +72,7 @@ NO_OPERATOR_AFTER = timedelta(seconds=30)
 LOOKED_INTO = frozenset({Phase.FAILED, Phase.REJECTED, Phase.RESTARTING})
 """Phases whose reason is what a diagnosis found, where it found something."""
 
-HELD_UP = frozenset({Phase.STARTING, Phase.SCALING, Phase.UPGRADING})
+HELD_UP = frozenset({Phase.STARTING, Phase.SCALING, Phase.UPGRADING, Phase.ROLLING_BACK})
 """Phases on the way to RUNNING, which a job that fails at once each time never gets to."""
 
 NOTHING_TO_SAY = Explanation("", "")

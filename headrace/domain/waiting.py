@@ -15,7 +15,7 @@ from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.jobs import Job, Phase
 from headrace.domain.pods import JOB_MANAGER, TASK_MANAGER, PodSeen
 
-WAITS = frozenset({Phase.STARTING, Phase.RESTARTING, Phase.SCALING, Phase.UPGRADING})
+WAITS = frozenset({Phase.STARTING, Phase.RESTARTING, Phase.SCALING, Phase.UPGRADING, Phase.ROLLING_BACK})
 """Phases on the way to RUNNING: what they wait for is said once they last."""
 
 LASTS_AFTER = timedelta(seconds=15)

@@ -23,6 +23,7 @@ from headrace.domain.operations import (
     AdoptArguments,
     KindName,
     Operation,
+    RollbackArguments,
     Source,
     SubmitArguments,
     UpgradeArguments,
@@ -45,6 +46,7 @@ from headrace.ports import Clock, TaskQueue
 from headrace.services.adopting import Adopting
 from headrace.services.records import Records
 from headrace.services.resolve import Place, Resolve
+from headrace.services.roll_back import RollBack
 from headrace.services.sealing import Sealing, refuse_secrets
 
 JOB_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?")
@@ -79,8 +81,10 @@ class Accept:
         place: Place,
         sealing: Sealing,
         adopting: Adopting,
+        roll_back: RollBack,
     ) -> None:
         self._adopting = adopting
+        self._roll_back = roll_back
         self._sealing = sealing
         self._resolve = resolve
         self._records = records
@@ -116,17 +120,21 @@ class Accept:
         if isinstance(asked, AdoptArguments):
             return self._adopt(kind, job_id or asked.deployment, asked, tenant, key, source)
         named = _checked_job_id(job_id)
+        job_key = JobKey(tenant, named)
         if isinstance(asked, UpgradeArguments):
-            return self._upgrade(kind, JobKey(tenant, named), asked, key, source)
+            return self._upgrade(kind, job_key, asked, key, source)
         stored = asked.model_dump(mode="json", exclude_none=True)  # a release with more fields hashes the same
         refuse_secrets(stored)
         body_hash = hash_of(kind, named, stored)
         repeated = self._repeat_of(tenant, key, body_hash)
         if repeated is not None:
             return repeated
+        if isinstance(asked, RollbackArguments):
+            went_back = partial(self._roll_back.arguments, asked=asked)
+            return self._insert(job_key, kind, went_back, body_hash, key, source)
         if isinstance(asked, ResumeArguments):
             self._refuse_what_is_anothers(tenant, asked.start_from)
-        return self._insert(JobKey(tenant, named), kind, lambda _: stored, body_hash, key, source, stored)
+        return self._insert(job_key, kind, lambda _: stored, body_hash, key, source, stored)
 
     def _run(
         self, kind: KindName, job_id: str | None, asked: SubmitArguments, tenant: str, key: str, source: Source

@@ -278,7 +278,7 @@ def ended(document: JobDocument, effect: End, at: datetime) -> JobDocument:
         if effect.state is not State.SUCCEEDED:
             job = replace(KINDS[operation.kind].result(job, operation), desired=KINDS[operation.kind].desired)
     after = replace(document, job=replace(job, intended="")).with_operation(
-        operation.ended(effect.state, effect.reason, at)
+        replace(operation.ended(effect.state, effect.reason, at), holds=effect.holds, run=job.run)
     )
     if effect.phase is None or (job.phase in SETTLED and not _is_told(job.phase, effect.phase)):
         return after

@@ -62,7 +62,7 @@ class Resolve:
             body = resolve(template, asked.job_config, asked.parameters)
             body = with_profile(body, asked.job_config, self._platform.profiles)
             request = parse_resolved(self._sealing.of_request(body, template, Owner.job(job.tenant, job.job_id)))
-        return self._checked(request)
+        return self.checked(request)
 
     def given(
         self, template: Template | None, parameters: Mapping[str, Any], job_config: Mapping[str, Any]
@@ -84,7 +84,7 @@ class Resolve:
             made = self._of_template(job, before, asked, source) if anew else self._of_request(job, before, asked)
             body = with_profile(made.body, made.config, self._platform.profiles)
             owner = Owner.job(job.tenant, job.job_id)
-            request = self._checked(parse_resolved(self._sealing.of_request(body, made.template, owner)))
+            request = self.checked(parse_resolved(self._sealing.of_request(body, made.template, owner)))
         version = made.template.version if made.template else before.arguments.get("template_version")
         named = {"template_id": before.arguments.get("template_id"), "template_version": version}
         return {"request": request.as_json(), **named, "given": made.given}
@@ -99,7 +99,7 @@ class Resolve:
         with blamed_on_input("job_config"):
             body = with_profile(resolve(None, asked.job_config, {}), asked.job_config, self._platform.profiles)
             owner = Owner.job(job.tenant, job.job_id)
-            request = self._checked(parse_resolved(self._sealing.of_request(body, None, owner)))
+            request = self.checked(parse_resolved(self._sealing.of_request(body, None, owner)))
         named = {"template_id": None, "template_version": None}
         return {"request": request.as_json(), **named, "given": self.given(None, {}, asked.job_config)}
 
@@ -155,8 +155,9 @@ class Resolve:
             {"template_id": f"there is no template{_named('template_id', template_id)}; known: {known}"}
         )
 
-    def _checked(self, request: JobRequest) -> JobRequest:
-        """What only the installation can check: policy, namespace, state, and the Flink versions of the live CRD."""
+    def checked(self, request: JobRequest) -> JobRequest:
+        """The request, where it passes what only the installation can check: policy, namespace, state, and the Flink
+        versions of the live CRD."""
         problems = {f"job_config.{field}": words for field, words in self._problems_of(request)}
         if problems:
             raise InvalidRequest(problems)

@@ -221,12 +221,14 @@ def test_an_operation_is_unplaced_until_it_is_said_to_be_placed(store: Store) ->
 def test_an_outcome_is_written_once_and_keeps_what_was_asked(store: Store) -> None:
     made = store.insert_operation(operation(arguments={"request": {"a.b": 1}})).operation
     ended = replace(made, arguments={}, state=State.SUCCEEDED, reason="the job is RUNNING", ended_at=NOW)
+    ended = replace(ended, holds=True, run=2)
     store.write_outcomes([ended])
     store.write_outcomes([replace(ended, state=State.FAILED, reason="later")])
     store.write_outcomes([])
     found = store.operation("default", made.id)
     assert found is not None
     assert (found.state, found.reason, found.arguments) == (State.SUCCEEDED, "the job is RUNNING", made.arguments)
+    assert (found.holds, found.run) == (True, 2)
 
 
 # documents

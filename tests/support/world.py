@@ -113,15 +113,16 @@ class World:
         job = {"jobId": "f" * 32, "state": "RUNNING", "startTime": "1795448818262", **changes.pop("job", {})}
         error = changes.pop("error", None)
         whole_error = changes.pop("status_error", None)
+        reconciled = json.dumps({"spec": whole["spec"]})
+        before = whole.get("status", {}).get("reconciliationStatus", {}).get("lastStableSpec")
+        last_stable = reconciled if changes.get("lifecycleState", "STABLE") == "STABLE" else before
+        stable = {"lastStableSpec": last_stable} if last_stable else {}
         status = {
             "observedGeneration": generation,
             "lifecycleState": "STABLE",
             "jobManagerDeploymentStatus": "READY",
             "jobStatus": job,
-            "reconciliationStatus": {
-                "state": "DEPLOYED",
-                "lastReconciledSpec": json.dumps({"spec": whole["spec"]}),
-            },
+            "reconciliationStatus": {"state": "DEPLOYED", "lastReconciledSpec": reconciled, **stable},
             **changes,
         }
         if error:

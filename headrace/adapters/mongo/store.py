@@ -550,7 +550,10 @@ NOT_DELETED = {"$or": [{"phase": {"$ne": Phase.DELETED.value}}, {"open_operation
 NOT_SHOWN = dict.fromkeys(("manifests", "kept_log", "kept_exceptions"), 0)
 """What no list of jobs shows."""
 
-OUTCOME = ("state", "step", "reason", "ended_at", "updated_at", "spent_seconds", "savepoint_path", "deployment_uid")
+OUTCOME = (
+    *("state", "step", "reason", "ended_at", "updated_at", "spent_seconds"),
+    *("savepoint_path", "deployment_uid", "holds", "run"),
+)
 """What the log gets of an operation at its end."""
 
 

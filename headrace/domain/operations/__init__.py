@@ -20,6 +20,7 @@ from headrace.domain.operations.operation import (
 from headrace.domain.operations.release import Release
 from headrace.domain.operations.restart import Restart
 from headrace.domain.operations.resume import Resume
+from headrace.domain.operations.rollback import Rollback, RollbackArguments
 from headrace.domain.operations.savepoint import Savepoint
 from headrace.domain.operations.scale import Scale
 from headrace.domain.operations.stop import Stop
@@ -38,6 +39,7 @@ __all__ = [
     "Kind",
     "KindName",
     "Operation",
+    "RollbackArguments",
     "Source",
     "State",
     "Step",
@@ -50,6 +52,7 @@ __all__ = [
 ALL: tuple[Kind, ...] = (
     *(Submit(), Stop(), Scale(), Suspend(), Resume(), Restart(), Upgrade()),
     *(Delete(), Undelete()),
+    Rollback(),
     Savepoint(),
     *(Adopt(), Release()),
 )

@@ -71,6 +71,6 @@ def as_the_log_has_it(job: Job, log: Sequence[Operation]) -> Job:
     if not adopting:
         return job
     named = replace(job, deployment_name=adopting[0]["deployment"])
-    rendering = (KindName.SUBMIT, KindName.UPGRADE, KindName.ADOPT)
+    rendering = (KindName.SUBMIT, KindName.UPGRADE, KindName.ROLLBACK, KindName.ADOPT)
     done = [each for each in log if each.kind in rendering and each.state is State.SUCCEEDED]
     return replace(named, is_as_found=bool(done) and done[-1].kind is KindName.ADOPT)

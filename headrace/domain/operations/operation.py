@@ -27,6 +27,7 @@ class KindName(StrEnum):
     RESUME = "RESUME"
     RESTART = "RESTART"
     UPGRADE = "UPGRADE"
+    ROLLBACK = "ROLLBACK"
     DELETE = "DELETE"
     UNDELETE = "UNDELETE"
     SAVEPOINT = "SAVEPOINT"
@@ -84,8 +85,9 @@ class Source:
 class Operation:
     """An operation: what was asked, which the log keeps for good, and how far it is, which its job's document keeps.
 
-    `arguments`: SUBMIT, UPGRADE: {"request": JobRequest as JSON, "template_id", "template_version", "given": what was
-    said beside the template}, SUBMIT also "start_from";
+    `arguments`: SUBMIT, UPGRADE, ROLLBACK: {"request": JobRequest as JSON, "template_id", "template_version", "given":
+    what was said beside the template}, SUBMIT also "start_from", ROLLBACK "version", the one that it goes back to, and
+    "to" where that was named;
     STOP: {"force": bool, "drain"}; DELETE: {"force": bool}; SCALE: {"parallelism": int}; RESUME: {"start_from"};
     SUSPEND, RESTART, SAVEPOINT, UNDELETE, RELEASE: {}; ADOPT: {"deployment": its name, "uid": that of the one that
     was there when it was accepted}.
@@ -95,7 +97,8 @@ class Operation:
     on record before the write;
     `savepoint_before` the status' upgradeSavepointPath before it wrote; `savepoint_path` the state that it kept;
     `snapshot_before` the newest snapshot that there was before a nonce asked for one;
-    `failure` the reason that a WITHDRAW step will end with.
+    `failure` the reason that a WITHDRAW step will end with;
+    `holds` whether what it asked for was live at its end, and `run` the job's run then.
     """
 
     id: str
@@ -128,6 +131,8 @@ class Operation:
     snapshot_before: str | None = None
     trouble_since: datetime | None = None
     failure: str = ""
+    holds: bool = False
+    run: int | None = None
 
     @property
     def key(self) -> JobKey:

@@ -225,3 +225,8 @@ class Plan(Protocol):
     def next(self, case: Case) -> Sequence[Effect]:
         """What is to be done next, in this order; empty where the operation waits for another sight. Never raises."""
         ...
+
+    def last_stable(self, whole: Mapping[str, Any], rendered: Sequence[Mapping[str, Any]]) -> int | str:
+        """Which of the `rendered` manifests was what a deployment last ran by without trouble, by its place; else, in
+        words, why there is no way back to that."""
+        ...

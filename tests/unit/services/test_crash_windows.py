@@ -186,6 +186,10 @@ def savepoint_by_snapshot(world: World) -> None:
     savepoint(world)
 
 
+def rollback(world: World) -> None:
+    world.accept(KindName.ROLLBACK, "orders", to=1, idempotency_key="rollback")
+
+
 def submit_again(world: World) -> None:
     world.submit(idempotency_key="again", start_from="last")
 
@@ -200,6 +204,7 @@ CASES: dict[str, tuple[list[Callable[[World], None]], Callable[[World], None]]] 
     "UPGRADE": ([submit], upgrade),
     "SAVEPOINT": ([submit], savepoint),
     "SAVEPOINT by a snapshot": ([submit], savepoint_by_snapshot),
+    "ROLLBACK": ([submit, upgrade], rollback),
     "DELETE": ([submit], delete),
     "UNDELETE": ([submit, delete], undelete),
     "ADOPT": ([applied_by_hand], adopt),

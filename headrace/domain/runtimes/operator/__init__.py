@@ -6,7 +6,8 @@ the sight that the case carries, never on the record alone.
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
 
 from headrace.domain.deployments import never_started, operation_of
 from headrace.domain.failures import Explanation
@@ -19,6 +20,7 @@ from headrace.domain.goals import (
     Restarted,
     Restored,
     Resumed,
+    RolledBack,
     Saved,
     Scaled,
     Suspended,
@@ -32,6 +34,7 @@ from headrace.domain.runtimes.operator.gone import restored, to_gone
 from headrace.domain.runtimes.operator.in_place import asks_for_vertices
 from headrace.domain.runtimes.operator.new_run import to_new_run, until_running
 from headrace.domain.runtimes.operator.released import to_released
+from headrace.domain.runtimes.operator.rolled_back import last_stable
 from headrace.domain.runtimes.operator.saved import dropped, to_saved
 from headrace.domain.runtimes.operator.sights import Effects, ours
 from headrace.domain.runtimes.operator.suspended import to_suspended
@@ -67,10 +70,14 @@ class OperatorPlan:
             return [*left_over, *_renewing(case, given_up(case, deadline_words(case)))]
         return _renewing(case, _steps(case))
 
+    def last_stable(self, whole: Mapping[str, Any], rendered: Sequence[Mapping[str, Any]]) -> int | str:
+        """See plan.Plan."""
+        return last_stable(whole, rendered)
+
 
 def _renewing(case: Case, effects: Effects) -> Effects:
-    """Where an upgrade holds, whatever its end, its request is the job's."""
-    if not isinstance(case.goal, Upgraded):
+    """Where a request rendered anew holds, whatever its operation's end, it is the job's."""
+    if not isinstance(case.goal, Upgraded | RolledBack):
         return effects
     return [Renew(each) if isinstance(each, End) and each.holds else each for each in effects]
 
@@ -79,7 +86,7 @@ def _steps(case: Case) -> Effects:
     match case.goal:
         case NewRun():
             return to_new_run(case, case.goal) if case.operation.step in NOT_WRITTEN else until_running(case)
-        case Scaled() | Restarted() | Resumed() | Upgraded():
+        case Scaled() | Restarted() | Resumed() | Upgraded() | RolledBack():
             return to_changed(case, case.goal)
         case Suspended():
             return to_suspended(case)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, assert_never
 
 from headrace.domain import diff
 from headrace.domain.adoption import manifest_as_found, tells_a_secret
 from headrace.domain.deployments import Deployment, sequence_of
-from headrace.domain.goals import Changed, Restarted, Resumed, Scaled, Upgraded
+from headrace.domain.goals import Changed, Restarted, Resumed, RolledBack, Scaled, Upgraded
 from headrace.domain.job_requests import recorded_request
 from headrace.domain.jobs import SETTLED
 from headrace.domain.manifest import render, stamped, with_job, with_overrides, with_parallelism, with_spec
@@ -21,6 +22,12 @@ from headrace.domain.runtimes.operator.in_place import (
     arrived,
     wanted_parallelism,
     way,
+)
+from headrace.domain.runtimes.operator.rolled_back import (
+    is_of_no_version,
+    last_stable,
+    spec_changes,
+    stable_spec,
 )
 from headrace.domain.runtimes.operator.sights import (
     Effects,
@@ -42,7 +49,7 @@ from headrace.domain.status import (
     holds_what_it_asserts,
 )
 
-Redeployed = Restarted | Resumed | Upgraded
+Redeployed = Restarted | Resumed | Upgraded | RolledBack
 """Goals that a redeploy alone gets to."""
 
 OF_NO_REQUEST = ("initialSavepointPath", "savepointRedeployNonce", "savepointTriggerNonce")
@@ -50,7 +57,7 @@ OF_NO_REQUEST = ("initialSavepointPath", "savepointRedeployNonce", "savepointTri
 
 
 def to_changed(case: Case, goal: Changed) -> Effects:
-    """The next effects of a SCALE, RESTART, RESUME or UPGRADE."""
+    """The next effects of a SCALE, RESTART, RESUME, UPGRADE or ROLLBACK."""
     live = ours(case)
     if live is None:
         return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
@@ -90,6 +97,9 @@ def _cannot_be_changed(case: Case, goal: Changed, live: Deployment) -> str:
         return f"{name} is SUSPENDED: RESUME it first, or STOP and SUBMIT it anew"
     if not rests and isinstance(goal, Resumed) and goal.start_from and not has_written(case, live):
         return f"{name} does not rest any more: from another state it would lose the one that it has"
+    if isinstance(goal, RolledBack) and whole_of(case) and not has_written(case, live):
+        found = last_stable(whole_of(case), [_rendered(case, goal.request)])
+        return f"{name}: {found}; ROLLBACK to one of its versions" if isinstance(found, str) else ""
     return ""
 
 
@@ -98,8 +108,10 @@ def _changing(case: Case, goal: Redeployed) -> Change:
     if not whole:
         return Change((), Step.AWAIT_RUNNING)  # whoever writes looks at the whole deployment first
     applied = _applied(case)
-    wanted = _as_wanted(case, applied, goal)
-    return _writing(case, applied, wanted, _asserted(goal, applied, wanted))
+    wanted, live = _as_wanted(case, applied, goal), ours(case)
+    writing = _writing(case, applied, wanted, _asserted(goal, applied, wanted))
+    goes_back = isinstance(goal, RolledBack) and live is not None and not has_written(case, live)
+    return _going_back(case, writing, wanted["spec"]) if goes_back else writing
 
 
 def _applied(case: Case) -> Mapping[str, Any]:
@@ -119,6 +131,16 @@ def _writing(
     inverse = inverse_of(case, wished)
     facts = {"reason": why} if why else {}
     return Change(wished, Step.AWAIT_RUNNING, intent=intent, asserts=asserts, inverse=inverse, facts=facts)
+
+
+def _going_back(case: Case, writing: Change, rendered: Mapping[str, Any]) -> Change:
+    """The way back to a stable spec is that spec, with what others had added to it, and in places of no version what is
+    rendered for the version that it is. Once that was written, a repeat is for what is rendered alone."""
+    whole = whole_of(case)
+    others = [each for each in writing.changes if each.path[0] != "spec" or is_of_no_version(each.path[1:])]
+    wished = [*others, *spec_changes(whole, stable_spec(whole, rendered) or whole["spec"])]
+    asserts = tuple(each for each in wished if each.path[0] == "spec")
+    return replace(writing, changes=wished, asserts=asserts, inverse=inverse_of(case, wished))
 
 
 def _scaling(case: Case, goal: Scaled, live: Deployment) -> Effects:
@@ -153,11 +175,14 @@ def _as_wanted(case: Case, applied: Mapping[str, Any], goal: Redeployed) -> Mapp
         case Resumed(path, nonce):
             from_there = {"initialSavepointPath": path, "savepointRedeployNonce": nonce}
             return with_job(applied, {"state": "running", **from_there})
-        case Upgraded(request):
-            anew = render(case.job, recorded_request(request), case.platform, stamp_of(case))
-            return _with_what_no_request_says(anew, applied)
+        case Upgraded(request) | RolledBack(request):
+            return _with_what_no_request_says(_rendered(case, request), applied)
         case _:
             assert_never(goal)
+
+
+def _rendered(case: Case, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return render(case.job, recorded_request(request), case.platform, stamp_of(case))
 
 
 def _with_what_no_request_says(anew: Mapping[str, Any], applied: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -176,7 +201,7 @@ def _asserted(goal: Redeployed, applied: Mapping[str, Any], wanted: Mapping[str,
             paths = [JOB_STATE]
         case Resumed():
             paths = [JOB_STATE, REDEPLOY_NONCE]
-        case Upgraded():
+        case Upgraded() | RolledBack():
             changed = diff.changes({"spec": applied["spec"]}, {"spec": wanted["spec"]}, {"spec": applied["spec"]})
             return tuple(changed) or (diff.Change(JOB_STATE, "running"),)
         case _:

@@ -122,7 +122,8 @@ def _configuration(whole: Mapping[str, Any]) -> Mapping[str, Any]:
 def arrived(case: Case, live: Deployment, effects: Effects) -> Effects:
     """The end of one whose write the operator has carried out: the JobManager says when the job has rescaled."""
     succeeded = any(isinstance(each, End) and each.state is State.SUCCEEDED for each in effects)
-    if not is_in_place(case.operation) or not succeeded or has_ended(live):
+    rescales = isinstance(case.goal, Scaled) and is_in_place(case.operation)
+    if not rescales or not succeeded or has_ended(live):
         return effects  # one that has finished rescales no more
     if not whole_of(case):
         return [Change((), Step.AWAIT_RUNNING)]  # whoever writes asks the JobManager too
