@@ -288,5 +288,6 @@ def ended(document: JobDocument, effect: End, at: datetime) -> JobDocument:
 
 
 def _is_told(before: Phase, after: Phase) -> bool:
-    """Whether an end changes a settled phase: that the job is deleted, is back, or was stopped since no sight shows."""
-    return after in (Phase.REJECTED, Phase.DELETED) or before is Phase.DELETED
+    """Whether an end changes a settled phase: that the job is deleted, released, back, or was stopped since it was
+    deleted, no sight shows."""
+    return after in (Phase.REJECTED, Phase.DELETED, Phase.RELEASED) or before is Phase.DELETED
