@@ -60,9 +60,33 @@ def at(live: Any, path: Sequence[str]) -> Any:
     return live
 
 
+def applied_to(live: Mapping[str, Any], wished: Sequence[Change]) -> Mapping[str, Any]:
+    """`live` as it is once these changes are written; it stays as it was itself."""
+    for change in wished:
+        live = _with(live, change.path, change)
+    return live
+
+
+def without_nulls(value: Any) -> Any:
+    """The value without keys that stand for nothing: for Kubernetes they are not there."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(each) for key, each in value.items() if each is not None}
+    return [without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
 def setting(values: Mapping[tuple[str, ...], Any]) -> Iterator[Change]:
     """Changes that set these values at their paths."""
     return (Change(path, value) for path, value in values.items())
+
+
+def _with(live: Any, path: tuple[str, ...], change: Change) -> Any:
+    inside = live if isinstance(live, Mapping) else {}
+    if len(path) > 1:
+        within = inside.get(path[0])
+        is_gone = change.removed and not isinstance(within, Mapping)
+        return inside if is_gone else {**inside, path[0]: _with(within, path[1:], change)}
+    left = {key: value for key, value in inside.items() if key != path[0]}
+    return left if change.removed else {**left, path[0]: change.value}
 
 
 def _as_it_was(live: Mapping[str, Any], path: tuple[str, ...]) -> Change:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from pathlib import PurePosixPath
@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from headrace.domain.costs import COUNTS, FREE, UPGRADES, Cost, FieldCost, Mode, cost_of_option
 from headrace.domain.disclosures import disclosures
 from headrace.domain.environment import (
     RESERVED_ENV,
@@ -91,17 +92,17 @@ FlinkVersion = Annotated[str, matching(r"v[0-9]{1,4}_[0-9]{1,4}", "must be writt
 class JobManagerResources(Part):
     """The JobManager's pod. `cpu` in cores."""
 
-    memory: Memory = "1g"
-    cpu: StrictFloat = Field(0.5, gt=0, le=256)
+    memory: Annotated[Memory, UPGRADES] = "1g"
+    cpu: Annotated[StrictFloat, UPGRADES] = Field(0.5, gt=0, le=256)
 
 
 class TaskManagerResources(Part):
     """Each TaskManager's pod. `cpu` in cores; `slots` is taskmanager.numberOfTaskSlots."""
 
-    memory: Memory = "1g"
-    cpu: StrictFloat = Field(0.5, gt=0, le=256)
-    slots: StrictInt = Field(1, ge=1, le=128)
-    replicas: StrictInt | None = Field(None, ge=1, le=10_000)
+    memory: Annotated[Memory, UPGRADES] = "1g"
+    cpu: Annotated[StrictFloat, UPGRADES] = Field(0.5, gt=0, le=256)
+    slots: Annotated[StrictInt, UPGRADES] = Field(1, ge=1, le=128)
+    replicas: Annotated[StrictInt | None, COUNTS] = Field(None, ge=1, le=10_000)
 
 
 class Resources(Part):
@@ -178,31 +179,31 @@ _EVERY_SOURCE = tuple(dict.fromkeys(field for fields in SOURCES.values() for fie
 class JobRequest(Part):
     """Everything that rendering needs to know of a job. Unset image, flink_version, state, namespace and
     service_account come from the settings, and so does `ended_run_kept_hours`: how long what an ended run left in the
-    cluster is kept."""
+    cluster is kept. Each field says what a change of it alone costs a job that runs; a profile costs what it gives."""
 
-    type: JobType = JobType.PYTHON_SCRIPT
-    script: Script | None = None
-    files: tuple[SourceFile, ...] = Field((), max_length=500)
-    sql: str | None = Field(None, min_length=1)
-    jar: str | None = Field(None, max_length=2000)
-    main_class: ClassName | None = None
-    jar_files: tuple[Artifact, ...] = Field((), max_length=100)
-    sha256: Digest | None = None
-    args: tuple[Text, ...] = Field((), max_length=1000)
-    env: Mapping[EnvName, EnvValue] = Field(default_factory=dict)
-    env_from: tuple[EnvFrom, ...] = ()
-    image: Image | None = None
-    flink_version: FlinkVersion | None = None
-    profile: str | None = Field(None, max_length=100)
-    resources: Resources = Resources()
-    parallelism: StrictInt = Field(1, ge=1, le=32_768)
-    flink_configuration: Mapping[str, Text] = Field(default_factory=dict)
-    labels: Mapping[LabelKey, LabelValue] = Field(default_factory=dict)
-    ended_run_kept_hours: float | None = Field(None, ge=0, le=87_600)
-    pod: PodFields = PodFields()
-    state: StateLocation | None = None
-    namespace: KubernetesName | None = None
-    service_account: ObjectName | None = None
+    type: Annotated[JobType, UPGRADES] = JobType.PYTHON_SCRIPT
+    script: Annotated[Script | None, UPGRADES] = None
+    files: Annotated[tuple[SourceFile, ...], UPGRADES] = Field((), max_length=500)
+    sql: Annotated[str | None, UPGRADES] = Field(None, min_length=1)
+    jar: Annotated[str | None, UPGRADES] = Field(None, max_length=2000)
+    main_class: Annotated[ClassName | None, UPGRADES] = None
+    jar_files: Annotated[tuple[Artifact, ...], UPGRADES] = Field((), max_length=100)
+    sha256: Annotated[Digest | None, UPGRADES] = None
+    args: Annotated[tuple[Text, ...], UPGRADES] = Field((), max_length=1000)
+    env: Annotated[Mapping[EnvName, EnvValue], UPGRADES] = Field(default_factory=dict)
+    env_from: Annotated[tuple[EnvFrom, ...], UPGRADES] = ()
+    image: Annotated[Image | None, UPGRADES] = None
+    flink_version: Annotated[FlinkVersion | None, UPGRADES] = None
+    profile: Annotated[str | None, FREE] = Field(None, max_length=100)
+    resources: Annotated[Resources, UPGRADES] = Resources()
+    parallelism: Annotated[StrictInt, COUNTS] = Field(1, ge=1, le=32_768)
+    flink_configuration: Annotated[Mapping[str, Text], UPGRADES] = Field(default_factory=dict)
+    labels: Annotated[Mapping[LabelKey, LabelValue], UPGRADES] = Field(default_factory=dict)
+    ended_run_kept_hours: Annotated[float | None, FREE] = Field(None, ge=0, le=87_600)
+    pod: Annotated[PodFields, UPGRADES] = PodFields()
+    state: Annotated[StateLocation | None, UPGRADES] = None
+    namespace: Annotated[KubernetesName | None, FREE] = None
+    service_account: Annotated[ObjectName | None, UPGRADES] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -305,6 +306,22 @@ class JobRequest(Part):
         own = (self.script,) if isinstance(self.script, SourceFile) else ()
         sql = (SourceFile.model_validate({"name": SQL_FILE, "content": self.sql}),) if self.sql is not None else ()
         return (*own, *sql, *self.files)
+
+
+def cost_of_field(path: Sequence[str], mode: Mode) -> Cost:
+    """What a change of this place of a request costs by itself: as the innermost field says that says something, or as
+    the option of Flink that it is."""
+    if path[0] == "flink_configuration" and len(path) > 1:
+        return cost_of_option(path[1], mode)
+    model: Any = JobRequest
+    found = UPGRADES
+    for name in path:
+        field = getattr(model, "model_fields", {}).get(name)
+        if field is None:
+            break
+        found = next((each for each in field.metadata if isinstance(each, FieldCost)), found)
+        model = field.annotation
+    return found.by(mode)
 
 
 def _source_problem(request: JobRequest) -> str | None:

@@ -56,7 +56,7 @@ def stable_spec(whole: Mapping[str, Any], rendered: Mapping[str, Any] | None = N
         spec = json.loads(text)["spec"] if isinstance(text, str) else None
         if not isinstance(spec, Mapping) or not isinstance(spec.get("job"), Mapping):
             return None
-        return _of_version(_scaled_as(_set(spec), rendered or {}))
+        return _of_version(_scaled_as(diff.without_nulls(spec), rendered or {}))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
@@ -100,13 +100,6 @@ def _is_of(whole: Mapping[str, Any], rendered: Mapping[str, Any]) -> bool:
 def _of_version(spec: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
     kept = {key: value for key, value in spec.items() if not is_of_no_version((*path, key))}
     return {k: _of_version(v, (*path, k)) if isinstance(v, Mapping) else v for k, v in kept.items()}
-
-
-def _set(value: Any) -> Any:
-    """The value without its nulls."""
-    if isinstance(value, Mapping):
-        return {key: _set(each) for key, each in value.items() if each is not None}
-    return [_set(each) for each in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:
