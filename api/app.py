@@ -37,7 +37,7 @@ Answer = Callable[[Request, Accepted, float], Awaitable[JSONResponse]]
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY)]
 Wait = Annotated[float, Query(ge=0, description="Seconds to wait for the operation's end, up to a bound.")]
-
+DryRun = Annotated[bool, Query(description="Say what it would change and cause; nothing is accepted or written.")]
 
 Given = Annotated[dict[str, Any], Depends(object_of)]
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT)]
@@ -98,7 +98,7 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
         return _json(views.answer_view(operation, job), 202 if operation.is_open else 200, headers)
 
     for kind in KINDS.values():
-        _accepts(app, kind, accept.operation, answer, tenant)
+        _accepts(app, kind, services, answer, tenant)
 
     @app.post(f"{BASE}/jobs/render", openapi_extra=described(SubmitArguments, job_id=True))
     def render(body: Given) -> JSONResponse:
@@ -115,14 +115,23 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
         return _json(views.answer_view(ended, job))
 
 
-def _accepts(app: FastAPI, kind: Kind, accept: Callable[..., Accepted], answer: Answer, tenant: str) -> None:
-    """The route of a kind: jobs/{job_id}/{word}, and jobs/{word} for one that may begin a job."""
-    source = Source(via="http")
+def _accepts(app: FastAPI, kind: Kind, services: Services, answer: Answer, tenant: str) -> None:
+    """The route of a kind: jobs/{job_id}/{word}, and jobs/{word} for one that may begin a job. Any kind takes dry_run,
+    so that one that has none refuses it and does not do what was only to be tried."""
+    accept, foresee, source = services.accept.operation, services.foresee.operation, Source(via="http")
 
     async def operation(
-        request: Request, body: Given, job_id: str | None = None, key: IdempotencyKey = None, wait: Wait = 0
+        request: Request,
+        body: Given,
+        job_id: str | None = None,
+        key: IdempotencyKey = None,
+        wait: Wait = 0,
+        dry_run: DryRun = False,
     ) -> JSONResponse:
         named = body.pop("job_id", None) if kind.begins_a_run else job_id
+        if dry_run:
+            found = await run_in_threadpool(foresee, kind.name, named, body, tenant=tenant, source=source)
+            return _json(views.foresight_view(found))
         accepted = await run_in_threadpool(accept, kind.name, named, body, tenant=tenant, key=key, source=source)
         return await answer(request, accepted, wait)
 

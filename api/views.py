@@ -16,6 +16,7 @@ from headrace.domain.savepoints import Savepoint
 from headrace.domain.secrets import is_secret
 from headrace.domain.templates import Template, template_body
 from headrace.domain.versions import Difference, Version
+from headrace.services.foresee import Foresight
 from headrace.services.inspect import EventsAnswer, ExceptionsAnswer
 
 REDACTED = "…"
@@ -160,6 +161,23 @@ def _difference(difference: Difference) -> dict[str, Any]:
     if path[0] == "env":
         values = tuple(each if each is None else _shown(path[-1], each) for each in values)  # type: ignore[assignment]
     return {"field": ".".join(path), "path": list(path), "before": values[0], "after": values[1]}
+
+
+def foresight_view(foresight: Foresight) -> dict[str, Any]:
+    """What would come of an operation: what was asked for, what that changes, costs and causes, and where state is."""
+    found = foresight.foreseen
+    return {
+        "dry_run": True,
+        "job_id": foresight.job_id,
+        "kind": foresight.kind,
+        "asked_for": [{**_difference(each.difference), "cost": each.cost} for each in foresight.asked_for],
+        "changes": [{"field": ".".join(each.path), **asdict(each), "path": list(each.path)} for each in found.changes],
+        "cost": found.cost,
+        "causes": found.causes,
+        "keeps_state": found.keeps_state,
+        "state": found.state,
+        "manifest": found.manifest,
+    }
 
 
 def events_view(answer: EventsAnswer) -> dict[str, Any]:

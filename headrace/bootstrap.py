@@ -24,8 +24,10 @@ from headrace.services.accept import Accept
 from headrace.services.adopting import Adopting
 from headrace.services.diagnose import Diagnose
 from headrace.services.execute import Execute
+from headrace.services.foresee import Foresee
 from headrace.services.handle_record import HandleRecord
 from headrace.services.inspect import Inspect
+from headrace.services.looks import Looks
 from headrace.services.observe import Observe
 from headrace.services.prune import Prune, Retention
 from headrace.services.records import Freshness, Records
@@ -58,6 +60,7 @@ class Services:
     accept: Accept
     adopting: Adopting
     register: Register
+    foresee: Foresee
     execute: Execute
     sync: Sync
     waits: Waits
@@ -120,6 +123,7 @@ def wired(
     roll_back = RollBack(versions, resolve, runtime, plan, platform)
     accept = Accept(records, resolve, queue, clock, platform, place, sealing, adopting, roll_back)
     observe = Observe(store, runtime, plan, platform, settings.failure_grace_seconds)
+    looks = Looks(records, runtime, job_manager, observe, plan)
     triggers = Triggers(store, scope, clock, (settings.kafka_topic, settings.dead_letters_topic))
     handle_record = HandleRecord(accept, triggers, store, settings.tenant, settings.kafka_topic)
     diagnose = Diagnose(runtime, job_manager, clock)
@@ -127,7 +131,8 @@ def wired(
         accept=accept,
         adopting=adopting,
         register=Register(store, sealing, platform.policy),
-        execute=Execute(records, runtime, job_manager, observe, plan, sealing, clock),
+        foresee=Foresee(accept, runtime, looks, observe, plan, clock),
+        execute=Execute(records, runtime, looks, observe, plan, sealing, clock),
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
         prune=Prune(records, accept, diagnose, clock, holder, _retention(settings)),

@@ -80,6 +80,20 @@ class Client:
         """The manifest that a submit of this body would create."""
         return self._post(f"{BASE}/jobs/render", body, None)
 
+    def dry_run(self, kind: str, body: Mapping[str, Any], job_id: str | None = None) -> Json:
+        """What an operation would change, cost and cause, and whether state is kept; nothing is accepted or written.
+        `kind` is submit, which takes its job's name in the body, or upgrade, scale, rollback, resume or restart of
+        `job_id`. Raises as the operation would, Conflict where what it would change cannot be known now, and Refused
+        where the API is of a release that knows no dry run: that has accepted it."""
+        where = f"{BASE}/jobs/{kind}" if job_id is None else f"{BASE}/jobs/{_path_part(job_id)}/{kind}"
+        answer = self._send("POST", where, json=dict(body), params={"dry_run": "true"})
+        if not answer.get("dry_run"):
+            accepted = (answer.get("operation") or {}).get("id")
+            raise Refused(
+                f"{self._url} knows no dry run: it has accepted {kind} as operation {accepted}; upgrade the API"
+            )
+        return answer
+
     def stop(
         self, job_id: str, force: bool = False, idempotency_key: str | None = None, *, drain: bool = False
     ) -> Json:

@@ -101,8 +101,9 @@ app.add_command(dead_letters_app)
 @app.command()
 @takes_program
 @click.option("--start-from", metavar="STATE", help="`last`, or a savepoint's path.")
+@options.dry_run
 @options.asks
-def submit(program: Program, start_from: str | None, **asked: Any) -> None:
+def submit(program: Program, start_from: str | None, dry_run: bool, **asked: Any) -> None:
     """Submits a job, of a program or of a template.
 
     PROGRAM is a Python or SQL file or a folder from your disk, or the URL of a script or jar.
@@ -111,6 +112,9 @@ def submit(program: Program, start_from: str | None, **asked: Any) -> None:
     body = program.body(client.template)
     if start_from:
         body["start_from"] = start_from
+    if dry_run:
+        _foresee("submit", body, None, **asked)
+        return
     _report(client.submit(body, asked.pop("idempotency_key")), **asked)
 
 
@@ -266,14 +270,18 @@ def undelete(job_id: str, **asked: Any) -> None:
 @options.job_id
 @click.option("--parallelism", type=int, help="The parallelism to have.")
 @click.option("--task-managers", type=int, help="The TaskManagers to have, all of whose slots it uses.")
+@options.dry_run
 @options.asks
-def scale(job_id: str, parallelism: int | None, task_managers: int | None, **asked: Any) -> None:
+def scale(job_id: str, parallelism: int | None, task_managers: int | None, dry_run: bool, **asked: Any) -> None:
     """Scales a job: in place by the adaptive scheduler, else by a savepoint and a redeploy from it.
 
     Give either --parallelism or --task-managers.
     """
     if (parallelism is None) == (task_managers is None):
         raise click.UsageError("give either --parallelism or --task-managers")
+    if dry_run:
+        _foresee("scale", _scale_of(parallelism, task_managers), job_id, **asked)
+        return
     key = asked.pop("idempotency_key")
     _report(options.client().scale(job_id, parallelism, key, task_managers=task_managers), **asked)
 
@@ -312,32 +320,70 @@ def suspend(job_id: str, **asked: Any) -> None:
 @app.command()
 @options.job_id
 @click.option("--start-from", metavar="STATE", help="A savepoint's path; the state that it rests with if not given.")
+@options.dry_run
 @options.asks
-def resume(job_id: str, start_from: str | None, **asked: Any) -> None:
+def resume(job_id: str, start_from: str | None, dry_run: bool, **asked: Any) -> None:
     """Lets a suspended job run again."""
+    if dry_run:
+        _foresee("resume", {"start_from": start_from}, job_id, **asked)
+        return
     _report(options.client().resume(job_id, start_from, asked.pop("idempotency_key")), **asked)
 
 
 @app.command()
 @options.job_id
+@options.dry_run
 @options.asks
-def restart(job_id: str, **asked: Any) -> None:
+def restart(job_id: str, dry_run: bool, **asked: Any) -> None:
     """Restarts a job's JobManager and TaskManagers, its state kept."""
+    if dry_run:
+        _foresee("restart", {}, job_id, **asked)
+        return
     _report(options.client().restart(job_id, asked.pop("idempotency_key")), **asked)
 
 
 @app.command()
 @options.job_id
 @takes_changes
+@options.dry_run
 @options.asks
-def upgrade(changes: Program, job_id: str, **asked: Any) -> None:
+def upgrade(changes: Program, job_id: str, dry_run: bool, **asked: Any) -> None:
     """Changes a job, its state kept: its program, image, settings or template version.
 
     What is not named stays as it is. PROGRAM is a file or a folder from your disk, or the URL of a script or jar.
     """
     client = options.client()
     body = changes.changes(lambda: client.template(client.job(job_id).get("template_id") or ""))
+    if dry_run:
+        _foresee("upgrade", body, job_id, **asked)
+        return
     _report(client.upgrade(job_id, body, asked.pop("idempotency_key")), **asked)
+
+
+@app.command()
+@options.job_id
+@takes_changes
+@click.option("--task-managers", type=int, help="The TaskManagers to have, all of whose slots it uses.")
+@options.output_as(*WITHOUT_NAMES)
+def diff(changes: Program, job_id: str, task_managers: int | None, form: Format) -> None:
+    """Says what a change of a job would change, cost and cause, and whether its state is kept. Nothing is done.
+
+    --parallelism alone, and --task-managers, are a scale; everything else is an upgrade. With nothing that changes it
+    says what an upgrade of the job as it is would do to its deployment.
+    """
+    from headrace.cli import foresight
+
+    client = options.client()
+    if task_managers is not None and changes.said:
+        raise click.UsageError("--task-managers is a scale, and nothing else goes with it")
+    if task_managers is not None or changes.said == {"parallelism"}:
+        body = _scale_of(changes.parallelism, task_managers)
+        foresight.show(client.dry_run("scale", body, job_id), form)
+        return
+    body = {"job_config": {}}
+    if changes.said:
+        body = changes.changes(lambda: client.template(client.job(job_id).get("template_id") or ""))
+    foresight.show(client.dry_run("upgrade", body, job_id), form)
 
 
 @app.command()
@@ -376,12 +422,16 @@ def release(job_id: str, **asked: Any) -> None:
 @app.command()
 @options.job_id
 @click.option("--to", type=int, help="A version's number; the operator's last stable spec if not given.")
+@options.dry_run
 @options.asks
-def rollback(job_id: str, to: int | None, **asked: Any) -> None:
+def rollback(job_id: str, to: int | None, dry_run: bool, **asked: Any) -> None:
     """Brings a job back to what it was, its state kept.
 
     `headrace versions JOB` lists what it was.
     """
+    if dry_run:
+        _foresee("rollback", {"to": to} if to is not None else {}, job_id, **asked)
+        return
     _report(options.client().rollback(job_id, to, asked.pop("idempotency_key")), **asked)
 
 
@@ -552,6 +602,19 @@ def _show_found(found: dict[str, Any], name: str, form: Format, columns: tuple[C
         output.show(found[name], form, columns)
     if found["note"]:
         output.say(found["note"])
+
+
+def _scale_of(parallelism: int | None, task_managers: int | None) -> dict[str, Any]:
+    return {"parallelism": parallelism} if task_managers is None else {"task_managers": task_managers}
+
+
+def _foresee(kind: str, body: dict[str, Any], job_id: str | None, form: Format, **asked: Any) -> None:
+    """Prints what an operation would come to; nothing is asked for, so that there is nothing to wait for."""
+    from headrace.cli import foresight
+
+    if asked["wait"] or asked["idempotency_key"]:
+        raise click.UsageError("--wait and --idempotency-key go with what is done, and not with --dry-run")
+    foresight.show(options.client().dry_run(kind, body, job_id), form)
 
 
 def _report(answer: dict[str, Any], wait: bool, timeout: float, form: Format) -> None:

@@ -100,6 +100,8 @@ def combined(*options: Decorator) -> Decorator:
     return decorate
 
 
+dry_run = click.option("--dry-run", is_flag=True, help="Only say what it would change and cause; nothing is done.")
+
 asks = combined(wait, timeout, idempotency_key, every_output)
 """What every command that asks for an operation takes."""
 

@@ -34,6 +34,11 @@ class Program:
     jar_file: tuple[str, ...]
     set_: tuple[str, ...]
 
+    @property
+    def said(self) -> frozenset[str]:
+        """The names of the options that were given."""
+        return frozenset(name for name, value in vars(self).items() if value not in (None, ()))
+
     def body(self, template_of: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
         """The request's body; `template_of` gives a template by its id, for the types of its parameters. Raises
         InvalidRequest."""

@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -57,7 +57,22 @@ ATTEMPTS = 50
 """How often a sequence that somebody else took first is tried anew."""
 
 
-NOTHING: Mapping[str, Any] = {}
+ArgumentsOf = Callable[[JobDocument], Mapping[str, Any]]
+"""What the log keeps of a request, by the job as it is with all that was accepted of it."""
+
+NO_OPERATION = "00000000"
+"""The id of an operation that is none: of what would be, if it were accepted."""
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A request that may be asked by its form. `body_hash` tells it from another under one key, and may keep a key for
+    that; `resolved` finds the job and what the log would keep, and is for one that is no repeat; `stored` is what was
+    said, where that is kept as it is."""
+
+    body_hash: Callable[[], str]
+    resolved: Callable[[], tuple[JobKey, ArgumentsOf]]
+    stored: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,51 +126,93 @@ class Accept:
         stored. Raises InvalidRequest, NotFound
         (the job, where the kind begins none), Conflict, IdempotencyConflict, TooMany.
         """
-        with blamed_on_input("arguments"):
-            refuse_secrets({"job_id": job_id, "idempotency_key": key})
-            asked = KINDS[kind].asked(arguments)
         key = key or str(uuid.uuid4())
-        if isinstance(asked, SubmitArguments):
-            return self._run(kind, job_id, asked, tenant, key, source)
-        if isinstance(asked, AdoptArguments):
-            return self._adopt(kind, job_id or asked.deployment, asked, tenant, key, source)
-        named = _checked_job_id(job_id)
-        job_key = JobKey(tenant, named)
-        if isinstance(asked, UpgradeArguments):
-            return self._upgrade(kind, job_key, asked, key, source)
-        stored = asked.model_dump(mode="json", exclude_none=True)  # a release with more fields hashes the same
-        refuse_secrets(stored)
-        body_hash = hash_of(kind, named, stored)
+        with blamed_on_input("arguments"):
+            refuse_secrets({"idempotency_key": key})
+        checked = self._checked(kind, job_id, arguments, tenant, operation_id(tenant, key), source)
+        body_hash = checked.body_hash()
         repeated = self._repeat_of(tenant, key, body_hash)
         if repeated is not None:
             return repeated
+        job_key, arguments_of = checked.resolved()
+        return self._insert(job_key, kind, arguments_of, body_hash, key, source, checked.stored)
+
+    def proposed(
+        self, kind: KindName, job_id: str | None, arguments: Mapping[str, Any], *, tenant: str, source: Source
+    ) -> JobDocument:
+        """The job's document as it would be with this operation accepted, and nothing is accepted, stored or woken.
+        Raises as `operation` does; a job that would be named after its template has zeros at the end of its name."""
+        checked = self._checked(kind, job_id, arguments, tenant, NO_OPERATION, source)
+        job_key, arguments_of = checked.resolved()
+        document = self._expected(job_key, kind)
+        refused = _refusal(document, kind, checked.stored)
+        if refused is not None:
+            raise refused
+        operation = self._operation(document, kind, arguments_of(document), "", str(uuid.uuid4()), source)
+        named = replace(operation, id=NO_OPERATION)
+        return document.placing([named], named.accepted_at).with_operation(named)
+
+    def _checked(
+        self,
+        kind: KindName,
+        job_id: str | None,
+        arguments: Mapping[str, Any],
+        tenant: str,
+        unique: str,
+        source: Source,
+    ) -> _Checked:
+        """What was asked, by its form and by what no request may bring. `unique` names a job that has no name yet."""
+        with blamed_on_input("arguments"):
+            refuse_secrets({"job_id": job_id})
+            asked = KINDS[kind].asked(arguments)
+        if isinstance(asked, SubmitArguments):
+            return self._run(kind, job_id, asked, tenant, unique, source)
+        if isinstance(asked, AdoptArguments):
+            return self._adopt(kind, job_id or asked.deployment, asked, tenant)
+        named = _checked_job_id(job_id)
+        job_key = JobKey(tenant, named)
+        if isinstance(asked, UpgradeArguments):
+            return self._upgrade(kind, job_key, asked, source)
+        stored = asked.model_dump(mode="json", exclude_none=True)  # a release with more fields hashes the same
+        refuse_secrets(stored)
+        body_hash = partial(hash_of, kind, named, stored)
         if isinstance(asked, RollbackArguments):
             went_back = partial(self._roll_back.arguments, asked=asked)
-            return self._insert(job_key, kind, went_back, body_hash, key, source)
-        if isinstance(asked, ResumeArguments):
-            self._refuse_what_is_anothers(tenant, asked.start_from)
-        return self._insert(job_key, kind, lambda _: stored, body_hash, key, source, stored)
+            return _Checked(body_hash, lambda: (job_key, went_back))
+
+        def resolved() -> tuple[JobKey, ArgumentsOf]:
+            if isinstance(asked, ResumeArguments):
+                self._refuse_what_is_anothers(tenant, asked.start_from)
+            return job_key, lambda _: stored
+
+        return _Checked(body_hash, resolved, stored)
 
     def _run(
-        self, kind: KindName, job_id: str | None, asked: SubmitArguments, tenant: str, key: str, source: Source
-    ) -> Accepted:
+        self, kind: KindName, job_id: str | None, asked: SubmitArguments, tenant: str, unique: str, source: Source
+    ) -> _Checked:
         named = None if job_id is None else _checked_job_id(job_id)
         with blamed_on_input("job_config"):
             named_by = {"template_id": asked.template_id, "start_from": asked.start_from}
             self._sealing.check_submit(asked.job_config, named_by, source)
-            given = {"job_config": dict(asked.job_config)} | (
-                {"parameters": dict(asked.parameters)} if asked.parameters else {}
-            )
-            version = {"template_version": asked.template_version, "job_id": named}
-            body_hash = self._sealing.hash_of_submit(kind, named or "", {**given, **named_by, **version}, tenant)
-        repeated = self._repeat_of(tenant, key, body_hash)
-        if repeated is not None:
-            return repeated
+        given = {"job_config": dict(asked.job_config)} | (
+            {"parameters": dict(asked.parameters)} if asked.parameters else {}
+        )
+        version = {"template_version": asked.template_version, "job_id": named}
+
+        def body_hash() -> str:
+            with blamed_on_input("job_config"):
+                return self._sealing.hash_of_submit(kind, named or "", {**given, **named_by, **version}, tenant)
+
+        return _Checked(body_hash, partial(self._new_run, named, asked, tenant, unique, source))
+
+    def _new_run(
+        self, named: str | None, asked: SubmitArguments, tenant: str, unique: str, source: Source
+    ) -> tuple[JobKey, ArgumentsOf]:
         self._refuse_what_is_anothers(tenant, asked.start_from)
         template = self._resolve.template(tenant, asked.template_id, asked.template_version)
         with blamed_on_input("parameters"):
             self._sealing.check_parameters(template, asked.parameters, source)
-        job_key = JobKey(tenant, named or _job_id_for(template, operation_id(tenant, key)))
+        job_key = JobKey(tenant, named or _job_id_for(template, unique))
         request = self._resolve.request(template, asked, job_key)
         if asked.start_from == LAST and self._records.existing(job_key) is None:
             raise InvalidRequest({"start_from": f"job {job_key.job_id} is new: it has no last state to start from"})
@@ -166,7 +223,7 @@ class Accept:
             "start_from": asked.start_from,
             "given": self._resolve.given(template, asked.parameters, asked.job_config),
         }
-        return self._insert(job_key, kind, lambda _: stored, body_hash, key, source)
+        return job_key, lambda _: stored
 
     def _refuse_what_is_anothers(self, tenant: str, start_from: str | None) -> None:
         """A path that is on record as other tenants' alone is none for this one. Whose it is, is not said."""
@@ -178,25 +235,24 @@ class Accept:
                 f"start_from: there is no savepoint {start_from} that is yours; GET savepoints lists those that are"
             )
 
-    def _upgrade(self, kind: KindName, job_key: JobKey, asked: UpgradeArguments, key: str, source: Source) -> Accepted:
+    def _upgrade(self, kind: KindName, job_key: JobKey, asked: UpgradeArguments, source: Source) -> _Checked:
         with blamed_on_input("job_config"):
             self._sealing.check_submit(asked.job_config, {}, source)
-            given = {name: value for name, value in asked.model_dump().items() if value is not None}
-            body_hash = self._sealing.hash_of_submit(kind, job_key.job_id, given, job_key.tenant)
-        repeated = self._repeat_of(job_key.tenant, key, body_hash)
-        upgraded = partial(self._resolve.upgraded, asked=asked, source=source)
-        return repeated or self._insert(job_key, kind, upgraded, body_hash, key, source)
+        given = {name: value for name, value in asked.model_dump().items() if value is not None}
 
-    def _adopt(
-        self, kind: KindName, job_id: str | None, asked: AdoptArguments, tenant: str, key: str, source: Source
-    ) -> Accepted:
+        def body_hash() -> str:
+            with blamed_on_input("job_config"):
+                return self._sealing.hash_of_submit(kind, job_key.job_id, given, job_key.tenant)
+
+        upgraded = partial(self._resolve.upgraded, asked=asked, source=source)
+        return _Checked(body_hash, lambda: (job_key, upgraded))
+
+    def _adopt(self, kind: KindName, job_id: str | None, asked: AdoptArguments, tenant: str) -> _Checked:
         """The live deployment is asked first: who adopts what is not there, or not fit, hears so at once."""
         named = _checked_job_id(job_id)
         name = asked.deployment or _checked_deployment(named)
-        body_hash = hash_of(kind, named, {"deployment": name})
-        repeated = self._repeat_of(tenant, key, body_hash)
         of_live = partial(self._adopting.arguments, name=name)
-        return repeated or self._insert(JobKey(tenant, named), kind, of_live, body_hash, key, source)
+        return _Checked(partial(hash_of, kind, named, {"deployment": name}), lambda: (JobKey(tenant, named), of_live))
 
     def render(self, job_id: str | None, arguments: Mapping[str, Any], *, tenant: str) -> dict[str, Any]:
         """The manifest that a SUBMIT of these arguments would create, and nothing else. Raises as `operation` does."""
@@ -215,23 +271,21 @@ class Accept:
         self,
         job_key: JobKey,
         kind: KindName,
-        arguments_of: Callable[[JobDocument], Mapping[str, Any]],
+        arguments_of: ArgumentsOf,
         body_hash: str,
         key: str,
         source: Source,
-        asked: Mapping[str, Any] = NOTHING,
+        asked: Mapping[str, Any],
     ) -> Accepted:
         for _ in range(ATTEMPTS):
             document = self._expected(job_key, kind)
-            refused = KINDS[kind].refusal_of(document.expected(job_key.job_id), asked)
-            if refused:
+            refused = _refusal(document, kind, asked)
+            if refused is not None:
                 # The same request may have been accepted by another process since it was looked for.
                 repeated = self._repeat_of(job_key.tenant, key, body_hash)
                 if repeated is None:
-                    raise Conflict(refused)
+                    raise refused
                 return repeated
-            if len(document.open_operations) >= MOST_OPEN:
-                raise TooMany(f"job {job_key.job_id}: {MOST_OPEN} operations are open; wait for some of them to end")
             operation = self._operation(document, kind, arguments_of(document), body_hash, key, source)
             try:
                 inserted = self._store.insert_operation(operation)
@@ -297,6 +351,17 @@ class Accept:
         if stored.arguments_hash != body_hash:
             raise _another_body(key, stored)
         return self._accepted(stored, created=False)
+
+
+def _refusal(document: JobDocument, kind: KindName, asked: Mapping[str, Any]) -> Conflict | TooMany | None:
+    """Why it cannot be accepted now."""
+    name = document.key.job_id
+    refused = KINDS[kind].refusal_of(document.expected(name), asked)
+    if refused:
+        return Conflict(refused)
+    if len(document.open_operations) >= MOST_OPEN:
+        return TooMany(f"job {name}: {MOST_OPEN} operations are open; wait for some of them to end")
+    return None
 
 
 def _another_body(key: str, stored: Operation) -> IdempotencyConflict:

@@ -48,7 +48,6 @@ from headrace.domain.runtimes.plan import (
     Effect,
     End,
     Live,
-    Look,
     Plan,
     Raise,
     Renew,
@@ -57,23 +56,21 @@ from headrace.domain.runtimes.plan import (
 )
 from headrace.domain.savepoints import Savepoint
 from headrace.domain.sealed import owners_of_job
-from headrace.domain.snapshots import NotSeen, NotServed, SnapshotsSeen
-from headrace.domain.state_on_hand import Checkpoints, HaMetadata, Known, NotAsked, Said, state_on_hand
+from headrace.domain.state_on_hand import Known, state_on_hand
 from headrace.domain.status import WRITTEN
-from headrace.domain.vertices import Vertices
 from headrace.errors import (
     CrdMissing,
     HeadraceError,
     LostRace,
     PermanentError,
-    Refused,
     TransientError,
     Unavailable,
     Unopenable,
 )
-from headrace.ports import Clock, Fence, FlinkRuntime, JobManager, Version
+from headrace.ports import Clock, Fence, FlinkRuntime, Version
+from headrace.services.looks import Looks
 from headrace.services.observe import Observe, ended
-from headrace.services.records import Records, merged, soon
+from headrace.services.records import Records, soon
 from headrace.services.sealing import Sealing
 
 KEY_LOOK_SECONDS = 10.0
@@ -89,7 +86,7 @@ class Execute:
 
     records: Records
     runtime: FlinkRuntime
-    job_manager: JobManager
+    looks: Looks
     observe: Observe
     plan: Plan
     sealing: Sealing
@@ -126,7 +123,7 @@ class Execute:
             return
         if not never_started(live, was_running=False):
             of_it = replace(job, state_path=None, ran_since_state=True, is_gapped=True)  # the record is another run's
-            state = state_on_hand(of_it, live, self._checkpoints(job, live))
+            state = state_on_hand(of_it, live, self.looks.checkpoints(job, live))
             if not isinstance(state, Known):
                 return
             at, made_by = self.clock.now(), operation_of(live)
@@ -187,7 +184,7 @@ class Execute:
         assert operation is not None  # noqa: S101 - a sight ends no operation
         shown = seeing.document.with_operation(operation.looked(now))
         step = _Step(self, document, shown, seeing.seen)
-        case = self._case(shown, seeing.seen, whole)
+        case = self.looks.case(shown, seeing.seen, whole)
         effects = self.plan.next(case)
         if operation.step is Step.AWAIT_RUNNING and _is_the_syncs(effects):
             return document, False  # it finds out why a job failed
@@ -195,74 +192,6 @@ class Execute:
             if not step.does(effect, case):
                 break
         return step.written(), step.missed
-
-    def _case(self, document: JobDocument, seen: Seen, whole: Mapping[str, Any] | None) -> Case:
-        operation = self.with_arguments(document.oldest)
-        case = self.observe.case(document.with_operation(operation), seen)
-        if whole is not None:
-            case = replace(case, sight=Live(deployment_of(whole), whole))
-        looks = self.plan.looks(case)
-        if Look.VERTICES in looks:
-            return replace(case, vertices=self._vertices(case))
-        if Look.SNAPSHOTS in looks:
-            case = replace(case, snapshots=self._snapshots(case))
-        return replace(case, said=self._asked(case)) if Look.CHECKPOINT in looks else case
-
-    def _snapshots(self, case: Case) -> SnapshotsSeen:
-        try:
-            found = self.runtime.snapshots_of(case.job.namespace, case.job.deployment_name)
-        except Refused as error:
-            return NotSeen(str(error))
-        return NotServed() if found is None else found
-
-    def with_arguments(self, operation: Operation | None) -> Operation:
-        """The operation with what the log keeps for it alone: a program is read by who renders it."""
-        assert operation is not None  # noqa: S101 - it is asked of the operation whose turn it is
-        kind = KINDS[operation.kind]
-        if not kind.resolves or (kind.begins_a_run and operation.step not in DUE):
-            return operation
-        return self.as_logged(operation)
-
-    def as_logged(self, operation: Operation) -> Operation:
-        """The operation with all of its arguments."""
-        logged = self.records.store.operation(operation.tenant, operation.id)
-        return merged(operation, logged) if logged is not None else operation
-
-    def _asked(self, case: Case) -> Said:
-        if not isinstance(case.sight, Live):
-            return NotAsked("its deployment is gone")
-        return self._checkpoints(case.job, case.sight.deployment)
-
-    def _vertices(self, case: Case) -> Vertices | NotAsked:
-        job, live = case.job, case.sight.deployment if isinstance(case.sight, Live) else None
-        status = live.status.job_status if live is not None and live.status else None
-        if status is None or status.job_id is None:
-            return NotAsked("Flink's id of the job is not known")
-        try:
-            return self.job_manager.vertices(job.namespace, job.deployment_name, status.job_id)
-        except Unavailable as error:
-            return NotAsked(str(error))
-
-    def _checkpoints(self, job: Job, live: Deployment) -> Said:
-        """What its JobManager says; where that says nothing, what the HA metadata keep."""
-        status = live.status.job_status if live.status else None
-        flink_job_id = (status.job_id if status else None) or job.flink_job_id
-        if flink_job_id is None:
-            return NotAsked("Flink's id of the job is not known")
-        said: Checkpoints | NotAsked
-        try:
-            said = self.job_manager.checkpoints(job.namespace, job.deployment_name, flink_job_id)
-        except Unavailable as error:
-            said = NotAsked(str(error))
-        if isinstance(said, Checkpoints) and (said.has_graph or said.latest is not None):
-            return said
-        return self._ha_metadata(job, flink_job_id) or said
-
-    def _ha_metadata(self, job: Job, flink_job_id: str) -> HaMetadata | None:
-        try:
-            return self.runtime.ha_metadata(job.namespace, job.deployment_name, flink_job_id)
-        except Refused:
-            return None  # an account that may not read ConfigMaps knows what a JobManager says, and no more
 
     def _say_waiting(self, document: JobDocument, operation: Operation, why: str) -> None:
         """A server that is not there keeps an operation waiting: whoever looks at it reads why."""
@@ -342,7 +271,7 @@ class _Step:
     def _begin(self, begin: Begin) -> bool:
         now, operation = self.seen.at, self._operation
         before = self._document.job
-        accepted = self._of.with_arguments(operation)
+        accepted = self._of.looks.with_arguments(operation)
         job = of_new_run(before, accepted, run=begin.run, start_from=begin.start_from, at=now)
         job = replace(job, is_gone=False, phase=before.phase).intending(begin.manifest)
         begun = replace(self._document, job=job).entering(Phase.REQUESTED, now)
@@ -422,7 +351,7 @@ class _Step:
             self._of.runtime.put_secret(created, secret, self._secrets(request), labels)
 
     def _request(self) -> JobRequest:
-        return recorded_request(self._of.with_arguments(self._operation).arguments["request"])
+        return recorded_request(self._of.looks.with_arguments(self._operation).arguments["request"])
 
     def _secrets(self, request: JobRequest) -> Mapping[str, str]:
         """What was sealed for this job, or for the template that it is made from. Raises Unopenable."""
@@ -494,7 +423,7 @@ class _Step:
         return True
 
     def _renew(self, end: End) -> bool:
-        job = as_upgraded(self._document.job, self._of.as_logged(self._operation))
+        job = as_upgraded(self._document.job, self._of.looks.as_logged(self._operation))
         self._document = self._of.observe.on_record(self._document.with_job(job), end, self.seen)
         return True
 

@@ -81,6 +81,13 @@ class Observe:
     def seen(self, document: JobDocument, what: Deployment | Gone, at: datetime, *, gap: bool = False) -> Seeing:
         """The document after a sight at `at`, before its operation looks at it. Idempotent. Raises Unavailable where
         pods cannot be asked."""
+        seeing = self.looked_at(document, what, at, gap=gap)
+        if isinstance(seeing.seen.what, Deployment):
+            self._remember_upgrade(document.job, seeing.document.job, seeing.seen.what)
+        return seeing
+
+    def looked_at(self, document: JobDocument, what: Deployment | Gone, at: datetime, *, gap: bool = False) -> Seeing:
+        """The same, and nothing is kept of it: for who only asks what would be. Raises as `seen` does."""
         ours = what if isinstance(what, Deployment) and is_of(what, document.key.tenant, document.key.job_id) else None
         shown = taken_over(document, ours) if ours is not None else document
         pods = self._pods(shown.job, ours)
@@ -88,10 +95,7 @@ class Observe:
         operation = _of_turn(shown)
         if operation is not None and ours is not None:
             shown = shown.with_operation(with_generation(operation, ours))
-        after = _phase_after(shown, seen, self.grace_seconds, gap)
-        if ours is not None:
-            self._remember_upgrade(document.job, after.job, ours)
-        return Seeing(after, seen, pods)
+        return Seeing(_phase_after(shown, seen, self.grace_seconds, gap), seen, pods)
 
     def _remember_upgrade(self, before: Job, after: Job, live: Deployment) -> None:
         """The savepoint of an upgrade or a suspend, where the status shows one for the first time. What the job was

@@ -73,6 +73,8 @@ class Kind(ABC):
     """Whether it renders a request anew, which the log keeps with it."""
     begins_a_run: ClassVar[bool] = False
     """Whether it makes a run from a template and its overrides, and a job where there is none of the name."""
+    can_be_foreseen: ClassVar[bool] = False
+    """Whether what it would change can be said before it is asked for."""
     makes_a_job: ClassVar[bool] = False
     """Whether there need be no job of the name before it."""
 

@@ -13,6 +13,7 @@ class Restart(Kind):
 
     name, phase, desired, leads_to = KindName.RESTART, Phase.RESTARTING, Desired.RUNNING, Phase.RUNNING
     Arguments = NoArguments
+    can_be_foreseen = True
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind."""

@@ -20,6 +20,7 @@ class Resume(Kind):
 
     name, phase, desired, leads_to = KindName.RESUME, Phase.STARTING, Desired.RUNNING, Phase.RUNNING
     Arguments = ResumeArguments
+    can_be_foreseen = True
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind."""

@@ -24,7 +24,7 @@ class Rollback(Kind):
 
     name, phase, desired, leads_to = KindName.ROLLBACK, Phase.ROLLING_BACK, Desired.RUNNING, Phase.RUNNING
     Arguments, shown = RollbackArguments, ("to",)
-    resolves = True
+    resolves = can_be_foreseen = True
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind."""

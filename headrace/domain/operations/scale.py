@@ -43,6 +43,7 @@ class Scale(Kind):
 
     name, phase, desired, leads_to = KindName.SCALE, Phase.SCALING, Desired.RUNNING, Phase.RUNNING
     Arguments, shown = ScaleArguments, ("parallelism", "task_managers")
+    can_be_foreseen = True
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind."""

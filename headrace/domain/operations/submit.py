@@ -66,7 +66,7 @@ class Submit(Kind):
 
     name, phase, desired, leads_to = KindName.SUBMIT, Phase.STARTING, Desired.RUNNING, Phase.RUNNING
     Arguments, shown = SubmitArguments, ("template_id", "template_version")
-    begins_a_run = makes_a_job = resolves = True
+    begins_a_run = makes_a_job = resolves = can_be_foreseen = True
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind."""

@@ -28,7 +28,7 @@ class Upgrade(Kind):
 
     name, phase, desired, leads_to = KindName.UPGRADE, Phase.UPGRADING, Desired.RUNNING, Phase.RUNNING
     Arguments, shown = UpgradeArguments, ("template_version",)
-    resolves = True
+    resolves = can_be_foreseen = True
 
     def refusal(self, expected: Expected) -> str | None:
         """See Kind."""

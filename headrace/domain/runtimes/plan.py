@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from headrace.domain.costs import Cost
+from headrace.domain.costs import FieldChange as CostlyChange
 from headrace.domain.deployments import Deployment
 from headrace.domain.diff import Change as FieldChange
 from headrace.domain.failures import Explanation
@@ -215,6 +217,20 @@ ON_RECORD = (Keep, Wait, Move, Note, End)
 """Effects that change records alone: whoever has the sight carries them out."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Foreseen:
+    """What would come of an operation: the places of the deployment that change, none of them a secret; what that costs
+    (None of a run that is made), and causes in words; whether the job's state is kept (None where there is none, or
+    nobody can know), and why; the manifest of a run that is made."""
+
+    changes: Sequence[CostlyChange]
+    cost: Cost | None
+    causes: str
+    keeps_state: bool | None
+    state: str
+    manifest: Mapping[str, Any] | None = None
+
+
 class Plan(Protocol):
     """One pure module a runtime."""
 
@@ -224,6 +240,11 @@ class Plan(Protocol):
 
     def next(self, case: Case) -> Sequence[Effect]:
         """What is to be done next, in this order; empty where the operation waits for another sight. Never raises."""
+        ...
+
+    def foreseen(self, case: Case) -> Foreseen | str:
+        """What would come of an operation that has not begun, were it carried out now; else, in words, why that cannot
+        be said."""
         ...
 
     def last_stable(self, whole: Mapping[str, Any], rendered: Sequence[Mapping[str, Any]]) -> int | str:

@@ -30,6 +30,7 @@ from headrace.domain.operations import Step
 from headrace.domain.runtimes.operator.adopted import to_adopted
 from headrace.domain.runtimes.operator.changed import to_changed
 from headrace.domain.runtimes.operator.ends import deadline_words, given_up, is_past_return, withdrawn
+from headrace.domain.runtimes.operator.foreseen import foreseen
 from headrace.domain.runtimes.operator.gone import restored, to_gone
 from headrace.domain.runtimes.operator.in_place import asks_for_vertices
 from headrace.domain.runtimes.operator.new_run import to_new_run, until_running
@@ -38,7 +39,7 @@ from headrace.domain.runtimes.operator.rolled_back import last_stable
 from headrace.domain.runtimes.operator.saved import dropped, to_saved
 from headrace.domain.runtimes.operator.sights import Effects, ours
 from headrace.domain.runtimes.operator.suspended import to_suspended
-from headrace.domain.runtimes.plan import Case, End, Look, Renew
+from headrace.domain.runtimes.plan import Case, End, Foreseen, Look, Renew
 from headrace.domain.status import NOT_WRITTEN
 
 
@@ -69,6 +70,10 @@ class OperatorPlan:
             left_over = dropped(case) if isinstance(case.goal, Saved) else []
             return [*left_over, *_renewing(case, given_up(case, deadline_words(case)))]
         return _renewing(case, _steps(case))
+
+    def foreseen(self, case: Case) -> Foreseen | str:
+        """See plan.Plan."""
+        return foreseen(case, self.next(case))
 
     def last_stable(self, whole: Mapping[str, Any], rendered: Sequence[Mapping[str, Any]]) -> int | str:
         """See plan.Plan."""

@@ -53,7 +53,7 @@ def asks_for_vertices(case: Case) -> bool:
     live = ours(case)
     if live is None or not isinstance(case.goal, Scaled):
         return False
-    return is_in_place(case.operation) if case.operation.asserts else not _never_in_place(whole_of(case), live)
+    return is_in_place(case.operation) if case.operation.asserts else not never_in_place(whole_of(case), live)
 
 
 def way(case: Case, goal: Scaled, live: Deployment) -> InPlace | Redeploy | Impossible:
@@ -63,7 +63,7 @@ def way(case: Case, goal: Scaled, live: Deployment) -> InPlace | Redeploy | Impo
         return InPlace(str(decided.value))
     if case.operation.asserts:
         return Redeploy("")
-    why = _never_in_place(whole_of(case), live)
+    why = never_in_place(whole_of(case), live)
     if why:
         return Redeploy(why)
     if not isinstance(case.vertices, Vertices) or not case.vertices.by_id:
@@ -99,7 +99,7 @@ def _overridden_to(case: Case, parallelism: Collection[int]) -> int:
     return scaled_to if scaled_to in parallelism else max(parallelism)
 
 
-def _never_in_place(whole: Mapping[str, Any], live: Deployment) -> str:
+def never_in_place(whole: Mapping[str, Any], live: Deployment) -> str:
     """Why the operator would not do it in place, by the spec and by what runs; empty where it would."""
     spec, configuration = whole.get("spec") or {}, _configuration(whole)
     enabled = str(configuration.get("kubernetes.operator.job.upgrade.inplace-scaling.enabled", "true")).lower()
