@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -18,6 +20,7 @@ from headrace.domain.manifest import Stamp, render
 from headrace.domain.policy import Policy
 from headrace.domain.vertices import OVERRIDES_KEY
 from tests.support.given import ORDERS, PLATFORM
+from tests.support.recorded import RECORDINGS
 
 DIGEST = "0" * 64
 URL = "https://files.example.com"
@@ -132,6 +135,37 @@ def test_the_operators_rules(after: dict[str, Any], native: str, standalone: str
         before, then = copy.deepcopy(spec()), copy.deepcopy(after)
         before["spec"]["mode"] = then["spec"]["mode"] = mode.value
         assert cost_of(before, then) == cost
+
+
+CHANGED = re.compile(r"(\w+) change\(s\) detected \(Diff: FlinkDeploymentSpec\[(.*)\]\), starting reconciliation\.")
+PLACE = re.compile(r"([\w.-]+) : (.*?) -> (.*?)(?=, [\w.-]+ : |$)")
+
+
+def told_by_the_operator() -> list[tuple[str, str]]:
+    """What it called each change of a spec that was recorded, and the places that it named."""
+    events = (line for file in RECORDINGS.glob("*.jsonl") for line in file.read_text().splitlines())
+    found = (CHANGED.fullmatch(json.loads(line)["object"].get("message") or "") for line in events)
+    return sorted({(each[1], each[2]) for each in found if each})
+
+
+def written(place: str, text: str) -> diff.Change:
+    part, _, rest = place.partition(".")
+    inner = (rest,) if part == "flinkConfiguration" else tuple(rest.split(".")) if rest else ()
+    return diff.Change(("spec", part, *inner), None if text == "null" else text)
+
+
+@pytest.mark.parametrize(("cost", "told"), told_by_the_operator())
+def test_a_real_operator_called_each_recorded_change_so(cost: str, told: str) -> None:
+    places = PLACE.findall(told)
+    assert len(places) == told.count(" -> ")
+    has_parts = {"spec": {"mode": "native", "job": {}, "taskManager": {}}}
+    before = diff.applied_to(has_parts, [written(place, old) for place, old, _ in places])
+    after = diff.applied_to(has_parts, [written(place, new) for place, _, new in places])
+    assert cost_of(before, after) == cost
+
+
+def test_the_recordings_have_each_cost_that_makes_an_event() -> None:
+    assert {cost for cost, _ in told_by_the_operator()} == set(Cost) - {Cost.IGNORE}
 
 
 def test_a_deployment_that_does_not_say_its_mode_is_a_native_one() -> None:

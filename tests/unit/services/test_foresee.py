@@ -74,6 +74,18 @@ def suspends(world: World) -> None:
     assert world.job().phase is Phase.SUSPENDED
 
 
+def rests(world: World, how: Callable[[World], None]) -> None:
+    """A job that ran and does not any more."""
+    world.runs()
+    how(world)
+
+
+def after(what: Callable[[World], None], world: World, **arguments: Any) -> dict[str, Any]:
+    """Arguments for what is asked after that."""
+    what(world)
+    return arguments
+
+
 def finishes(world: World) -> None:
     """The run has ended, and its deployment is there to be looked at."""
     world.becomes(job={"state": "FINISHED"})
@@ -295,8 +307,8 @@ DONE: dict[str, tuple[KindName, Callable[[World], dict[str, Any]]]] = {
     "TaskManagers": (KindName.SCALE, lambda _: {"task_managers": 3}),
     "a restart": (KindName.RESTART, lambda _: {}),
     "a rollback": (KindName.ROLLBACK, rolls_back),
-    "a resume": (KindName.RESUME, lambda world: suspends(world) or {}),
-    "a resume from elsewhere": (KindName.RESUME, lambda world: suspends(world) or {"start_from": "s3://b/savepoint-1"}),
+    "a resume": (KindName.RESUME, lambda world: after(suspends, world)),
+    "a resume from elsewhere": (KindName.RESUME, lambda world: after(suspends, world, start_from="s3://b/savepoint-1")),
 }
 
 
@@ -317,8 +329,8 @@ REFUSED: dict[str, tuple[Callable[[World], object], KindName, dict[str, Any]]] =
     "no job": (lambda _: None, KindName.UPGRADE, {"job_config": {"args": ["--b"]}}),
     "a scale of no job": (lambda _: None, KindName.SCALE, {"parallelism": 2}),
     "a job that runs": (lambda world: world.runs(), KindName.SUBMIT, {"job_config": {"script": SCRIPT}}),
-    "one that was stopped": (lambda world: (world.runs(), stops(world)), KindName.SCALE, {"parallelism": 2}),
-    "one that rests": (lambda world: (world.runs(), suspends(world)), KindName.UPGRADE, {"job_config": {}}),
+    "one that was stopped": (lambda world: rests(world, stops), KindName.SCALE, {"parallelism": 2}),
+    "one that rests": (lambda world: rests(world, suspends), KindName.UPGRADE, {"job_config": {}}),
     "one that does not rest": (lambda world: world.runs(), KindName.RESUME, {}),
     "an unknown field": (lambda world: world.runs(), KindName.SCALE, {"parallelism": 2, "speed": 1}),
     "a bad value": (lambda world: world.runs(), KindName.SCALE, {"parallelism": 0}),
