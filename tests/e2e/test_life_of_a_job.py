@@ -76,7 +76,12 @@ def test_its_state_outlives_all_that_is_asked_of_it(stack: RunningStack, web: st
     counts_on(stack, job_id)
 
     upgraded = {**SETTINGS, "execution.checkpointing.interval": "3s"}
-    do(stack, job_id, "upgrade", job_config={"flink_configuration": upgraded, "parallelism": 2})
+    change = {"flink_configuration": upgraded, "parallelism": 2}
+    foreseen = stack.call("POST", f"/jobs/{job_id}/upgrade?dry_run=true", {"job_config": change}).json()
+    found = tuple(foreseen[name] for name in ("cost", "causes", "keeps_state"))
+    assert found == ("UPGRADE", "a redeploy with a savepoint", True)
+    assert stack.phases(job_id)[-1] == "RUNNING"
+    do(stack, job_id, "upgrade", job_config=change)
     assert stack.phases(job_id)[-2:] == ["UPGRADING", "RUNNING"]
     shown = stack.job(job_id)
     assert (shown["parallelism"], shown["request"]["flink_configuration"]) == (2, upgraded)
