@@ -25,7 +25,7 @@ def install(app: FastAPI, versions: Versions, records: Records, tenant: str, bas
 
     def existing(job_id: str) -> JobKey:
         key = JobKey(tenant, job_id)
-        if records.preview(key) is None:
+        if records.existing(key) is None:
             raise NotFound(f"job {job_id}: there is none of this name")
         return key
 

@@ -422,12 +422,13 @@ class Store(Protocol):
         ...
 
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
-        """Jobs of the scope that are DELETED since before then, and not forgotten yet, the longest first."""
+        """Jobs of the scope that are DELETED since before then, the longest first. What is left of one whose records
+        are all gone does not say since when."""
         ...
 
-    def forget(self, key: JobKey, up_to: int) -> None:
-        """Removes a job's transitions, and what its operations up to this sequence were asked for, with their reasons:
-        what is left of those tells a repeat from another request. Idempotent."""
+    def forget(self, key: JobKey, up_to: int, transitions: int) -> None:
+        """Removes a job's first so many transitions, and what its operations up to this sequence were asked for, with
+        their reasons: what is left of those tells a repeat from another request. Idempotent."""
         ...
 
     def drop_forgotten(self, scope: Scope, before: datetime) -> None:

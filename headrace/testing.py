@@ -262,14 +262,16 @@ class InMemoryStore:
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
         """See ports.Store."""
         with self._lock:
-            found = [each.job for each in self._documents.values() if scope.has(each.job) and not each.job.is_forgotten]
+            found = [each.job for each in self._documents.values() if scope.has(each.job)]
             since = [(job.phase_since, job.key) for job in found if job.phase is Phase.DELETED and job.phase_since]
         return [key for at, key in sorted(since) if at < before][:limit]
 
-    def forget(self, key: JobKey, up_to: int) -> None:
+    def forget(self, key: JobKey, up_to: int, transitions: int) -> None:
         """See ports.Store."""
         with self._lock:
-            self._transitions = {name: each for name, each in self._transitions.items() if name[0] != key}
+            gone = [name for name in self._transitions if name[0] == key and name[1] <= transitions]
+            for name in gone:
+                del self._transitions[name]
             for each in self.operations_of(key):
                 if each.sequence <= up_to and not each.is_open:
                     self._operations[each.id] = replace(each, arguments={}, reason="", savepoint_path=None)

@@ -270,7 +270,7 @@ NUMBERED = ("tenant", "job_id", "cluster", "namespace", "deployment_name", "crea
 
 
 def forgotten(job: Job, at: datetime) -> Job:
-    """What is left of a deleted job once its records are gone."""
+    """What is left of a deleted job once its records are gone. `phase_since` stays until the rest of them is."""
     return Job(
         **{name: getattr(job, name) for name in (*NUMBERED, "transition_count", "phase_since")},
         desired=Desired.DELETED,

@@ -110,14 +110,18 @@ class Prune:
         return True
 
     def _forgot(self, key: JobKey, now: datetime) -> bool:
-        """The job's own record goes last, and only where nobody has asked anything of it since: by it the rest is
-        found again."""
+        """The job's own record goes first, by a write that whoever asks for something meanwhile wins or loses: what was
+        brought back is whole. Until the rest is gone too it says since when the job is deleted, and so is found again.
+        """
         try:
             document = self.records.place(key)
             if document is None or not document.is_hidden or not document.is_flushed:
                 return False
-            self.records.store.forget(key, document.job.last_sequence)
-            self.records.write(document, replace(document, job=forgotten(document.job, now)))
+            if not document.job.is_forgotten:
+                document = self.records.write(document, document.with_job(forgotten(document.job, now)))
+            job = document.job
+            self.records.store.forget(key, job.last_sequence, job.transition_count)
+            self.records.write(document, document.with_job(replace(job, phase_since=None)))
         except LostRace:
             return False
         return True

@@ -359,7 +359,7 @@ def test_jobs_deleted_long_ago_are_found_the_longest_first_in_their_scope_alone(
         stored_in(store, document(name, phase=Phase.DELETED, phase_since=NOW - timedelta(days=age)))
     stored_in(store, document("runs", phase=Phase.RUNNING, phase_since=NOW - timedelta(days=9)))
     old = NOW - timedelta(days=9)
-    stored_in(store, document("forgotten", phase=Phase.DELETED, phase_since=old, is_forgotten=True))
+    stored_in(store, document("all gone", phase=Phase.DELETED, phase_since=None, is_forgotten=True))
     stored_in(store, document("elsewhere", phase=Phase.DELETED, phase_since=old, cluster="other"))
     named = [key.job_id for key in store.deleted(SCOPE, NOW, 10)]
     assert named == ["week", "day"]
@@ -387,20 +387,20 @@ def test_what_is_forgotten_is_what_a_job_was_asked_for_up_to_then(store: Store) 
     store.insert_operation(operation("d", job=other))
     ended = [operation(key, n).ended(State.SUCCEEDED, "said of it", NOW) for n, key in ((1, "a"), (2, "b"))]
     store.write_outcomes(ended)
-    store.add_transitions([transition(), transition(job_id="payments")])
+    store.add_transitions([transition(), transition(2), transition(job_id="payments")])
     for _ in range(2):
-        store.forget(KEY, 1)
+        store.forget(KEY, 1, 1)
     first, *rest = store.operations_of(KEY)
     assert (dict(first.arguments), first.reason, first.arguments_hash) == ({}, "", operation().arguments_hash)
     assert [dict(each.arguments) for each in rest] == [{"parallelism": 2}] * 2
-    assert store.transitions_of(KEY) == []
+    assert [each.number for each in store.transitions_of(KEY)] == [2]
     assert len(store.transitions_of(other)) == 1
     assert [dict(each.arguments) for each in store.operations_of(other)] == [{"parallelism": 2}]
 
 
 def test_what_is_open_is_not_forgotten(store: Store) -> None:
     store.insert_operation(operation())
-    store.forget(KEY, 5)
+    store.forget(KEY, 5, 5)
     store.drop_forgotten(SCOPE, NOW + timedelta(days=99))
     assert [dict(each.arguments) for each in store.operations_of(KEY)] == [{"parallelism": 2}]
 
@@ -411,7 +411,7 @@ def test_what_is_left_of_the_forgotten_goes_by_its_age_in_its_scope_alone(store:
     store.write_outcomes(
         [operation("a").ended(State.SUCCEEDED, "", NOW), operation("b", 2).ended(State.FAILED, "", NOW)]
     )
-    store.forget(KEY, 1)
+    store.forget(KEY, 1, 1)
     store.drop_forgotten(SCOPE, NOW)
     store.drop_forgotten(replace(SCOPE, namespace="other"), NOW + timedelta(seconds=1))
     assert len(store.operations_of(KEY)) == 2

@@ -35,12 +35,16 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
             name="unplaced",
             partialFilterExpression={"is_unplaced": True},
         ),
+        IndexModel(
+            [*SCOPE, ("accepted_at", ASCENDING)], name="forgotten", partialFilterExpression={"is_forgotten": True}
+        ),
     ],
     "jobs": [
         IndexModel(JOB, name="key", unique=True),
         IndexModel([*SCOPE, ("is_gone", ASCENDING)], name="watched"),
         IndexModel([*SCOPE, ("is_for_workers", ASCENDING), ("due_at", ASCENDING)], name="due"),
         IndexModel([*SCOPE, ("phase", ASCENDING)], name="phase"),
+        IndexModel([*SCOPE, ("phase_since", ASCENDING)], name="deleted", partialFilterExpression={"phase": "DELETED"}),
     ],
     "transitions": [IndexModel([*JOB, ("number", ASCENDING)], name="number", unique=True)],
     "savepoints": [

@@ -276,18 +276,17 @@ class MongoStore:
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
         """See ports.Store."""
         where = {**_scope(scope), "phase": Phase.DELETED.value, "phase_since": {"$lt": before}}
-        where["is_forgotten"] = {"$ne": True}
         with self._translated("reading deleted jobs"):
             found = self._db.jobs.find(where, {"tenant": 1, "job_id": 1}).sort("phase_since", ASCENDING).limit(limit)
             return [JobKey(each["tenant"], each["job_id"]) for each in found]
 
-    def forget(self, key: JobKey, up_to: int) -> None:
+    def forget(self, key: JobKey, up_to: int, transitions: int) -> None:
         """See ports.Store."""
         named = {"tenant": key.tenant, "job_id": key.job_id}
         operations = {**named, "sequence": {"$lte": up_to}, "is_open": False}
         left: dict[str, Any] = {"arguments": {}, "reason": "", "savepoint_path": None, "is_forgotten": True}
         with self._translated("forgetting a job"):
-            self._db.transitions.delete_many(named)
+            self._db.transitions.delete_many({**named, "number": {"$lte": transitions}})
             self._db.operations.update_many(operations, {"$set": left})
 
     def drop_forgotten(self, scope: Scope, before: datetime) -> None:

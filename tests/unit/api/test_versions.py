@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from headrace.domain.operations import KindName
 from tests.support.world import World
 from tests.unit.api.test_api import Api, api  # noqa: F401 - a fixture
 
@@ -85,3 +87,16 @@ def test_a_rollback_to_nothing_is_a_problem_in_words(world: World, api: Api, bod
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert answer.json()["detail"]
     assert len(world.store.operations_of(world.job().key)) == 1
+
+
+def test_a_job_whose_records_are_gone_has_none(world: World, api: Api) -> None:  # noqa: F811
+    world.runs()
+    world.accept(KindName.DELETE, "orders", force=True)
+    for _ in range(3):
+        world.settle()
+        if world.runtime.get("default", "orders") is not None:
+            world.is_suspended("s3://b/savepoint-1")
+    world.clock.advance(timedelta(days=31).total_seconds())
+    assert world.services.prune.run().forgotten
+    assert api.v1("GET", "/jobs/orders/versions").status_code == 404
+    assert api.v1("GET", "/jobs/orders/versions/1").status_code == 404

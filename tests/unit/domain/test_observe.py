@@ -26,8 +26,9 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.document import JobDocument
+from headrace.domain.goals import Changed, NewRun
 from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Phase, Transition
-from headrace.domain.operations import KindName, Operation, Step
+from headrace.domain.operations import KINDS, KindName, Operation, Step
 from headrace.domain.pods import PodSeen
 from headrace.domain.runtimes.operator import OperatorPlan
 from headrace.domain.status import is_bad
@@ -204,7 +205,9 @@ def test_a_stop_shows_cancelling_until_it_ends_or_is_taken_back(
     assert not going_on or observed.job.phase is Phase.CANCELLING
 
 
-NEVER_AWAIT_RUNNING = (KindName.STOP, KindName.ADOPT, KindName.RELEASE, KindName.SAVEPOINT)
+def waits_for_running(operation: Operation) -> bool:
+    """Whether its goal is a run or a change of one: no plan takes another to AWAIT_RUNNING."""
+    return isinstance(KINDS[operation.kind].goal(operation), NewRun | Changed)
 
 
 @settings(max_examples=300)
@@ -214,7 +217,7 @@ def test_no_settled_phase_shows_while_an_operation_waits_for_running(
 ) -> None:
     generation = min(operation.generation or 1, what.metadata.generation or 1)
     first = what.status is None or not what.status.observed_generation
-    kind = KindName.SUBMIT if first or operation.kind in NEVER_AWAIT_RUNNING else operation.kind
+    kind = KindName.SUBMIT if first or not waits_for_running(operation) else operation.kind
     written = replace(operation, kind=kind, generation=generation, step=Step.AWAIT_RUNNING)
     written = replace(written, sequence=sequence_of(ours(what)))
     job = replace(job, phase=Phase.STARTING)

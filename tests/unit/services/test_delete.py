@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from headrace.domain.document import JobDocument
 from headrace.domain.jobs import Desired, JobKey, Phase
 from headrace.domain.operations import KindName, Operation, State
 from headrace.errors import Conflict, IdempotencyConflict, InvalidRequest, NotFound, Unavailable
@@ -226,6 +228,51 @@ def test_what_is_asked_for_meanwhile_keeps_the_records(world: World) -> None:
     assert world.services.prune.run().forgotten == []
     world.execute()
     assert world.job().phase is Phase.CANCELLED
+
+
+def test_what_is_brought_back_while_its_records_go_is_whole_or_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An UNDELETE comes in when a prune has looked and written nothing: the prune leaves the job alone. When it has
+    written, the UNDELETE is refused."""
+    deleted(world)
+    long_after(world)
+    write, asked = world.store.write, []
+
+    def after_an_undelete(before: JobDocument, after: JobDocument) -> JobDocument:
+        if after.job.is_forgotten and not asked:
+            asked.append(undelete(world))
+        return write(before, after)
+
+    monkeypatch.setattr(world.store, "write", after_an_undelete)
+    assert world.services.prune.run().forgotten == []
+    monkeypatch.undo()
+    world.execute()
+    assert world.operation(asked[0]).state is State.SUCCEEDED
+    assert world.job().submitted
+    assert world.phases()[-2:] == ["DELETED", "CANCELLED"]
+    assert all(each.arguments for each in world.store.operations_of(KEY) if each.kind is KindName.SUBMIT)
+
+
+def test_the_history_of_the_next_run_is_not_taken_with_the_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted(world)
+    long_after(world)
+    forget = world.store.forget
+
+    def after_another_run_has_begun(*arguments: Any) -> None:
+        world.submit()
+        world.execute()
+        forget(*arguments)
+
+    monkeypatch.setattr(world.store, "forget", after_another_run_has_begun)
+    world.services.prune.run()
+    monkeypatch.undo()
+    world.becomes()
+    world.settle()
+    assert (world.job().run, world.job().phase) == (2, Phase.RUNNING)
+    assert world.phases()[0] == "REQUESTED"
 
 
 @pytest.mark.parametrize("write", ["forget", "write"])
