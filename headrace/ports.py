@@ -31,6 +31,7 @@ from headrace.domain.waiting import Progress
 __all__ = [
     "WHOLE_LOG",
     "Anybodys",
+    "AsSeen",
     "Change",
     "Checkpoints",
     "Clock",
@@ -59,7 +60,6 @@ __all__ = [
     "Sealer",
     "Store",
     "TaskQueue",
-    "Version",
     "WatchEvent",
 ]
 
@@ -81,7 +81,7 @@ class Fence:
 
 
 @dataclass(frozen=True)
-class Version:
+class AsSeen:
     """What must still be true of a deployment that has no sequence of ours: it is the very version that was seen."""
 
     uid: str
@@ -179,7 +179,7 @@ class FlinkRuntime(Pods, Protocol):
         """
         ...
 
-    def patch(self, namespace: str, name: str, fence: Fence | Version, changes: Sequence[Change]) -> Deployment | None:
+    def patch(self, namespace: str, name: str, fence: Fence | AsSeen, changes: Sequence[Change]) -> Deployment | None:
         """One JSON patch that tests uid and sequence, or uid and resourceVersion, and applies `changes`; None where the
         fence did not hold or the deployment's shape has drifted (the API server answers 422 to all of these alike:
         read, classify, rebuild). Raises Refused for 400 and 403, and for a 422 that a read shows to be the schema's."""

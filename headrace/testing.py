@@ -41,6 +41,7 @@ from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, Unavailab
 from headrace.ports import (
     WHOLE_LOG,
     Anybodys,
+    AsSeen,
     Change,
     Checkpoints,
     Clock,
@@ -57,7 +58,6 @@ from headrace.ports import (
     PodSeen,
     Remains,
     Scope,
-    Version,
     WatchEvent,
 )
 
@@ -545,7 +545,7 @@ class InMemoryRuntime:
             self.created += 1
             return self._record("ADDED", whole)
 
-    def patch(self, namespace: str, name: str, fence: Fence | Version, changes: Sequence[Change]) -> Deployment | None:
+    def patch(self, namespace: str, name: str, fence: Fence | AsSeen, changes: Sequence[Change]) -> Deployment | None:
         """See ports.FlinkRuntime."""
         with self._lock:
             self._reach()
@@ -869,9 +869,9 @@ def _pod(name: str) -> InvolvedObject:
     return InvolvedObject("Pod", name)
 
 
-def _holds(live: Mapping[str, Any], fence: Fence | Version) -> bool:
+def _holds(live: Mapping[str, Any], fence: Fence | AsSeen) -> bool:
     metadata = live["metadata"]
-    if isinstance(fence, Version):
+    if isinstance(fence, AsSeen):
         return (metadata["uid"], metadata["resourceVersion"]) == (fence.uid, fence.resource_version)
     sequence = (metadata.get("annotations") or {}).get(SEQUENCE_ANNOTATION)
     return metadata["uid"] == fence.uid and sequence == str(fence.sequence)

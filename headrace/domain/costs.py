@@ -79,7 +79,7 @@ OPTIONS = "flinkConfiguration"
 
 
 @dataclass(frozen=True)
-class FieldChange:
+class CostlyChange:
     """One place that a change touches, by keys from the root: what stood there, what will, and what that costs by
     itself. None stands for nothing."""
 
@@ -99,13 +99,13 @@ def mode_of(spec: Mapping[str, Any]) -> Mode:
     return Mode.STANDALONE if spec.get("mode") == Mode.STANDALONE.value else Mode.NATIVE
 
 
-def field_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[FieldChange]:
+def field_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[CostlyChange]:
     """The places in which two deployments differ, each with its cost in the mode of `after`; lists of named things by
     their names. What a server writes is none of it."""
     mode = mode_of(after.get("spec") or {})
     before, after = _of_writers(before), _of_writers(after)
     changed = ((path, old, new) for path, old, new in _differences(before, after))
-    return [FieldChange(path, old, new, _cost(path, new, before, after, mode)) for path, old, new in changed]
+    return [CostlyChange(path, old, new, _cost(path, new, before, after, mode)) for path, old, new in changed]
 
 
 def _of_writers(whole: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -302,13 +302,14 @@ def _has_taken_effect(case: _Case, operation: Operation) -> bool:
         return not KINDS[operation.kind].begins_a_run or sequence_of(case.deployment) == operation.sequence
     if operation.step is Step.WITHDRAW or _leaves_the_phase(operation):
         return True
-    if operation.step is Step.AWAIT_SUSPENDED or _is_in_place(operation):
+    if operation.step is Step.AWAIT_SUSPENDED or is_in_place(operation):
         return False  # STABLE comes before the job has rescaled
     return _is_reconciled(case.deployment, operation) and holds_what_it_asserts(case.deployment, operation)
 
 
-def _is_in_place(operation: Operation) -> bool:
-    return any(each.path == OVERRIDES for each in operation.asserts)
+def is_in_place(operation: Operation) -> bool:
+    """Whether it changes the parallelism of vertices alone. One that takes overrides away redeploys."""
+    return [(each.path, each.removed) for each in operation.asserts] == [(OVERRIDES, False)]
 
 
 def holds_what_it_asserts(deployment: Deployment, operation: Operation) -> bool:
@@ -491,7 +492,7 @@ def _began_again(case: _Case) -> bool:
     job, flink = case.job, case.flink
     if flink.job_id is None or flink.job_id != job.flink_job_id:
         return False  # a redeploy's job has an id of its own
-    if case.operation is not None and _is_in_place(case.operation):
+    if case.operation is not None and is_in_place(case.operation):
         return False  # Flink restarts the tasks to rescale them
     was_beginning, was_running = job.flink_state in BEGINNING, job.flink_state == "RUNNING"
     if job.ran_generation is None or case.status.observed_generation != job.ran_generation:

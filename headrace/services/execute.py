@@ -67,7 +67,7 @@ from headrace.errors import (
     Unavailable,
     Unopenable,
 )
-from headrace.ports import Clock, Fence, FlinkRuntime, Version
+from headrace.ports import AsSeen, Clock, Fence, FlinkRuntime
 from headrace.services.looks import Looks
 from headrace.services.observe import Observe, ended
 from headrace.services.records import Records, soon
@@ -404,8 +404,8 @@ class _Step:
         self._document = self._document.with_job(self._document.job.intending(claim.manifest))
         self.written()
         if claim.changes:
-            version = Version(live.metadata.uid, live.metadata.resource_version)
-            patched = self._of.runtime.patch(before.namespace, before.deployment_name, version, claim.changes)
+            as_seen = AsSeen(live.metadata.uid, live.metadata.resource_version)
+            patched = self._of.runtime.patch(before.namespace, before.deployment_name, as_seen, claim.changes)
             if patched is None:
                 self.missed = True  # somebody wrote first: another sight says what it is by now
                 return False

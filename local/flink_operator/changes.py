@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from local.flink_operator.specs import OVERRIDES, overrides
+from headrace.domain.vertices import OVERRIDES_KEY
+from local.flink_operator.specs import overrides
 
 IN_PLACE = "kubernetes.operator.job.upgrade.inplace-scaling.enabled"
 _NO_UPGRADE = ("upgradeMode", "allowNonRestoredState", "initialSavepointPath", "savepointTriggerNonce", "state")
@@ -32,7 +33,7 @@ def is_in_place(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
 def _same_but_overrides(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     was, is_now = _weighed(before), _weighed(after)
     for each in (was, is_now):
-        each["flinkConfiguration"].pop(OVERRIDES, None)
+        each["flinkConfiguration"].pop(OVERRIDES_KEY, None)
     return was == is_now
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.domain.vertices import OVERRIDES_KEY, overrides_of
+
 DRAIN = "kubernetes.operator.job.drain-on-savepoint-deletion"
-OVERRIDES = "pipeline.jobvertex-parallelism-overrides"
 SAVEPOINT_DIRECTORY = "execution.checkpointing.savepoint-dir"
 
 
@@ -42,9 +43,7 @@ def task_managers(spec: dict[str, Any]) -> int:
 
 def overrides(spec: Mapping[str, Any]) -> dict[str, int]:
     """The parallelism of single vertices, by their ids."""
-    text = str((spec.get("flinkConfiguration") or {}).get(OVERRIDES) or "")
-    pairs = (pair.rpartition(":") for pair in text.split(",") if pair)
-    return {name: int(count) for name, _, count in pairs}
+    return overrides_of((spec.get("flinkConfiguration") or {}).get(OVERRIDES_KEY))
 
 
 def _slots(spec: dict[str, Any]) -> int:

@@ -30,7 +30,7 @@ from headrace.domain.pods import default_container
 from headrace.domain.snapshots import snapshot_manifest
 from headrace.domain.state_on_hand import HaMetadata
 from headrace.errors import HistoryGone, Refused, Unavailable
-from headrace.ports import Change, Fence, LogPart, Version
+from headrace.ports import AsSeen, Change, Fence, LogPart
 from headrace.testing import InMemoryRuntime
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.process import free_port
@@ -104,8 +104,8 @@ def applied(place: Cluster, name: str) -> Deployment:
     return found
 
 
-def version(deployment: Deployment) -> Version:
-    return Version(deployment.metadata.uid, deployment.metadata.resource_version)
+def as_seen(deployment: Deployment) -> AsSeen:
+    return AsSeen(deployment.metadata.uid, deployment.metadata.resource_version)
 
 
 def created(place: Cluster, name: str) -> Deployment:
@@ -208,7 +208,7 @@ def test_a_patch_on_the_version_that_was_seen_makes_its_first_annotations_and_no
         Change(("metadata", "annotations"), {SEQUENCE_ANNOTATION: "1"}),
         Change(("metadata", "labels", JOB_LABEL), "x"),
     ]
-    patched = place.runtime.patch("default", name, version(made), marks)
+    patched = place.runtime.patch("default", name, as_seen(made), marks)
     assert patched is not None
     assert (sequence_of(patched), patched.metadata.generation) == (1, made.metadata.generation)
     assert patched.metadata.labels == {"app.kubernetes.io/managed-by": "Helm", JOB_LABEL: "x"}
@@ -225,7 +225,7 @@ def test_a_version_that_is_not_the_newest_changes_nothing(place: Cluster, name: 
     place.set_status(name, {"lifecycleState": "STABLE"})
     now = place.runtime.get("default", name)
     assert now is not None
-    old = version(made) if stale == "resourceVersion" else Version("another", now.metadata.resource_version)
+    old = as_seen(made) if stale == "resourceVersion" else AsSeen("another", now.metadata.resource_version)
     assert place.runtime.patch("default", name, old, [Change(("metadata", "labels", JOB_LABEL), "x")]) is None
     assert place.runtime.get("default", name) == now
 

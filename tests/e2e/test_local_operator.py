@@ -31,7 +31,7 @@ from headrace.domain.job_requests import parse_request
 from headrace.domain.jobs import LEGAL_NAME, Job
 from headrace.domain.manifest import Platform, Stamp, render
 from headrace.domain.policy import Policy
-from local.flink_operator.specs import OVERRIDES
+from headrace.domain.vertices import OVERRIDES_KEY
 from tests.e2e.operator_alone import (
     CORE,
     SNAPSHOTS,
@@ -227,7 +227,7 @@ def rescale_in_place(play: Play) -> None:
     for generation, count in ((2, 2), (3, 1)):
         play.pause()
         text = ",".join(f"{vertex}:{count}" for vertex in vertices)
-        settings = {**manifest["spec"]["flinkConfiguration"], OVERRIDES: text}
+        settings = {**manifest["spec"]["flinkConfiguration"], OVERRIDES_KEY: text}
         play.api.patch_spec(play.name, flinkConfiguration=settings)
         play.until("STABLE", "RUNNING", generation=generation)
         wait_for(f"{play.name} to run at {count}", lambda c=count: set(play.vertices().values()) == {c}, 60)  # type: ignore[misc]

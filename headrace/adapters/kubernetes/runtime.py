@@ -31,6 +31,7 @@ from headrace.errors import CrdMissing, HistoryGone, Refused, Unavailable, Unrea
 from headrace.ports import (
     WHOLE_LOG,
     Anybodys,
+    AsSeen,
     Change,
     EventSeen,
     Fence,
@@ -38,7 +39,6 @@ from headrace.ports import (
     LogStream,
     Page,
     PodSeen,
-    Version,
     WatchEvent,
 )
 
@@ -155,7 +155,7 @@ class OperatorRuntime:
             raise error
         return found
 
-    def patch(self, namespace: str, name: str, fence: Fence | Version, changes: Sequence[Change]) -> Deployment | None:
+    def patch(self, namespace: str, name: str, fence: Fence | AsSeen, changes: Sequence[Change]) -> Deployment | None:
         """See ports.FlinkRuntime."""
         doing = f"patching FlinkDeployment {namespace}/{name}"
         operations = [*_tests(fence), *(_operation(change) for change in changes)]
@@ -180,7 +180,7 @@ class OperatorRuntime:
         self,
         namespace: str,
         name: str,
-        fence: Fence | Version,
+        fence: Fence | AsSeen,
         changes: Sequence[Change],
         answer: Answer,
         doing: str,
@@ -472,14 +472,14 @@ def _pointer(path: Sequence[str]) -> str:
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
 
 
-def _holds(seen: Deployment, fence: Fence | Version) -> bool:
-    if isinstance(fence, Version):
+def _holds(seen: Deployment, fence: Fence | AsSeen) -> bool:
+    if isinstance(fence, AsSeen):
         return (seen.metadata.uid, seen.metadata.resource_version) == (fence.uid, fence.resource_version)
     return (seen.metadata.uid, sequence_of(seen)) == (fence.uid, fence.sequence)
 
 
-def _tests(fence: Fence | Version) -> list[dict[str, Any]]:
-    if isinstance(fence, Version):
+def _tests(fence: Fence | AsSeen) -> list[dict[str, Any]]:
+    if isinstance(fence, AsSeen):
         return [
             {"op": "test", "path": "/metadata/uid", "value": fence.uid},
             {"op": "test", "path": "/metadata/resourceVersion", "value": fence.resource_version},

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Annotated
 
 from headrace.domain.goals import Adopted, Goal
-from headrace.domain.jobs import LEGAL_NAME, Desired, Job, Observation, Phase
+from headrace.domain.jobs import LEGAL_NAME, Desired, Job, Phase
 from headrace.domain.operations.kind import Arguments, Expected, Kind, since
 from headrace.domain.operations.operation import KindName, Operation, State
-from headrace.domain.operations.submit import OUTLIVES_RUNS
+from headrace.domain.operations.submit import begun
 from headrace.domain.validation import matching
 
 Name = Annotated[str, matching(LEGAL_NAME.pattern, "must be a FlinkDeployment's name: a-z, 0-9 and '-', at most 45")]
@@ -52,16 +52,7 @@ class Adopt(Kind):
 
 def as_found(job: Job, *, run: int, at: datetime) -> Job:
     """The job's record where a run of it begins as a deployment that was there before: nobody has watched that."""
-    return Job(
-        **{name: getattr(job, name) for name in OUTLIVES_RUNS},
-        run=run,
-        is_as_found=True,
-        is_gapped=True,
-        phase_since=at,
-        observation=Observation.FRESH,
-        observed_at=at,
-        updated_at=at,
-    )
+    return begun(job, run, at, is_as_found=True, is_gapped=True)
 
 
 def as_the_log_has_it(job: Job, log: Sequence[Operation]) -> Job:

@@ -90,9 +90,10 @@ def of_new_run(job: Job, operation: Operation, *, run: int, start_from: str | No
     """The job's record where this SUBMIT begins a run of it: nothing is left of the run before but what outlives runs,
     its newest state among it."""
     request = operation.arguments["request"]
-    return Job(
-        **{name: getattr(job, name) for name in OUTLIVES_RUNS},
-        run=run,
+    return begun(
+        job,
+        run,
+        at,
         submitted_by=operation.id,
         submitted=without_programs(request),
         labels=request.get("labels", {}),
@@ -101,11 +102,15 @@ def of_new_run(job: Job, operation: Operation, *, run: int, start_from: str | No
         start_from=start_from,
         state_path=start_from,
         upgrade_path=start_from,
-        phase_since=at,
-        observation=Observation.FRESH,
-        observed_at=at,
-        updated_at=at,
     )
+
+
+def begun(job: Job, run: int, at: datetime, **facts: Any) -> Job:
+    """The record of a run that begins, with these facts of it: nothing else is left of the run before but what outlives
+    runs."""
+    kept = {name: getattr(job, name) for name in OUTLIVES_RUNS}
+    seen = {"observation": Observation.FRESH, "observed_at": at, "updated_at": at, "phase_since": at}
+    return Job(**{**kept, **seen, **facts}, run=run)
 
 
 def as_accepted(job: Job, operation: Operation) -> Job:

@@ -8,8 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from headrace.domain.costs import Cost
-from headrace.domain.costs import FieldChange as CostlyChange
+from headrace.domain.costs import Cost, CostlyChange
 from headrace.domain.deployments import Deployment
 from headrace.domain.diff import Change as FieldChange
 from headrace.domain.failures import Explanation

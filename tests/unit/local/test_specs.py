@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from headrace.domain.vertices import OVERRIDES_KEY
 from local.flink_operator import specs
 from local.flink_operator.changes import IN_PLACE, is_in_place, is_upgrade, spec_changed
-from local.flink_operator.specs import OVERRIDES, SAVEPOINT_DIRECTORY, Invalid
+from local.flink_operator.specs import SAVEPOINT_DIRECTORY, Invalid
 
 
 def spec(job: dict[str, Any] | None = None, replicas: int | None = None, **settings: str) -> dict[str, Any]:
@@ -73,7 +74,7 @@ ADAPTIVE = {"jobmanager__scheduler": "adaptive"}
 
 def overridden(text: str, job: dict[str, Any] | None = None, **settings: str) -> dict[str, Any]:
     made = spec(job, **{**ADAPTIVE, **settings})
-    made["flinkConfiguration"][OVERRIDES] = text
+    made["flinkConfiguration"][OVERRIDES_KEY] = text
     return made
 
 
@@ -87,7 +88,7 @@ def overridden(text: str, job: dict[str, Any] | None = None, **settings: str) ->
         (overridden("a:2"), spec(**ADAPTIVE), False),
         (spec(**ADAPTIVE), overridden("a:2", {"parallelism": 4}), False),
         (spec(**ADAPTIVE), overridden("a:2", **{IN_PLACE.replace(".", "__"): "false"}), False),
-        (spec(), {**overridden("a:2"), "flinkConfiguration": {OVERRIDES: "a:2"}}, False),
+        (spec(), {**overridden("a:2"), "flinkConfiguration": {OVERRIDES_KEY: "a:2"}}, False),
         (overridden("a:2"), overridden("a:2"), False),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -234,16 +236,12 @@ def test_a_job_keeps_the_name_of_its_deployment(world: World) -> None:
         adopt(world, "shop", deployment="other")
 
 
-@pytest.mark.parametrize("kind", [KindName.ADOPT, KindName.RELEASE])
-def test_what_is_written_is_done_however_late_its_record(world: World, kind: KindName) -> None:
-    applied(world)
-    if kind is KindName.RELEASE:
-        adopt(world)
-        world.execute("shop")
-    operation = world.accept(kind, "shop")
+@contextmanager
+def no_answer_to_a_patch(world: World) -> Iterator[None]:
+    """Execute's patches are done, and nobody hears so."""
     runtime = world.runtime
 
-    class Dies:
+    class Mute:
         def __getattr__(self, name: str) -> Any:
             return getattr(runtime, name)
 
@@ -251,10 +249,22 @@ def test_what_is_written_is_done_however_late_its_record(world: World, kind: Kin
             runtime.patch(*args)
             raise Unavailable("the answer was lost")
 
-    object.__setattr__(world.services.execute, "runtime", Dies())
-    with pytest.raises(Unavailable):
+    object.__setattr__(world.services.execute, "runtime", Mute())
+    try:
+        yield
+    finally:
+        object.__setattr__(world.services.execute, "runtime", runtime)
+
+
+@pytest.mark.parametrize("kind", [KindName.ADOPT, KindName.RELEASE])
+def test_what_is_written_is_done_however_late_its_record(world: World, kind: KindName) -> None:
+    applied(world)
+    if kind is KindName.RELEASE:
+        adopt(world)
         world.execute("shop")
-    object.__setattr__(world.services.execute, "runtime", runtime)
+    operation = world.accept(kind, "shop")
+    with no_answer_to_a_patch(world), pytest.raises(Unavailable):
+        world.execute("shop")
     key = JobKey("default", "shop")
     document = world.store.document(key)
     assert document is not None
@@ -556,22 +566,10 @@ def test_a_late_scale_does_not_reach_a_released_deployment(world: World) -> None
 def test_a_sight_between_the_patch_and_its_record_is_no_deletion(world: World) -> None:
     adopted(world)
     operation = world.accept(KindName.RELEASE, "shop")
-    runtime = world.runtime
-
-    class Dies:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(runtime, name)
-
-        def patch(self, *args: Any) -> Any:
-            runtime.patch(*args)
-            raise Unavailable("the answer was lost")
-
-    object.__setattr__(world.services.execute, "runtime", Dies())
-    with pytest.raises(Unavailable):
+    with no_answer_to_a_patch(world), pytest.raises(Unavailable):
         world.execute("shop")
     world.sync()
     assert world.job("shop").phase is Phase.RUNNING
-    object.__setattr__(world.services.execute, "runtime", runtime)
     world.settle()
     assert world.operation(operation).state is State.SUCCEEDED
     assert world.phases("shop")[-2:] == ["RUNNING", "RELEASED"]

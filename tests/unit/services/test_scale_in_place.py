@@ -50,6 +50,14 @@ def looks_again(world: World) -> None:
     world.services.redeliver.run()
 
 
+def rescaled(world: World, parallelism: int) -> None:
+    """A job that was scaled in place, and runs at that."""
+    scales(world, parallelism)
+    world.becomes()
+    world.job_manager.job_vertices = vertices(parallelism, parallelism)
+    looks_again(world)
+
+
 def test_it_writes_the_overrides_alone(world: World) -> None:
     runs(world)
     before = world.whole()["spec"]
@@ -127,10 +135,7 @@ def test_where_its_vertices_are_not_known_it_redeploys(world: World) -> None:
 
 def test_a_redeploy_folds_the_parallelism_in_and_drops_the_overrides(world: World) -> None:
     runs(world)
-    scales(world, 2)
-    world.becomes()
-    world.job_manager.job_vertices = vertices(2, 2)
-    looks_again(world)
+    rescaled(world, 2)
     world.job_manager.job_vertices = Unavailable("connection refused")
     operation = scales(world, 3)
     assert (overrides(world), parallelism(world)) == (None, 3)
@@ -142,10 +147,7 @@ def test_a_redeploy_folds_the_parallelism_in_and_drops_the_overrides(world: Worl
 
 def test_it_scales_back_in_place_and_removes_no_override(world: World) -> None:
     runs(world)
-    scales(world, 2)
-    world.becomes()
-    world.job_manager.job_vertices = vertices(2, 2)
-    looks_again(world)
+    rescaled(world, 2)
     scales(world, 1)
     assert overrides(world) == f"{WINDOW}:1,{SOURCE}:1"
 
@@ -208,10 +210,7 @@ def test_one_that_the_operator_cannot_do_is_taken_back(world: World) -> None:
 
 def test_an_upgrade_after_it_keeps_the_parallelism_and_drops_the_overrides(world: World) -> None:
     runs(world)
-    scales(world, 2)
-    world.becomes()
-    world.job_manager.job_vertices = vertices(2, 2)
-    looks_again(world)
+    rescaled(world, 2)
     world.accept(KindName.UPGRADE, "orders", job_config={"args": ["--fast"]})
     world.execute()
     assert (overrides(world), parallelism(world)) == (None, 2)

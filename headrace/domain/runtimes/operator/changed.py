@@ -14,7 +14,7 @@ from headrace.domain.job_requests import recorded_request
 from headrace.domain.jobs import SETTLED
 from headrace.domain.manifest import render, stamped, with_job, with_overrides, with_parallelism, with_spec
 from headrace.domain.operations import State, Step
-from headrace.domain.runtimes.operator.ends import BY_A_REDEPLOY, SUPERSEDED, awaited, raised, with_patience
+from headrace.domain.runtimes.operator.ends import BY_A_REDEPLOY, SUPERSEDED, awaited, lost, raised, with_patience
 from headrace.domain.runtimes.operator.in_place import (
     Impossible,
     InPlace,
@@ -60,7 +60,7 @@ def to_changed(case: Case, goal: Changed) -> Effects:
     """The next effects of a SCALE, RESTART, RESUME, UPGRADE or ROLLBACK."""
     live = ours(case)
     if live is None:
-        return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
+        return [lost(case)]
     if sequence_of(live) > case.operation.sequence:
         return [SUPERSEDED]
     if has_written(case, live) and case.operation.asserts:

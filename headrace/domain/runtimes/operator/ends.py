@@ -23,6 +23,11 @@ BY_A_REDEPLOY = "by a redeploy: "
 SUPERSEDED = End(State.SUPERSEDED, "a newer operation has written the deployment")
 
 
+def lost(case: Case) -> End:
+    """The end of what acts on a deployment that somebody has deleted."""
+    return End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")
+
+
 def rejected(case: Case, why: Explanation) -> Effects:
     """The SUBMIT or the ADOPT fails before anything runs or is ours. A run that still is there keeps its phase."""
     phase = Phase.REJECTED if ours(case) is None or case.job.phase in SETTLED else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from headrace.domain import diff
 from headrace.domain.adoption import OURS, tells_a_secret
-from headrace.domain.costs import OPTIONS, Cost, FieldChange, Mode, field_changes, highest, mode_of
+from headrace.domain.costs import OPTIONS, Cost, CostlyChange, Mode, field_changes, highest, mode_of
 from headrace.domain.deployments import Deployment, is_behind, is_running
 from headrace.domain.goals import NewRun
 from headrace.domain.jobs import Job
@@ -71,7 +71,7 @@ def _of_a_change(case: Case, live: Deployment, change: Change) -> Foreseen:
     )
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[FieldChange]:
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[CostlyChange]:
     """Without the marks that each write of ours leaves."""
     found = field_changes(before, after)
     return [each for each in found if each.path[:2] != ("metadata", "annotations") or not each.path[2].startswith(OURS)]
@@ -181,7 +181,7 @@ def _of_its_start(job: Job, begun: Begin) -> tuple[bool | None, str]:
     return None, "it starts from nothing: no state of the job is on record"
 
 
-def _without_secrets(found: Sequence[FieldChange]) -> list[FieldChange]:
+def _without_secrets(found: Sequence[CostlyChange]) -> list[CostlyChange]:
     return [replace(each, before=_shown(each.path, each.before), after=_shown(each.path, each.after)) for each in found]
 
 

@@ -14,11 +14,11 @@ from typing import Any
 from headrace.domain.deployments import Deployment, has_ended, is_running
 from headrace.domain.goals import Scaled
 from headrace.domain.manifest import slots_of
-from headrace.domain.operations import Operation, State, Step
+from headrace.domain.operations import State, Step
 from headrace.domain.runtimes.operator.ends import raised
 from headrace.domain.runtimes.operator.sights import Effects, ours, whole_of
 from headrace.domain.runtimes.plan import Case, Change, End, Note
-from headrace.domain.status import OVERRIDES
+from headrace.domain.status import is_in_place
 from headrace.domain.vertices import OVERRIDES_KEY, Vertex, Vertices, as_overrides, overrides_of
 
 
@@ -43,11 +43,6 @@ class Impossible:
     why: str
 
 
-def is_in_place(operation: Operation) -> bool:
-    """Whether the way was decided on, and is this one: a repeat never takes another."""
-    return any(each.path == OVERRIDES for each in operation.asserts)
-
-
 def asks_for_vertices(case: Case) -> bool:
     """Whether the way, or the end, rests on the job's vertices."""
     live = ours(case)
@@ -58,9 +53,8 @@ def asks_for_vertices(case: Case) -> bool:
 
 def way(case: Case, goal: Scaled, live: Deployment) -> InPlace | Redeploy | Impossible:
     """How the job gets to its parallelism, by what is live and by what its JobManager says."""
-    decided = next((each for each in case.operation.asserts if each.path == OVERRIDES), None)
-    if decided is not None:
-        return InPlace(str(decided.value))
+    if is_in_place(case.operation):  # it was decided on before, and a repeat never takes another way
+        return InPlace(str(case.operation.asserts[0].value))
     if case.operation.asserts:
         return Redeploy("")
     why = never_in_place(whole_of(case), live)

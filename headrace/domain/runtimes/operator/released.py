@@ -7,7 +7,7 @@ from headrace.domain.deployments import sequence_of
 from headrace.domain.failures import Explanation
 from headrace.domain.jobs import Phase
 from headrace.domain.operations import State, Step
-from headrace.domain.runtimes.operator.ends import SUPERSEDED, raised
+from headrace.domain.runtimes.operator.ends import SUPERSEDED, lost, raised
 from headrace.domain.runtimes.operator.sights import Effects, ours, whole_of
 from headrace.domain.runtimes.plan import Absent, Case, Change, End
 
@@ -18,7 +18,7 @@ def to_released(case: Case) -> Effects:
     live = ours(case)
     if live is None:
         if isinstance(case.sight, Absent) and case.operation.step is not Step.LET_GO:
-            return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
+            return [lost(case)]
         return [_released(case)]
     if sequence_of(live) > case.operation.sequence:
         return [SUPERSEDED]

@@ -22,7 +22,7 @@ from headrace.domain.goals import Saved
 from headrace.domain.jobs import SETTLED
 from headrace.domain.manifest import annotations_of, to_save
 from headrace.domain.operations import State, Step
-from headrace.domain.runtimes.operator.ends import SUPERSEDED, raised
+from headrace.domain.runtimes.operator.ends import SUPERSEDED, lost, raised
 from headrace.domain.runtimes.operator.sights import (
     Effects,
     has_written,
@@ -50,7 +50,7 @@ def to_saved(case: Case, goal: Saved) -> Effects:
     """The next effects of a SAVEPOINT."""
     live = ours(case)
     if live is None:
-        return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
+        return [lost(case)]
     if sequence_of(live) > case.operation.sequence:
         return [SUPERSEDED]
     problem, shown = _cannot_be_saved(case, live), savepoint_of(live, goal.nonce) is not None

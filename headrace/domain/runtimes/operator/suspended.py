@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.domain.deployments import Deployment, is_running, is_suspended, sequence_of
 from headrace.domain.jobs import SETTLED
 from headrace.domain.operations import State, Step
-from headrace.domain.runtimes.operator.ends import SUPERSEDED, raised
+from headrace.domain.runtimes.operator.ends import SUPERSEDED, lost, raised
 from headrace.domain.runtimes.operator.sights import (
     Effects,
     has_written,
@@ -24,7 +24,7 @@ def to_suspended(case: Case) -> Effects:
     """The next effects of a SUSPEND."""
     live = ours(case)
     if live is None:
-        return [End(State.FAILED, f"the deployment of job {case.job.job_id} was deleted outside Headrace")]
+        return [lost(case)]
     if sequence_of(live) > case.operation.sequence:
         return [SUPERSEDED]
     if live.metadata.deletion_timestamp is not None:
