@@ -159,6 +159,13 @@ def test_a_vertex_with_a_parallelism_of_its_own_keeps_it(world: World) -> None:
     assert overrides_of(overrides(world)) == {SOURCE: 4, WINDOW: 4, SINK: 1}
 
 
+def test_a_job_that_is_short_of_slots_is_scaled_in_place(world: World) -> None:
+    runs(world, parallelism=4)
+    world.job_manager.job_vertices = vertices(2, 2, 1)
+    scales(world, 3)
+    assert overrides_of(overrides(world)) == {SOURCE: 3, WINDOW: 3, SINK: 1}
+
+
 def test_a_vertex_that_can_only_run_once_keeps_at_that(world: World) -> None:
     runs(world)
     world.job_manager.job_vertices = Vertices({SOURCE: Vertex(1, 1), WINDOW: Vertex(1, 128)})

@@ -75,7 +75,8 @@ def _by_vertices(case: Case, vertices: Mapping[str, Vertex], parallelism: int) -
     whole = whole_of(case)
     before = overrides_of(_configuration(whole).get(OVERRIDES_KEY))
     has = {name: before.get(name, vertex.parallelism) for name, vertex in vertices.items()}
-    job_has = _overridden_to(case, has.values()) if before else int(whole["spec"]["job"].get("parallelism") or 1)
+    asked = int(whole["spec"]["job"].get("parallelism") or 1)
+    job_has = _overridden_to(case, has.values()) if before else min(asked, max(has.values()))  # or short of slots
     follow = [name for name, vertex in vertices.items() if has[name] == job_has and vertex.max_parallelism > 1]
     if not follow:
         return Redeploy("each of its vertices has a parallelism of its own")
