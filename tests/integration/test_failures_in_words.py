@@ -390,6 +390,7 @@ def test_a_cluster_without_the_crd_is_told_before_anything_is_accepted(
         assert "install the Flink Kubernetes Operator" in answer.json()["detail"]
         assert made.open_operations() == []
         blind = bootstrap.services(settings_of({**made.env, "HEADRACE_KUBECONFIG": str(place.powerless)}))
+        made.stack.callback(blind.store.close)  # type: ignore[attr-defined]
         assert Http(blind).submit("unknown").status_code == 202
         assert_told_everywhere(made, http, "unknown", Case("REJECTED", words, "install the Flink Kubernetes Operator"))
 
