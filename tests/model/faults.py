@@ -39,13 +39,13 @@ WRITES = {
         "set_cursor",
         "mark",
     ),
-    "runtime": ("create", "patch", "delete", "put_files"),
+    "runtime": ("create", "patch", "delete", "put_files", "create_snapshot", "delete_snapshot"),
 }
 """Every call that changes something, by its port; a put_secret happens as put_files does, and a wake-up never fails."""
 
 READS = {
     "store": ("document", "documents", "operation", "operations_of", "due", "unplaced", "take_lease", "versions"),
-    "runtime": ("get", "get_whole", "list_pages", "watch", "pods"),
+    "runtime": ("get", "get_whole", "list_pages", "watch", "pods", "snapshots_of"),
     "job_manager": ("checkpoints",),
 }
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from headrace.domain.deployments import Deployment
+from headrace.domain.deployments import TRIGGER_NONCE, Deployment
 from headrace.domain.diff import Change
+from headrace.domain.snapshots import JOB_LABEL as SNAPSHOT_JOB_LABEL
+from headrace.domain.snapshots import TRIGGER_LABEL
 from headrace.domain.state_on_hand import LAST_STATE, Checkpoints, ha_config_map
 from headrace.errors import Unavailable
 from headrace.ports import Clock, Fence
@@ -43,7 +45,8 @@ ENDED_BY_FLINK = (Stage.RUNNING, Stage.FINISHED, Stage.FAILED)
 @dataclass
 class Truth:
     """What is so of one deployment. `latest` is the newest state that exists; `kept` the one that a suspend relies on;
-    `completed` and `restored` what its present JobManager knows of; `flink_job` is Flink's job."""
+    `completed` and `restored` what its present JobManager knows of; `flink_job` is Flink's job; `saving` the nonce of a
+    savepoint that is being taken of a job that runs on."""
 
     stage: Stage = Stage.NEW
     latest: str | None = None
@@ -54,6 +57,7 @@ class Truth:
     has_manager: bool = False
     has_run: bool = False
     started: int = 0
+    saving: int | None = None
     reconciled: dict[str, Any] = field(default_factory=dict)
 
 
@@ -65,6 +69,7 @@ class Cluster(InMemoryRuntime):
         self.clock = clock
         self.truths: dict[str, Truth] = {}
         self.born: dict[str, int] = {}
+        self.taken: set[str] = set()
         self._counted = 0
 
     def names(self) -> list[str]:
@@ -89,6 +94,15 @@ class Cluster(InMemoryRuntime):
     def versions_since(self, resource_version: int, name: str) -> list[Mapping[str, Any]]:
         """Every version that a deployment of this name had since."""
         return [o for v, _, o in self._events if v >= resource_version and o["metadata"]["name"] == name]
+
+    def versions_of(self, name: str) -> list[Mapping[str, Any]]:
+        """Every version that a deployment of this name ever had."""
+        return self.versions_since(0, name)
+
+    def newest_and_since(self, resource_version: int, name: str) -> list[Mapping[str, Any]]:
+        """What a deployment of this name was then, and every version that it had since."""
+        before = len(self.versions_of(name)) - len(self.versions_since(resource_version, name))
+        return self.versions_of(name)[max(before - 1, 0) :]
 
     @property
     def now(self) -> int:
@@ -167,8 +181,11 @@ class Cluster(InMemoryRuntime):
             self._takes_up(name, whole, truth)
         elif (whole.get("status") or {}).get("observedGeneration") != whole["metadata"]["generation"]:
             self._reconciles(name, whole, truth, chance)
+        elif truth.saving is not None:
+            self._has_saved(name, truth, chance)
         else:
             self._starts(name, truth, chance)
+            self._takes_snapshots(name, truth, chance)
 
     def _takes_up(self, name: str, whole: Mapping[str, Any], truth: Truth) -> None:
         path = whole["spec"]["job"].get("initialSavepointPath")
@@ -203,6 +220,8 @@ class Cluster(InMemoryRuntime):
         was = truth.reconciled["job"].get("state") or "running"
         if wanted == was == "suspended" or whole["spec"] == truth.reconciled:
             self._says(name, None, None, None)
+        elif _but_for_the_nonce(whole["spec"]) == _but_for_the_nonce(truth.reconciled):
+            self._begins_to_save(name, whole, truth)
         elif wanted == "suspended":
             self._suspends(name, whole, truth, chance)
         else:
@@ -266,6 +285,42 @@ class Cluster(InMemoryRuntime):
             upgradeSavepointPath=path,
             jobId=truth.flink_job,
         )
+
+    def _begins_to_save(self, name: str, whole: Mapping[str, Any], truth: Truth) -> None:
+        """Of a job that is not RUNNING it takes none, and says nothing of that."""
+        truth.reconciled = dict(whole["spec"])
+        is_running = truth.stage is Stage.RUNNING
+        truth.saving = whole["spec"]["job"][TRIGGER_NONCE] if is_running else None
+        self._says(name, None, None, None, savepointInfo={"triggerId": "a" if is_running else None})
+
+    def _has_saved(self, name: str, truth: Truth, chance: int) -> None:
+        """In the status, or by a snapshot of its own where there are such; or Flink has not been able to."""
+        nonce, truth.saving = truth.saving, None
+        path = self._saved(truth, chance)
+        if not self.has_snapshots:
+            last = {"location": path, "triggerNonce": nonce, "triggerType": "MANUAL"} if path else None
+            self._says(name, None, None, None, savepointInfo={"triggerId": None, "lastSavepoint": last})
+            return
+        labels = {SNAPSHOT_JOB_LABEL: name, TRIGGER_LABEL: "MANUAL"}
+        metadata = {"name": f"{name}-savepoint-manual-{self._next()}", "namespace": "default", "labels": labels}
+        self.put_snapshot({"metadata": metadata, "spec": {"savepoint": {}}}, **_snapshot_status(path))
+        self._says(name, None, None, None, savepointInfo={"triggerId": None})
+
+    def _takes_snapshots(self, name: str, truth: Truth, chance: int) -> None:
+        """The ones that somebody asked for by a resource, of a job that runs."""
+        if not self.has_snapshots or truth.stage is not Stage.RUNNING:
+            return
+        for whole in list(self.snapshots.values()):
+            if whole["metadata"]["labels"][SNAPSHOT_JOB_LABEL] == name and "status" not in whole:
+                self.put_snapshot(whole, **_snapshot_status(self._saved(truth, chance)))
+
+    def _saved(self, truth: Truth, chance: int) -> str | None:
+        """The path of a savepoint that was taken: what the job would go on from by itself is a checkpoint still."""
+        if truth.stage is not Stage.RUNNING or chance % 5 == 0:
+            return None
+        path = f"s3://b/savepoint-{self._next()}"
+        self.taken.add(path)
+        return path
 
     def _fails_to_save(self, name: str) -> None:
         said = {"type": UPGRADE_FAILURE, "message": "Savepoint Error", "throwableList": []}
@@ -346,7 +401,7 @@ class Cluster(InMemoryRuntime):
         reconciled: str | None = None,
         mode: str | None = None,
         observe: bool = True,
-        **job: str | None,
+        **job: Any,
     ) -> None:
         live = self.whole(name)
         assert live is not None
@@ -360,8 +415,20 @@ class Cluster(InMemoryRuntime):
             job_spec |= {"state": reconciled} if reconciled else {}
             spec = json.dumps({"spec": {**live["spec"], "job": job_spec}})
             status |= {"observedGeneration": live["metadata"]["generation"], "error": None}
-            status["reconciliationStatus"] = {"state": "DEPLOYED", "lastReconciledSpec": spec}
+            kept = before.get("reconciliationStatus") or {}
+            status["reconciliationStatus"] = {**kept, "state": "DEPLOYED", "lastReconciledSpec": spec}
+        if (lifecycle, flink) == ("STABLE", "RUNNING"):
+            reconciled = status["reconciliationStatus"]["lastReconciledSpec"]
+            status["reconciliationStatus"] = {**status["reconciliationStatus"], "lastStableSpec": reconciled}
         self.write(name, {"status": status})
+
+
+def _but_for_the_nonce(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {**spec, "job": {name: value for name, value in spec["job"].items() if name != TRIGGER_NONCE}}
+
+
+def _snapshot_status(path: str | None) -> dict[str, Any]:
+    return {"state": "COMPLETED", "path": path} if path else {"state": "FAILED", "error": "no savepoint"}
 
 
 class Managers(InMemoryJobManager):

@@ -9,10 +9,11 @@ from typing import Any
 from unittest.mock import patch
 
 from headrace.domain import status
+from headrace.domain.diff import Change
 from headrace.domain.document import JobDocument
 from headrace.domain.operations import Operation, State
 from headrace.domain.runtimes import operator
-from headrace.domain.runtimes.operator import changed, new_run, sights
+from headrace.domain.runtimes.operator import adopted, changed, new_run, released, sights
 from headrace.domain.runtimes.plan import End
 from headrace.domain.state_on_hand import NeverHadAny, Unknown
 from headrace.ports import Lease, Scope
@@ -67,6 +68,21 @@ def ended_never_written_out() -> Patches:
     return [patch.object(InMemoryStore, "write_outcomes", lambda self, operations: None)]
 
 
+def adoption_that_changes_the_spec() -> Patches:
+    """What is adopted is scaled at once."""
+    real = adopted.claiming  # type: ignore[attr-defined]
+
+    def claiming(*arguments: Any) -> Any:
+        return [*real(*arguments), Change(("spec", "job", "parallelism"), 9)]
+
+    return [patch.object(adopted, "claiming", claiming)]
+
+
+def release_without_writing() -> Patches:
+    """The record is let go, and our annotations stay."""
+    return [patch.object(released, "letting_go", lambda whole: [])]
+
+
 def lease_by_own_clock() -> Patches:
     """Whether a lease has run out is asked of the clock of who wants it."""
     real = WatchedStore.server_now
@@ -111,6 +127,8 @@ MUTANTS: Mapping[str, Callable[[], Patches]] = {
         unknown_state_taken_as_none,
         unseen_run_taken_as_none,
         ended_never_written_out,
+        adoption_that_changes_the_spec,
+        release_without_writing,
         lease_by_own_clock,
         scope_left_out,
         newest_first,

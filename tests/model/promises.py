@@ -66,7 +66,7 @@ class WatchedStore(InMemoryStore):
             known = {each.id for each in before.ended}
             for operation in (each for each in after.ended if each.id not in known):
                 judge_end(self._world, actor.cluster, before, after, operation)
-                if operation.kind is KindName.UPGRADE and operation.state is State.SUCCEEDED:
+                if operation.kind in (KindName.UPGRADE, KindName.ROLLBACK) and operation.state is State.SUCCEEDED:
                     judge_upgrade(actor.cluster, before, after, self._operations[operation.id])
             if stored is not None:
                 judge_sight(stored, after)
@@ -122,6 +122,14 @@ def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: Job
             raise Violation(f"{operation.kind} SUCCEEDED, and what was seen of {name} is not as asked")
     if operation.kind is KindName.SUSPEND:
         judge_kept(cluster, name, operation)
+    elif operation.kind is KindName.SAVEPOINT:
+        if operation.savepoint_path not in cluster.taken:
+            raise Violation(f"SAVEPOINT SUCCEEDED with {operation.savepoint_path}, and nobody has taken that")
+    elif operation.kind is KindName.ADOPT:
+        judge_adoption(cluster, name, operation)
+    elif operation.kind is KindName.RELEASE:
+        if cluster.whole(name) is not None and all(map(_job_of, cluster.newest_and_since(since, name))):
+            raise Violation(f"RELEASE SUCCEEDED, and {name} has our annotations all the time")
     elif operation.kind in CHANGED:
         return
     elif operation.kind is KindName.UNDELETE:
@@ -140,12 +148,13 @@ def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: Job
 
 CHANGED: Mapping[KindName, Callable[[Mapping[str, Any], Operation], bool]] = {
     KindName.SCALE: lambda seen, asked: seen["spec"]["job"]["parallelism"] == asked.arguments["parallelism"],
-    KindName.SUSPEND: lambda seen, _: seen["spec"]["job"]["state"] == "suspended",
+    KindName.SUSPEND: lambda seen, _: seen["spec"]["job"].get("state") == "suspended",
     KindName.RESUME: lambda seen, _: (
-        seen["spec"]["job"]["state"] == "running" and _flink_state(seen) in ("RUNNING", "FINISHED")
+        seen["spec"]["job"].get("state", "running") == "running" and _flink_state(seen) in ("RUNNING", "FINISHED")
     ),
     KindName.RESTART: lambda seen, asked: seen["spec"].get("restartNonce") == asked.sequence,
     KindName.UPGRADE: lambda seen, _: _flink_state(seen) in ("RUNNING", "FINISHED"),
+    KindName.ROLLBACK: lambda seen, _: _flink_state(seen) in ("RUNNING", "FINISHED"),
 }
 """What a version that was seen by an operation's success has to show: of several that one write takes in, the last may
 be somebody's edit after it."""
@@ -153,13 +162,29 @@ be somebody's edit after it."""
 
 def judge_upgrade(cluster: Cluster, before: JobDocument, after: JobDocument, logged: Operation) -> None:
     """What was seen at its end is what it asked for, and so is what the job's record says from then on."""
-    first, last = before.job.resource_version, after.job.resource_version
+    first, last, kind = before.job.resource_version, after.job.resource_version, logged.kind
     seen = cluster.versions_between(first, last, after.job.deployment_name)
-    args = list(logged.arguments["request"]["args"])
-    if not any(each["spec"]["job"].get("args", [])[-len(args) :] == args for each in seen):
-        raise Violation(f"UPGRADE SUCCEEDED, and what was seen of {after.job.deployment_name} are not its arguments")
+    args = list(logged.arguments["request"].get("args") or ())
+    if not any(_steps(each) == args for each in seen):
+        raise Violation(f"{kind} SUCCEEDED, and what was seen of {after.job.deployment_name} are not its arguments")
     if after.job.submitted_by != logged.id or list(after.job.submitted.get("args") or ()) != args:
-        raise Violation(f"UPGRADE SUCCEEDED, and the record of {after.job.job_id} does not say so")
+        raise Violation(f"{kind} SUCCEEDED, and the record of {after.job.job_id} does not say so")
+
+
+def _steps(whole: Mapping[str, Any]) -> list[str]:
+    """The arguments that an UPGRADE gives."""
+    return [each for each in whole["spec"]["job"].get("args") or () if each.startswith("--step=")]
+
+
+def judge_adoption(cluster: Cluster, name: str, operation: Operation) -> None:
+    """Our annotations are on it, and the operator has no new generation to look at."""
+    versions = cluster.versions_of(name)
+    ours = next((number for number, each in enumerate(versions) if _made_by(each) == operation.id), None)
+    if not ours:
+        raise Violation(f"ADOPT SUCCEEDED, and {name} was never the job's")
+    before, claimed = versions[ours - 1], versions[ours]
+    if before["spec"] != claimed["spec"] or before["metadata"]["generation"] != claimed["metadata"]["generation"]:
+        raise Violation(f"ADOPT has changed the spec of {name}")
 
 
 def judge_kept(cluster: Cluster, name: str, operation: Operation) -> None:
@@ -174,6 +199,8 @@ def judge_kept(cluster: Cluster, name: str, operation: Operation) -> None:
 def judge_deletion(store: InMemoryStore, cluster: Cluster, name: str, tenant: str) -> None:
     """No deployment goes whose state is on no record, but by force."""
     live, truth = cluster.whole(name), cluster.truth(name)
+    if live is not None and _job_of(live) is None:
+        raise Violation(f"{name} was deleted, and is no job of ours any more")
     if live is None or truth is None or truth.latest is None:
         return
     kept = {truth.latest} | ({truth.kept} if truth.stage is Stage.SUSPENDED else set())

@@ -25,6 +25,7 @@ HAPPENS = {
     "hand": 4,
     "again": 2,
     "forget": 1,
+    "snapshots": 1,
     "restart": 1,
 }
 """How often what happens, beside what is asked for."""
@@ -38,14 +39,25 @@ REGIMES = (
 )
 """By how much a schedule's own times differ from that."""
 
+RUNNING = (Step("ask", value=17), Step("execute"), *[Step("operator", value=1)] * 4, Step("sync"), Step("flink"))
 SECOND_RUN = (
-    *(Step("ask", value=1), Step("execute"), *[Step("operator", value=1)] * 4, Step("sync"), Step("flink")),
-    *(Step("ask", value=2), Step("execute"), Step("operator", value=1), Step("sync"), Step("execute")),
-    *(Step("operator", value=1), Step("sync"), Step("ask", value=1), Step("execute")),
+    *RUNNING,
+    *(Step("ask", value=3), Step("execute"), Step("operator", value=1), Step("sync"), Step("execute")),
+    *(Step("operator", value=1), Step("sync"), Step("ask", value=17), Step("execute")),
 )
-"""A job that ran, was stopped with its state, and was submitted again from it: where half of all schedules begin."""
+RELEASED = (*RUNNING, Step("ask", value=9), Step("execute"), Step("sync"), Step("ask", value=1))
+UPGRADED = (
+    *RUNNING,
+    *(Step("ask", value=12), Step("execute"), *[Step("operator", value=1)] * 4, Step("sync"), Step("ask", value=111)),
+)
+BEGINNINGS = ((), (), SECOND_RUN, SECOND_RUN, RELEASED, UPGRADED)
+"""Where schedules begin: a job that ran, was stopped with its state and submitted again from it; one that was released
+and is to be adopted; one that was upgraded and is to be rolled back; or nothing yet."""
 
-OF_A_WORKER = ("create", "patch", "patch", "patch", "delete", "delete", "put_files", "add_savepoint", "add_savepoint")
+OF_A_WORKER = (
+    *("create", "patch", "patch", "patch", "delete", "delete", "put_files", "add_savepoint", "add_savepoint"),
+    *("create_snapshot", "delete_snapshot"),
+)
 CAN_STRIKE = ("ask", "again", "execute", "sync", "redeliver", "waits")
 
 
@@ -70,7 +82,7 @@ def drawn(seed: int) -> tuple[Step, ...]:
     struck = [number for number, step in enumerate(steps) if step.act in CAN_STRIKE]
     for number in rng.sample(struck, min(len(struck), LEAST_FAULTS + rng.randrange(4))):
         steps[number] = replace(steps[number], fault=_fault(rng, steps[number].act))
-    return (*(SECOND_RUN if rng.random() < 0.5 else ()), *steps)
+    return (*rng.choice(BEGINNINGS), *steps)
 
 
 def _step(rng: random.Random, act: str) -> Step:

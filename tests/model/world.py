@@ -30,6 +30,14 @@ JOBS = ("a", "b", "c", "elsewhere")
 """The last one is of the other installation."""
 
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}
+SOMEBODYS_JOB = {"jarURI": "local:///a.jar", "parallelism": 1, "upgradeMode": "last-state"}
+SOMEBODYS = {
+    "apiVersion": "flink.apache.org/v1beta1",
+    "kind": "FlinkDeployment",
+    "spec": {"flinkVersion": "v2_2", "job": SOMEBODYS_JOB},
+}
+"""A deployment that was made without us."""
+
 SKEWS = (0.0, 10.0, 0.0)
 """Seconds that the processes' clocks are ahead of the database's."""
 
@@ -107,6 +115,7 @@ class World:
         self.store.clock = self.clock
         self.queue = InMemoryQueue()
         self.clusters = {"first": WatchedCluster(self), "second": WatchedCluster(self)}
+        self.clusters["first"].has_snapshots = True
         self.managers = {name: Managers(cluster) for name, cluster in self.clusters.items()}
         self.processes = [Process(self, number) for number in range(len(SKEWS))]
         self.struck = struck if struck is not None else Counter()
@@ -158,6 +167,8 @@ class World:
                 self.clock.advance((1, 5, 11, 31, 65, 200)[step.value % 6])
             case "forget":
                 cluster.forget_history()
+            case "snapshots":  # their kind comes, or goes
+                cluster.has_snapshots = not cluster.has_snapshots
             case "hand":
                 self._hand(cluster, name, step.value)
             case _:
@@ -203,11 +214,16 @@ class World:
         from_last = {"start_from": "last"} if value % 2 else {}
         asks: list[tuple[KindName, dict[str, Any]]] = [
             (KindName.SCALE, {"parallelism": value % 4 + 1}),
+            (KindName.ADOPT, {}),
             (KindName.SUBMIT, {"job_config": {"script": SCRIPT}, **from_last}),
             (KindName.STOP, {"force": value % 7 == 0}),
+            (KindName.ADOPT, {}),
             (KindName.SUBMIT, {"job_config": {"script": SCRIPT}}),
+            (KindName.ROLLBACK, {"to": value // 13 % 4 + 1} if value % 2 else {}),
             (KindName.SUSPEND, {}),
             (KindName.RESUME, self._from_a_savepoint(value)),
+            (KindName.RELEASE, {}),
+            (KindName.SAVEPOINT, {}),
             (KindName.RESTART, {}),
             (KindName.UPGRADE, {"job_config": {"args": [f"--step={value}"]}}),
             (KindName.DELETE, {"force": value % 5 == 0}),
@@ -252,14 +268,15 @@ class World:
     def _hand(self, cluster: Cluster, name: str, value: int) -> None:
         """Somebody with kubectl."""
         whole, truth, what = cluster.whole(name), cluster.truth(name), value % 6
+        if whole is None and what == 0:
+            cluster.create(SOMEBODYS | {"metadata": {"name": name, "namespace": "default"}})
         if whole is None or truth is None or (what == 2 and not truth.reconciled):
             return  # what is suspended before the operator has seen it never starts: nobody would do that
-        job = whole["spec"]["job"]
+        job, labels = whole["spec"]["job"], whole["metadata"].get("labels") or {}
         if what == 0:
             cluster.write(name, {"spec": {"job": {**job, "parallelism": value % 5 + 1}}}, spec=True)
         elif what == 1:
-            labels = {k: v for k, v in whole["metadata"]["labels"].items() if k != JOB_LABEL}
-            cluster.write(name, {"metadata": {"labels": labels}})
+            cluster.write(name, {"metadata": {"labels": {k: v for k, v in labels.items() if k != JOB_LABEL}}})
         else:
             self.touched.add(name)
             if what == 2:
