@@ -118,8 +118,8 @@ def _cost(path: Path, new: Any, before: Mapping[str, Any], after: Mapping[str, A
     within = path[1:]
     if path[0] != "spec":
         return Cost.IGNORE
-    if within[0] == OPTIONS:
-        return cost_of_option(within[1], mode) if len(within) > 1 else Cost.IGNORE  # none, or no list of them
+    if within[0] == OPTIONS:  # none, no list of them, or somebody's tree
+        return cost_of_option(".".join(within[1:]), mode) if len(within) > 1 else Cost.IGNORE
     if within[0] in COMPARED_INSIDE and not all(_has_part(each, within[0]) for each in (before, after)):
         return Cost.UPGRADE
     if new is None and within in NOTHING_UNSET:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from headrace.domain.secrets import shown_name
 
@@ -197,6 +198,21 @@ def option_of(key: str) -> str:
         return OLDER_KEYS[key]
     older = next((prefix for prefix in OLDER_PREFIXES if key.startswith(prefix)), "")
     return OLDER_PREFIXES[older] + key.removeprefix(older) if older else key
+
+
+def options_in(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of a deployment's spec under their whole names: from operator 1.13 on somebody may have written
+    flinkConfiguration as a tree. What is no mapping has none."""
+    configuration = spec.get("flinkConfiguration")
+    return dict(_flat(configuration)) if isinstance(configuration, Mapping) else {}
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def without_given(defaults: Mapping[str, str], configuration: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace.domain import deployments as wire
 from headrace.domain.diff import Change
+from headrace.domain.flink_options import options_in
 from headrace.domain.job_requests import JobRequest, JobType
 from headrace.domain.jobs import Job
 from headrace.domain.manifest import jar, python_script, sql
@@ -137,8 +138,7 @@ def with_overrides(manifest: Mapping[str, Any], overrides: str | None) -> Manife
 
 def slots_of(manifest: Mapping[str, Any]) -> int:
     """The slots of a TaskManager; Flink's default where what stands there is no such count: anybody edits it."""
-    configuration = (manifest.get("spec") or {}).get("flinkConfiguration") or {}
-    text = str(configuration.get("taskmanager.numberOfTaskSlots")).strip()
+    text = str(options_in(manifest.get("spec") or {}).get("taskmanager.numberOfTaskSlots")).strip()
     return max(1, int(text)) if text.isdecimal() and len(text) <= LONGEST_COUNT else 1
 
 

@@ -115,6 +115,7 @@ def spec(**fields: Any) -> dict[str, Any]:
         (spec(flinkConfiguration={OVERRIDES_KEY: "a:2", "restart-strategy.type": "none"}), "UPGRADE", "UPGRADE"),
         (spec(flinkConfiguration={"parallelism.default": "3"}), "IGNORE", "IGNORE"),
         (spec(flinkConfiguration={"kubernetes.operator.savepoint.history.max.count": "3"}), "IGNORE", "IGNORE"),
+        (spec(flinkConfiguration={"kubernetes": {"operator": {"savepoint.history.max.count": 3}}}), "IGNORE", "IGNORE"),
         (spec(flinkConfiguration={"job.autoscaler.enabled": "true"}), "IGNORE", "IGNORE"),
         (spec(flinkConfiguration=None), "IGNORE", "IGNORE"),
         (spec(job={"upgradeMode": "last-state"}), "IGNORE", "IGNORE"),

@@ -250,6 +250,16 @@ def test_slots_that_are_no_count_raise_nothing(world: World, slots: Any) -> None
     assert overrides(world) == f"{WINDOW}:2,{SOURCE}:2"
 
 
+def test_options_that_somebody_wrote_as_a_tree_are_read_too(world: World) -> None:
+    runs(world)
+    tree = {"jobmanager": {"scheduler": "adaptive"}, "taskmanager": {"numberOfTaskSlots": 3}}
+    world.edit(lambda whole: whole["spec"].update(flinkConfiguration=tree))
+    world.becomes()
+    world.accept(KindName.SCALE, "orders", task_managers=2)
+    world.execute()
+    assert overrides(world) == f"{WINDOW}:6,{SOURCE}:6"
+
+
 def test_one_that_finishes_meanwhile_has_succeeded(world: World) -> None:
     runs(world)
     operation = scales(world, 2)

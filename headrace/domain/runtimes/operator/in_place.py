@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.domain.deployments import Deployment, has_ended, is_running
+from headrace.domain.flink_options import options_in
 from headrace.domain.goals import Scaled
 from headrace.domain.manifest import slots_of
 from headrace.domain.operations import State, Step
@@ -73,7 +74,7 @@ def wanted_parallelism(whole: Mapping[str, Any], goal: Scaled) -> int:
 
 def _by_vertices(case: Case, vertices: Mapping[str, Vertex], parallelism: int) -> InPlace | Redeploy | Impossible:
     whole = whole_of(case)
-    before = overrides_of(_configuration(whole).get(OVERRIDES_KEY))
+    before = overrides_of(options_in(whole["spec"]).get(OVERRIDES_KEY))
     has = {name: before.get(name, vertex.parallelism) for name, vertex in vertices.items()}
     asked = int(whole["spec"]["job"].get("parallelism") or 1)
     job_has = _overridden_to(case, has.values()) if before else min(asked, max(has.values()))  # or short of slots
@@ -96,9 +97,9 @@ def _overridden_to(case: Case, parallelism: Collection[int]) -> int:
 
 def never_in_place(whole: Mapping[str, Any], live: Deployment) -> str:
     """Why the operator would not do it in place, by the spec and by what runs; empty where it would."""
-    spec, configuration = whole.get("spec") or {}, _configuration(whole)
-    enabled = str(configuration.get("kubernetes.operator.job.upgrade.inplace-scaling.enabled", "true")).lower()
-    if str(configuration.get("jobmanager.scheduler", "")).lower() != "adaptive":
+    spec, options = whole.get("spec") or {}, options_in(whole.get("spec") or {})
+    enabled = str(options.get("kubernetes.operator.job.upgrade.inplace-scaling.enabled", "true")).lower()
+    if str(options.get("jobmanager.scheduler", "")).lower() != "adaptive":
         return "its scheduler is not the adaptive one (jobmanager.scheduler)"
     if enabled != "true":
         return "scaling in place is switched off (kubernetes.operator.job.upgrade.inplace-scaling.enabled)"
@@ -107,11 +108,6 @@ def never_in_place(whole: Mapping[str, Any], live: Deployment) -> str:
     if (spec.get("taskManager") or {}).get("replicas") is not None:
         return "its TaskManagers are counted (resources.task_manager.replicas)"
     return "" if is_running(live) else "it does not run now"
-
-
-def _configuration(whole: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = (whole.get("spec") or {}).get("flinkConfiguration")
-    return found if isinstance(found, Mapping) else {}
 
 
 def arrived(case: Case, live: Deployment, effects: Effects) -> Effects:
