@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from headrace.domain.jobs import Job, JobKey, Phase, forgotten
 from headrace.domain.operations import KindName, Source
-from headrace.errors import HeadraceError, LostRace
+from headrace.errors import HeadraceError, LostRace, Unreadable
 from headrace.ports import Clock, Remains
 from headrace.services.accept import Accept
 from headrace.services.diagnose import Diagnose
@@ -122,6 +122,6 @@ class Prune:
             job = document.job
             self.records.store.forget(key, job.last_sequence, job.transition_count)
             self.records.write(document, document.with_job(replace(job, phase_since=None)))
-        except LostRace:
+        except (LostRace, Unreadable):
             return False
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from headrace.errors import Conflict, LostRace
+from headrace.errors import Conflict, LostRace, Unreadable
 from headrace.ports import Clock, TaskQueue
 from headrace.services.records import Records, soon
 
@@ -49,9 +49,10 @@ class Redeliver:
             store.release_lease(lease, self._holder)
 
     def _place(self) -> None:
-        """Takes in what was accepted and is in no document yet: its accepting process died, or lost its race."""
+        """Takes in what was accepted and is in no document yet: its accepting process died, or lost its race. What a
+        later release has accepted is left to that."""
         for key in self._records.store.unplaced(self._records.scope, MOST_AT_ONCE):
             try:
                 self._records.place(key)
-            except (LostRace, Conflict):
+            except (LostRace, Conflict, Unreadable):
                 continue

@@ -15,7 +15,7 @@ from typing import TypeVar
 from headrace.domain.deployments import Deployment, Seen
 from headrace.domain.document import JobDocument
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.jobs import Job, Waiting
+from headrace.domain.jobs import Job, JobKey, Waiting
 from headrace.domain.manifest.parts import pod_labels_of
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
@@ -33,7 +33,7 @@ from headrace.domain.waiting import (
     unseen,
     what_is_waited_for,
 )
-from headrace.errors import HeadraceError, LostRace
+from headrace.errors import HeadraceError, LostRace, Unreadable
 from headrace.ports import Clock, FlinkRuntime, JobManager
 from headrace.services.diagnose import RECENT
 from headrace.services.records import Records
@@ -86,7 +86,7 @@ class Waits:
         looked, away = 0, None
         for key in self._records.store.jobs_in(self._records.scope, WAITS, MOST_AT_ONCE):
             now = self._clock.now()
-            document = self._records.store.document(key) if now < until else None
+            document = self._document(key) if now < until else None
             if document is None or not is_due(document.job, now):
                 continue
             live = away or self._live(document.job)
@@ -95,6 +95,13 @@ class Waits:
                 self._look_and_go_on(document, live)
             looked += 1
         return looked
+
+    def _document(self, key: JobKey) -> JobDocument | None:
+        """None also where a later release has written it: that one says what the job waits for."""
+        try:
+            return self._records.store.document(key)
+        except Unreadable:
+            return None
 
     def _live(self, job: Job) -> Deployment | Unseen | None:
         return _read(lambda: self._runtime.get(job.namespace, job.deployment_name))

@@ -27,7 +27,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from headrace.adapters.mongo import migrations, resealing
-from headrace.adapters.mongo.documents import from_document, to_document
+from headrace.adapters.mongo.documents import Record, from_document, to_document
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import ENDED, SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
@@ -35,7 +35,7 @@ from headrace.domain.savepoints import Savepoint, place_of
 from headrace.domain.sealed import Anew
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, following
-from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, Unavailable
+from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, Unavailable, Unreadable
 from headrace.ports import Cursor, Inserted, JobFilter, Lease, Remains, Scope
 
 DUPLICATE_KEY = 11000
@@ -151,14 +151,14 @@ class MongoStore:
     def _one_operation(self, where: Mapping[str, Any]) -> Operation | None:
         with self._translated("reading an operation"):
             document = self._majority.operations.find_one(where)
-        return from_document(Operation, document) if document else None
+        return _read(Operation, document) if document else None
 
     def operations_of(self, key: JobKey, after: int = 0, limit: int = 1000) -> Sequence[Operation]:
         """See ports.Store."""
         where = {"tenant": key.tenant, "job_id": key.job_id, "sequence": {"$gt": after}}
         with self._translated("reading operations"):
             documents = list(self._majority.operations.find(where).sort("sequence", ASCENDING).limit(limit))
-        return [from_document(Operation, document) for document in documents]
+        return [_read(Operation, document) for document in documents]
 
     def unplaced(self, scope: Scope, limit: int) -> Sequence[JobKey]:
         """See ports.Store."""
@@ -579,8 +579,8 @@ def _document(document: JobDocument) -> dict[str, Any]:
 
 
 def document_of(stored: Mapping[str, Any]) -> JobDocument:
-    """The aggregate of a stored document."""
-    return from_document(JobDocument, {**stored, "job": stored})
+    """The aggregate of a stored document. Raises Unreadable."""
+    return _read(JobDocument, {**stored, "job": stored})
 
 
 def readable(stored: Iterable[Mapping[str, Any]]) -> Iterator[JobDocument]:
@@ -588,8 +588,18 @@ def readable(stored: Iterable[Mapping[str, Any]]) -> Iterator[JobDocument]:
     for each in stored:
         try:
             yield document_of(each)
-        except (TypeError, ValueError, KeyError) as error:
-            logger.error("the record {} cannot be read by this release: {}", each.get("_id"), type(error).__name__)
+        except Unreadable as error:
+            logger.error("{}", error)
+
+
+def _read(kind: type[Record], stored: Mapping[str, Any]) -> Record:
+    """The record of a document. Raises Unreadable where it has what this release does not know: a later one beside it,
+    as while a release is rolled out, goes on with that job."""
+    try:
+        return from_document(kind, stored)
+    except (TypeError, ValueError, KeyError) as error:
+        words = f"the record {stored.get('_id')} cannot be read by this release: {error}"
+        raise Unreadable(f"{words}; it is left to the release that wrote it") from error
 
 
 def _difference(before: JobDocument, after: JobDocument, mark: str = "") -> dict[str, Any]:
