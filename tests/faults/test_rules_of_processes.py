@@ -1,0 +1,207 @@
+"""The checker of `./run faults`: a history in which all is well breaks no rule, and one that is changed in one place
+breaks the rule that this place is about.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from headrace.domain.operations import operation_id
+from tests.processes.checker import RULES, broken
+from tests.processes.history import Ask, AtRest, History, Struck, Version
+from tests.processes.proxies import Write
+from tests.processes.schedule import FAULTS, Event, chosen, drawn
+from tests.processes.shrinking import shrunk
+
+NAME = "orders"
+SUBMIT, SCALE, STOP = (operation_id("default", key) for key in ("submit", "scale", "stop"))
+PATH = "s3://b/savepoint-2"
+
+
+def version(sequence: int, generation: int, flink: str, *, at: float, uid: str = "u1", **job: Any) -> Version:
+    annotations = {"headrace.io/sequence": str(sequence), "headrace.io/operation-id": SUBMIT}
+    metadata = {"name": NAME, "uid": uid, "generation": generation, "annotations": annotations}
+    status = {"lifecycleState": "STABLE", "jobStatus": {"state": flink}}
+    return Version(at, False, {"metadata": metadata, "spec": {"job": job}, "status": status})
+
+
+def operation(kind: str, sequence: int, id_: str, **arguments: Any) -> dict[str, Any]:
+    ended = {"state": "SUCCEEDED", "step": "AWAIT", "reason": "it is so"}
+    return {"id": id_, "kind": kind, "sequence": sequence, "arguments": arguments, **ended}
+
+
+def transition(number: int, before: str, after: str) -> dict[str, Any]:
+    return {"number": number, "from": before, "to": after, "reason": "seen"}
+
+
+def ask(kind: str, sequence: int, at: float, **arguments: Any) -> Ask:
+    key = kind.lower()
+    answers = [(202, operation_id("default", key))]
+    return Ask(at, key, "http", kind, NAME, arguments, False, answers, sequence, at + 0.1, 0.1)
+
+
+def whole() -> History:
+    """A job that was submitted, scaled and stopped, its state kept, while something struck."""
+    operations = [
+        operation("SUBMIT", 1, SUBMIT),
+        operation("SCALE", 2, SCALE, parallelism=3),
+        operation("STOP", 3, STOP, force=False),
+    ]
+    phases = ["REQUESTED", "RUNNING", "SCALING", "RUNNING", "CANCELLING", "CANCELLED"]
+    transitions = [transition(n, *pair) for n, pair in enumerate(pairwise(phases), start=1)]
+    versions = [
+        version(1, 1, "RUNNING", at=1, parallelism=1, state="running"),
+        version(2, 2, "RUNNING", at=3, parallelism=3, state="running"),
+        version(3, 3, "FINISHED", at=5, parallelism=3, state="suspended"),
+    ]
+    asks = [ask("SUBMIT", 1, 0), ask("SCALE", 2, 2, parallelism=3), ask("STOP", 3, 4)]
+    created = Write(1, "POST", "/apis/x/flinkdeployments", {}, 201, 201, versions[0].whole)
+    gone = [{"name": NAME, "uid": "u1", "latest": PATH, "kept": PATH, "stage": "SUSPENDED"}]
+    at_rest = AtRest({"status": "CANCELLED"}, operations, transitions, [PATH], None, None)
+    by_key = dict(zip(("submit", "scale", "stop"), operations, strict=True))
+    return History(7, asks, [Struck(1, "kill sync", 1)], [created], versions, {NAME: at_rest}, by_key, set(), gone)
+
+
+def at_rest(history: History, **changes: Any) -> None:
+    history.jobs[NAME] = replace(history.jobs[NAME], **changes)
+
+
+def is_lost(history: History) -> None:
+    del history.by_key["scale"]
+
+
+def a_record_is_lost(history: History) -> None:
+    history.asks.append(Ask(9, "k", "kafka", "RESTART", NAME, {}, is_sure=True))
+
+
+def has_not_ended(history: History) -> None:
+    history.by_key["scale"] = {**history.by_key["scale"], "state": "RUNNING"}
+
+
+def became_two(history: History) -> None:
+    history.asks[1].answers.append((202, "another"))
+
+
+def lost_a_number(history: History) -> None:
+    at_rest(history, operations=[each for each in history.jobs[NAME].operations if each["sequence"] != 2])
+
+
+def overtook(history: History) -> None:
+    history.asks[0].sequence, history.asks[1].sequence = 2, 1
+
+
+def went_back(history: History) -> None:
+    history.versions.append(version(2, 4, "RUNNING", at=6, parallelism=3, state="running"))
+
+
+def made_two(history: History) -> None:
+    again = version(1, 1, "RUNNING", at=2, uid="u2").whole
+    history.writes.append(replace(history.writes[0], stored=again))
+
+
+def changed_thrice(history: History) -> None:
+    history.versions[2:2] = [version(2, n, "RUNNING", at=4, parallelism=n, state="running") for n in (3, 4, 5)]
+
+
+def never_scaled(history: History) -> None:
+    history.versions = [v for v in history.versions if v.whole["spec"]["job"]["parallelism"] != 3]
+
+
+def rose_again(history: History) -> None:
+    at_rest(history, live=version(3, 4, "RUNNING", at=8).whole, job={"status": "CANCELLED"})
+
+
+def dropped_its_state(history: History) -> None:
+    at_rest(history, savepoints=["s3://b/savepoint-1"])
+
+
+def failed_without_failing(history: History) -> None:
+    before = list(history.jobs[NAME].transitions)
+    at_rest(history, transitions=[*before, transition(6, "CANCELLED", "FAILED")], job={"status": "FAILED"})
+
+
+def lost_a_transition(history: History) -> None:
+    at_rest(history, transitions=[t for t in history.jobs[NAME].transitions if t["number"] != 3])
+
+
+def shows_what_is_not(history: History) -> None:
+    before = list(history.jobs[NAME].transitions)
+    at_rest(history, transitions=[*before, transition(6, "CANCELLED", "RUNNING")], job={"status": "RUNNING"})
+
+
+def hung(history: History) -> None:
+    history.asks[1].longest_seconds = 39.0
+
+
+def never_rested(history: History) -> None:
+    history.restless = "orders: SCALE 2 at AWAIT_RUNNING"
+
+
+CASES: dict[Callable[[History], None], str] = {
+    never_rested: "everything comes to rest",
+    is_lost: "nothing is lost",
+    a_record_is_lost: "nothing is lost",
+    has_not_ended: "nothing is lost",
+    became_two: "one key is one operation",
+    lost_a_number: "operations take effect in their order",
+    overtook: "operations take effect in their order",
+    went_back: "the fence never goes back",
+    made_two: "one operation makes one deployment",
+    changed_thrice: "one operation changes the spec once",
+    never_scaled: "what succeeded is so",
+    rose_again: "nothing is resurrected",
+    dropped_its_state: "no state is dropped",
+    failed_without_failing: "no failure without one",
+    lost_a_transition: "the history has no hole",
+    shows_what_is_not: "the record says what is",
+    hung: "no call is endless",
+}
+
+
+def test_a_history_in_which_all_is_well_breaks_nothing() -> None:
+    assert broken(whole()) == []
+
+
+@pytest.mark.parametrize("breaks", CASES, ids=lambda each: each.__name__)
+def test_one_thing_wrong_breaks_its_rule_alone(breaks: Callable[[History], None]) -> None:
+    history = copy.deepcopy(whole())
+    breaks(history)
+    assert {why.partition(":")[0] for why in broken(history)} == {CASES[breaks]}
+
+
+def test_every_rule_can_be_broken() -> None:
+    assert set(CASES.values()) == set(RULES)
+
+
+def test_what_somebody_deleted_by_hand_is_no_state_that_we_dropped() -> None:
+    history = whole()
+    dropped_its_state(history)
+    history.struck.append(Struck(5, "hand deletes", 0, NAME))
+    assert broken(history) == []
+
+
+def test_the_same_seed_is_the_same_schedule_and_a_hundred_strike_each_fault_often() -> None:
+    assert drawn(3, 30, 3) == drawn(3, 30, 3) != drawn(4, 30, 3)
+    struck = [event.what for seed in range(100) for event in drawn(seed, 30, 3)]
+    assert min(struck.count(what) for what in FAULTS) >= 20
+
+
+def test_a_broken_schedule_shrinks_to_what_breaks_it() -> None:
+    events = drawn(1, 30, 3)
+
+    def play(part: list[Event]) -> History:
+        history = whole()
+        if {5, 20} <= {event.number for event in part}:
+            is_lost(history)
+        return history
+
+    few, last = shrunk(events, play, 60)
+    assert list(few) == chosen(events, {5, 20})
+    assert last is not None
+    assert broken(last)

@@ -1,0 +1,1 @@
+"""`./run faults`: drawn operations on several jobs while the real processes and servers below them are hit."""

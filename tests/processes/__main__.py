@@ -1,0 +1,124 @@
+"""`./run faults`: plays drawn schedules on real processes, and says of the first that breaks a rule how to play it
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.processes.checker import broken
+from tests.processes.history import History
+from tests.processes.installation import Installation, running
+from tests.processes.player import Player, playing
+from tests.processes.schedule import ASK, Event, chosen, drawn
+from tests.processes.shrinking import shrunk
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0 where every schedule kept every rule."""
+    asked = _asked(argv)
+    folder = asked.folder or Path(tempfile.mkdtemp(prefix="headrace-faults-"))
+    try:
+        with running(folder) as installation, playing(installation) as player:
+            _introduce(installation)
+            return _all_played(player, asked, folder)
+    finally:
+        if asked.keep or asked.folder:
+            _say(f"logs and histories are in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _asked(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./run faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="of the first schedule; the next ones count up")
+    parser.add_argument("--seeds", type=int, default=1, help="how many schedules")
+    parser.add_argument("--operations", type=int, default=30, help="in each schedule")
+    parser.add_argument("--jobs", type=int, default=3, help="in each schedule")
+    parser.add_argument("--only", type=_numbers, help="play these events of a schedule alone: 3,5,8")
+    parser.add_argument("--shrink-minutes", type=float, default=10, help="how long a broken schedule is made smaller")
+    parser.add_argument("--go-on", action="store_true", help="do not end at the first that breaks a rule")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with logs and histories")
+    parser.add_argument("--folder", type=Path, help="where they go; it is kept")
+    return parser.parse_args(argv)
+
+
+def _numbers(text: str) -> frozenset[int]:
+    return frozenset(int(each) for each in text.split(","))
+
+
+def _introduce(installation: Installation) -> None:
+    kafka = "Apache Kafka, which is restarted" if installation.has_durable_kafka else "in memory, which is frozen"
+    clocks = "are set off by minutes" if installation.has_skew else "are right: there is no C compiler to set them off"
+    _say(f"Kafka: {kafka}; clocks {clocks}")
+
+
+def _all_played(player: Player, asked: argparse.Namespace, folder: Path) -> int:
+    struck, failed, asked_for, begun = Counter[str](), 0, 0, time.monotonic()
+    for seed in range(asked.seed, asked.seed + asked.seeds):
+        events = chosen(drawn(seed, asked.operations, asked.jobs), asked.only)
+        history = _played(player, seed, events, asked.jobs)
+        (folder / f"seed-{seed}.json").write_text(history.written())
+        struck.update(each.what for each in history.struck)
+        asked_for += len(history.by_key)
+        if whys := broken(history):
+            failed += 1
+            _tell(player, asked, folder, history, whys, events)
+            if not asked.go_on:
+                break
+    _report(struck, asked_for, failed, time.monotonic() - begun)
+    return 1 if failed else 0
+
+
+def _played(player: Player, seed: int, events: Sequence[Event], jobs: int) -> History:
+    begun = time.monotonic()
+    history = player.play(seed, events, jobs)
+    states = Counter(each["state"] for each in history.by_key.values())
+    ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    took = time.monotonic() - begun
+    verdict = "BROKEN" if broken(history) else "kept"
+    asks = sum(each.what == ASK for each in events)
+    _say(f"seed {seed}: {verdict} in {took:.0f} s; {asks} asks, {len(history.struck)} faults; operations: {ended}")
+    return history
+
+
+def _tell(
+    player: Player,
+    asked: argparse.Namespace,
+    folder: Path,
+    history: History,
+    whys: Sequence[str],
+    events: Sequence[Event],
+) -> None:
+    for why in whys:
+        _say(f"  {why}")
+    few, last = shrunk(events, lambda part: player.play(history.seed, part, asked.jobs), asked.shrink_minutes * 60)
+    (folder / f"seed-{history.seed}-shrunk.json").write_text((last or history).written())
+    _say(f"  {len(few)} of {len(events)} events are enough, as far as it was tried:")
+    for event in few:
+        _say(f"  {event}")
+    only = ",".join(str(event.number) for event in few)
+    size = f"--operations {asked.operations} --jobs {asked.jobs}"
+    _say(f"  ./run faults --seed {history.seed} {size} --only {only} --keep plays them again")
+
+
+def _report(struck: Counter[str], asked_for: int, failed: int, seconds: float) -> None:
+    _say(f"{sum(struck.values())} faults struck, {asked_for} operations were on record, in {seconds:.0f} s")
+    for what, count in sorted(struck.items()):
+        _say(f"  {what}: {count}")
+    _say(f"{failed} schedules broke a rule" if failed else "every rule was kept")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""How operations are asked for: by HTTP, Kafka and Celery, as clients do that get no answer at times. Each request and
+what came back goes into the history.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import httpx
+from celery import Celery
+from confluent_kafka import KafkaException, Producer
+
+from headrace.adapters.celery_queue import transport_options
+from headrace.domain.operations import KINDS, KindName
+from tests.processes.history import Ask, History
+from tests.processes.installation import TOPIC, Installation
+
+SCRIPT = {"name": "job.py", "content": "print(1)\n"}
+ANSWER_SECONDS = 40.0
+PAUSE_SECONDS = 0.7
+TRIES = 3
+HTTP, KAFKA, CELERY = "http", "kafka", "celery"
+WAYS = (HTTP,) * 7 + (KAFKA,) * 2 + (CELERY,)
+ACCEPTED = (200, 202)
+
+
+class Asking:
+    """Asks, and writes down. Used from many threads."""
+
+    def __init__(self, installation: Installation, history: History, names: list[str]) -> None:
+        self._history = history
+        self._names = names
+        self._lock = threading.Lock()
+        base = f"http://127.0.0.1:{installation.api_port}/api/v1/flink"
+        headers = {"Authorization": f"Bearer {installation.api_key}"}
+        self._http = httpx.Client(base_url=base, headers=headers, timeout=ANSWER_SECONDS, trust_env=False)
+        self._producer = Producer(
+            {"bootstrap.servers": installation.kafka, "acks": "all", "message.timeout.ms": 20_000, "log_level": 0}
+        )
+        self._celery = Celery(broker=installation.redis_url, set_as_current=False)
+        self._celery.conf.broker_transport_options = transport_options(2.0)
+
+    def close(self) -> None:
+        """Lets go of its connections."""
+        self._http.close()
+        self._celery.close()
+
+    def get(self, path: str, **query: Any) -> tuple[int, Any]:
+        """What a reader gets."""
+        answer = self._http.get(path, params=query, timeout=15)
+        return answer.status_code, answer.json()
+
+    def ask(self, job: int, value: int, number: int) -> None:
+        """An operation on a job: by HTTP the first of several kinds that is not refused, by the others one."""
+        name, via = self._names[job], WAYS[value % len(WAYS)]
+        for nth, (kind, arguments) in enumerate(wanted(value)):
+            key = f"{name}-{number}-{nth}"
+            ask = Ask(time.time(), key, via, kind, name, arguments)
+            with self._lock:
+                self._history.asks.append(ask)
+            if via == HTTP and self._is_refused(ask):
+                continue
+            if via == KAFKA:
+                self._by_kafka(ask)
+            elif via == CELERY:
+                self._by_celery(ask)
+            return
+
+    def ask_again(self, value: int) -> None:
+        """A request of before, as it was, by somebody who does not know what became of it."""
+        with self._lock:
+            asks = list(self._history.asks)
+        if asks:
+            self._by_http(asks[value % len(asks)])
+
+    def _is_refused(self, ask: Ask) -> bool:
+        status = self._by_http(ask)
+        return status is not None and 400 <= status < 500
+
+    def _by_http(self, ask: Ask) -> int | None:
+        """The last answer's status; without one it is tried again under the same key."""
+        status = None
+        for _ in range(TRIES):
+            status = self._posted(ask)
+            if status is not None and status < 500:
+                return status
+            time.sleep(PAUSE_SECONDS)
+        return status
+
+    def _posted(self, ask: Ask) -> int | None:
+        kind, body = KINDS[KindName(ask.kind)], dict(ask.arguments)
+        path = f"/jobs/{kind.word}" if kind.begins_a_run else f"/jobs/{ask.job_id}/{kind.word}"
+        begun = time.time()
+        try:
+            answer = self._http.post(
+                path,
+                json={"job_id": ask.job_id, **body} if kind.begins_a_run else body,
+                headers={"Idempotency-Key": ask.key},
+            )
+        except httpx.HTTPError:
+            return None
+        finally:
+            ask.longest_seconds = max(ask.longest_seconds, time.time() - begun)
+        told = answer.json().get("operation") or {} if answer.status_code in ACCEPTED else {}
+        with self._lock:
+            ask.answers.append((answer.status_code, told.get("id", "")))
+            if told and ask.answered_at is None:
+                ask.answered_at, ask.sequence = time.time(), told["sequence"]
+        return answer.status_code
+
+    def _by_kafka(self, ask: Ask) -> None:
+        record = {"operation": ask.kind, "job_id": ask.job_id, "idempotency_key": ask.key, **ask.arguments}
+
+        def delivered(error: Any, _: Any) -> None:
+            ask.is_sure = error is None
+
+        with suppress(KafkaException, BufferError):
+            self._producer.produce(TOPIC, json.dumps(record), key=ask.key, on_delivery=delivered)
+            self._producer.flush(25)
+
+    def _by_celery(self, ask: Ask) -> None:
+        """Nobody is told that it was accepted: where Redis loses it, it is lost."""
+        fields = {"job_id": ask.job_id, "idempotency_key": ask.key, **ask.arguments}
+        word = KINDS[KindName(ask.kind)].word
+        with suppress(Exception):
+            self._celery.send_task(
+                f"flink.{word}", kwargs=fields, queue="flink.operations", ignore_result=True, retry=False
+            )
+
+
+def wanted(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All kinds, in an order that `value` turns. What ends a run comes seldom: it ends all that waits before it."""
+    from_last = {"start_from": "last"} if value % 2 else {}
+    submit = ("SUBMIT", {"job_config": {"script": SCRIPT}, **from_last})
+    asks: list[tuple[str, Mapping[str, Any]]] = [
+        ("SCALE", {"parallelism": value % 4 + 1}),
+        submit,
+        ("SAVEPOINT", {}),
+        submit,
+        ("UPGRADE", {"job_config": {"args": [f"--step={value}"]}}),
+        ("RESUME", {}),
+        ("SUSPEND", {}),
+        ("RESUME", {}),
+        ("RESTART", {}),
+        submit,
+        ("ROLLBACK", {"to": value % 3 + 1}),
+        ("SCALE", {"parallelism": value % 3 + 2}),
+        submit,
+        ("RESTART", {}),
+        ("RESUME", {}),
+        ("STOP", {"force": value % 7 == 0}),
+        ("UNDELETE", {}),
+        ("DELETE", {"force": value % 5 == 0}),
+    ]
+    turn = (value // 10) % len(asks)
+    yield from asks[turn:] + asks[:turn]

@@ -1,0 +1,236 @@
+"""The rules that always hold, asked of a history: what was acknowledged is done once, in order, and keeps its state.
+
+Pure: it may know what the readers' API and Kubernetes show, and nothing of how a history came about.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from headrace.domain.jobs import SETTLED, Phase
+from headrace.domain.operations import operation_id
+from tests.model.flink import Stage
+from tests.model.promises import SHOWN
+from tests.processes.history import AtRest, History, Version
+
+TERMINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "SUPERSEDED")
+ENDS_THE_RUN = ("STOP", "DELETE")
+LONGEST_ANSWER_SECONDS = 25.0
+"""Our processes wait 3 s for each server, and a frozen one is frozen for 4 s at most."""
+
+MOST_CHANGES = 2
+"""Of the spec by one operation: its own, and the one that takes it back."""
+
+Rule = Callable[[History], Iterator[str]]
+
+
+def broken(history: History) -> list[str]:
+    """Every rule that this history breaks, in words; none where all is well."""
+    return [f"{name}: {why}" for name, rule in RULES.items() for why in rule(history)]
+
+
+def _all_came_to_rest(history: History) -> Iterator[str]:
+    if history.restless:
+        yield history.restless
+
+
+def _nothing_is_lost(history: History) -> Iterator[str]:
+    """Rule 1, and rule 6: what was acknowledged is on record, and has ended with a reason."""
+    for ask in history.asks:
+        found = history.by_key.get(ask.key)
+        if found is None and ask.acknowledged:
+            yield f"{ask.kind} {ask.key} was acknowledged, and is on no record"
+        if found is None and ask.is_sure and ask.key not in history.letters:
+            yield f"{ask.kind} {ask.key} was put into Kafka, and is neither on record nor put aside"
+        if found is not None and (found["state"] not in TERMINAL or not found["reason"]):
+            yield f"{ask.kind} {ask.key} is {found['state']} at {found['step']}, with the reason {found['reason']!r}"
+
+
+def _one_key_is_one_operation(history: History) -> Iterator[str]:
+    """Rule 2: however often it is asked for."""
+    for ask in history.asks:
+        if ask.acknowledged - {operation_id("default", ask.key)}:
+            yield f"{ask.kind} {ask.key} has become {sorted(ask.acknowledged)}"
+    of_ids = [each["id"] for at_rest in history.jobs.values() for each in at_rest.operations]
+    if len(set(of_ids)) != len(of_ids):
+        yield "an operation is in a log twice"
+
+
+def _operations_are_in_their_order(history: History) -> Iterator[str]:
+    """Rule 3: a job's sequence has no hole, and what was answered before another was asked comes before it."""
+    for name, at_rest in history.jobs.items():
+        numbers = sorted(each["sequence"] for each in at_rest.operations)
+        if numbers != list(range(1, len(numbers) + 1)):
+            yield f"{name} has the operations {numbers}"
+    for name in history.jobs:
+        asks = [each for each in history.asks if each.job_id == name and each.sequence is not None]
+        for one in asks:
+            for other in asks:
+                if one.answered_at is not None and one.answered_at < other.at and one.sequence > other.sequence:
+                    yield f"{one.key} was answered before {other.key} was asked for, and comes after it"
+
+
+def _the_fence_never_goes_back(history: History) -> Iterator[str]:
+    """Rule 3: of one deployment the sequence only grows."""
+    for versions in _by_uid(history).values():
+        for before, after in pairwise(versions):
+            if after.sequence < before.sequence:
+                yield f"{after.name}: the sequence went from {before.sequence} back to {after.sequence}"
+
+
+def _one_operation_makes_one_deployment(history: History) -> Iterator[str]:
+    """Rule 2: unless somebody has deleted what it had made."""
+    made: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for write in history.writes:
+        if write.method == "POST" and write.status == 201 and write.path.endswith("/flinkdeployments"):
+            version = Version(write.at, False, write.stored)
+            made[version.name, version.made_by].add(version.uid)
+    for (name, operation), uids in made.items():
+        if len(uids) > 1 and not history.touched(name):
+            yield f"{name}: the operation {operation} has made {len(uids)} deployments"
+
+
+def _one_operation_changes_once(history: History) -> Iterator[str]:
+    """Rule 2: an operation changes the spec once, and once more where it is taken back."""
+    generations: dict[tuple[str, str, int], set[int]] = defaultdict(set)
+    before: dict[str, int] = {}
+    for version in history.versions:
+        generation = version.whole["metadata"]["generation"]
+        by_us = version.sequence and generation != before.get(version.uid, generation)
+        before[version.uid] = generation
+        if by_us and "deletionTimestamp" not in version.whole["metadata"]:
+            generations[version.name, version.uid, version.sequence].add(generation)
+    for (name, _, sequence), found in generations.items():
+        if len(found) > MOST_CHANGES and not history.touched(name):
+            yield f"{name}: operation {sequence} has changed the spec {len(found)} times"
+
+
+def _what_succeeded_is_so(history: History) -> Iterator[str]:
+    """Rule 6: SUCCEEDED is what was seen, and no more."""
+    for name, at_rest in history.jobs.items():
+        versions = history.versions_of(name)
+        for each in at_rest.operations:
+            shows = SUCCEEDED.get(each["kind"])
+            if each["state"] == "SUCCEEDED" and shows and not any(shows(v.whole, each) for v in versions):
+                yield f"{name}: {each['kind']} {each['sequence']} SUCCEEDED, and no version of it shows so"
+
+
+def _flink(whole: Mapping[str, Any]) -> str:
+    return str(((whole.get("status") or {}).get("jobStatus") or {}).get("state"))
+
+
+SUCCEEDED: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], bool]] = {
+    "SCALE": lambda whole, asked: whole["spec"]["job"]["parallelism"] == asked["arguments"]["parallelism"],
+    "RESTART": lambda whole, asked: whole["spec"].get("restartNonce") == asked["sequence"],
+    "SUSPEND": lambda whole, _: whole["spec"]["job"].get("state") == "suspended",
+    "UPGRADE": lambda whole, asked: (
+        list(whole["spec"]["job"].get("args") or [])[-len(asked["arguments"]["request"]["args"]) :]
+        == list(asked["arguments"]["request"]["args"])
+    ),
+    "SUBMIT": lambda whole, asked: (
+        Version(0, False, whole).made_by == asked["id"] and _flink(whole) in ("RUNNING", "FINISHED")
+    ),
+}
+"""What some version of the deployment shows, where an operation of this kind has SUCCEEDED."""
+
+
+def _nothing_is_resurrected(history: History) -> Iterator[str]:
+    """Rule 4: what was stopped last is not there."""
+    for name, at_rest in history.jobs.items():
+        done = [each for each in at_rest.operations if each["state"] == "SUCCEEDED" and each["kind"] != "UNDELETE"]
+        newest = max(done, key=lambda each: each["sequence"], default=None)
+        if newest is None or newest["kind"] not in ENDS_THE_RUN or at_rest.live is None or history.touched(name):
+            continue
+        if Version(0, False, at_rest.live).sequence <= newest["sequence"]:
+            yield f"{name}: {newest['kind']} {newest['sequence']} SUCCEEDED, and a deployment is there"
+
+
+def _no_state_is_dropped(history: History) -> Iterator[str]:
+    """Rule 4: where a deployment goes, the state that it had is on record, but by force."""
+    specs = {each.uid: each.whole["spec"] for each in history.versions}
+    for gone in history.gone:
+        name, latest = gone["name"], gone["latest"]
+        at_rest = history.jobs.get(name)
+        if latest is None or at_rest is None or history.touched(name):
+            continue
+        kept = {latest} | ({gone["kept"]} if gone["stage"] == Stage.SUSPENDED else set())
+        known = {*at_rest.savepoints, specs.get(gone["uid"], {}).get("job", {}).get("initialSavepointPath")}
+        if not kept & known and not any(each["arguments"].get("force") for each in at_rest.operations):
+            yield f"{name} went at {gone['stage']} with {latest}, which is on no record"
+
+
+def _no_failure_without_one(history: History) -> Iterator[str]:
+    """A call that fails changes no phase: FAILED is what the operator, or a JobManager, has shown."""
+    for name, at_rest in history.jobs.items():
+        failed = [each for each in at_rest.transitions if each["to"] == Phase.FAILED]
+        if failed and not any(_shows_failure(each.whole) for each in history.versions_of(name)):
+            yield f"{name} was FAILED ({failed[0]['reason']}), and nothing of it ever was"
+
+
+def _shows_failure(whole: Mapping[str, Any]) -> bool:
+    status = whole.get("status") or {}
+    said = (status.get("lifecycleState"), status.get("jobManagerDeploymentStatus"), _flink(whole))
+    return "FAILED" in said or "ERROR" in said
+
+
+def _history_has_no_hole(history: History) -> Iterator[str]:
+    """Rule 7: transitions are numbered without a gap, each begins where the one before ended, and they lead to what
+    the job shows."""
+    for name, at_rest in history.jobs.items():
+        found = sorted(at_rest.transitions, key=lambda each: each["number"])
+        if [each["number"] for each in found] != list(range(1, len(found) + 1)):
+            yield f"{name} has the transitions {[each['number'] for each in found]}"
+        breaks = [after["number"] for before, after in pairwise(found) if before["to"] != after["from"]]
+        if breaks or (found and found[-1]["to"] != at_rest.job["status"]):
+            yield f"{name}: its history does not lead to {at_rest.job['status']}: {breaks}"
+
+
+def _the_record_says_what_is(history: History) -> Iterator[str]:
+    """At rest a job's phase is that of its deployment."""
+    for name, at_rest in history.jobs.items():
+        phase = Phase(at_rest.job["status"])
+        if at_rest.live is None and phase not in (*SETTLED, Phase.REQUESTED):
+            yield f"{name}: nothing is there, and its phase is {phase}"
+        if at_rest.live is not None and not _is_shown(at_rest, phase):
+            yield f"{name}: it is {at_rest.truth['stage'] if at_rest.truth else 'new'}, and its phase is {phase}"
+
+
+def _is_shown(at_rest: AtRest, phase: Phase) -> bool:
+    if at_rest.truth is None or phase in (Phase.REJECTED, Phase.RELEASED, Phase.DELETED):
+        return True
+    return phase in SHOWN.get(Stage(at_rest.truth["stage"]), {phase})
+
+
+def _no_call_is_endless(history: History) -> Iterator[str]:
+    """Rule 5: whatever is down, who asks is answered."""
+    for ask in history.asks:
+        if ask.longest_seconds > LONGEST_ANSWER_SECONDS:
+            yield f"{ask.kind} {ask.key} was answered after {ask.longest_seconds:.0f} s"
+
+
+def _by_uid(history: History) -> dict[str, list[Version]]:
+    found: dict[str, list[Version]] = defaultdict(list)
+    for version in history.versions:
+        found[version.uid].append(version)
+    return found
+
+
+RULES: Mapping[str, Rule] = {
+    "everything comes to rest": _all_came_to_rest,
+    "nothing is lost": _nothing_is_lost,
+    "one key is one operation": _one_key_is_one_operation,
+    "operations take effect in their order": _operations_are_in_their_order,
+    "the fence never goes back": _the_fence_never_goes_back,
+    "one operation makes one deployment": _one_operation_makes_one_deployment,
+    "one operation changes the spec once": _one_operation_changes_once,
+    "what succeeded is so": _what_succeeded_is_so,
+    "nothing is resurrected": _nothing_is_resurrected,
+    "no state is dropped": _no_state_is_dropped,
+    "no failure without one": _no_failure_without_one,
+    "the history has no hole": _history_has_no_hole,
+    "the record says what is": _the_record_says_what_is,
+    "no call is endless": _no_call_is_endless,
+}

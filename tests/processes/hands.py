@@ -1,0 +1,85 @@
+"""Somebody with kubectl, and a watch that sees every version of every deployment. Both go straight to the API."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from headrace.domain.deployments import JOB_LABEL
+from tests.processes.history import Version
+
+DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+OF_THE_SERVER = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "deletionTimestamp")
+GONE_SECONDS = 20.0
+
+
+class Hands:
+    """What people do to deployments by hand. `saw` is handed each version that there was."""
+
+    def __init__(self, kubeconfig: Path, saw: Callable[[Version], None]) -> None:
+        config = yaml.safe_load(kubeconfig.read_text())
+        url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=15, trust_env=False)
+        self._saw = saw
+        self._is_closing = threading.Event()
+        version = self._http.get(DEPLOYMENTS).json()["metadata"]["resourceVersion"]
+        threading.Thread(target=self._watch, args=[version], daemon=True).start()
+
+    def close(self) -> None:
+        """It sees nothing any more."""
+        self._is_closing.set()
+        self._http.close()
+
+    def live(self, name: str) -> dict[str, Any] | None:
+        """A deployment as it is."""
+        answer = self._http.get(f"{DEPLOYMENTS}/{name}")
+        return dict(answer.json()) if answer.status_code == 200 else None
+
+    def edits(self, name: str, value: int) -> None:
+        """Another parallelism."""
+        self._patched(name, {"spec": {"job": {"parallelism": value % 5 + 1}}})
+
+    def relabels(self, name: str) -> None:
+        """Our label is taken off."""
+        self._patched(name, {"metadata": {"labels": {JOB_LABEL: None}}})
+
+    def deletes(self, name: str) -> None:
+        """It goes once the operator lets it."""
+        self._http.delete(f"{DEPLOYMENTS}/{name}")
+
+    def restores(self, name: str) -> None:
+        """It is deleted, and made again from what a backup has: another uid, and no status."""
+        live = self.live(name)
+        if live is None or "deletionTimestamp" in live["metadata"]:
+            return
+        self.deletes(name)
+        until = time.monotonic() + GONE_SECONDS
+        while self.live(name) is not None and time.monotonic() < until:
+            time.sleep(0.1)
+        kept = {k: v for k, v in live["metadata"].items() if k not in (*OF_THE_SERVER, "finalizers")}
+        self._http.post(DEPLOYMENTS, json={**live, "metadata": kept, "status": None})
+
+    def _patched(self, name: str, body: Mapping[str, Any]) -> None:
+        self._http.patch(f"{DEPLOYMENTS}/{name}", content=json.dumps(body), headers=MERGE_PATCH)
+
+    def _watch(self, version: str) -> None:
+        """Where the connection ends it goes on from the last version, so nothing is missed."""
+        while not self._is_closing.is_set():
+            query = {"watch": "true", "timeoutSeconds": "10", "resourceVersion": version}
+            try:
+                with self._http.stream("GET", DEPLOYMENTS, params=query) as answer:
+                    for line in answer.iter_lines():
+                        event = json.loads(line)
+                        version = event["object"]["metadata"]["resourceVersion"]
+                        self._saw(Version(time.time(), event["type"] == "DELETED", event["object"]))
+            except (httpx.HTTPError, RuntimeError):  # RuntimeError: the client was closed
+                continue

@@ -1,0 +1,294 @@
+"""Plays a schedule on a running installation, lets it come to rest, and reads what has come of it.
+
+Must not judge: that is the checker's.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import httpx
+import redis
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from headrace.domain.operations import operation_id
+from tests.processes.asking import Asking
+from tests.processes.flink import GONE, TRUTHS
+from tests.processes.hands import Hands
+from tests.processes.history import AtRest, History, Struck, Version
+from tests.processes.installation import LETTERS, Installation
+from tests.processes.proxies import Write
+from tests.processes.schedule import AGAIN, ASK, Event
+
+REST_SECONDS = 180.0
+"""What an installation has to come to rest: the longest that one operation may take, and room for a slow machine."""
+
+QUIET_SECONDS = 3.0
+LOOK_SECONDS = 0.5
+OPEN = ("ACCEPTED", "RUNNING")
+FEW, MANY = 2, 16
+"""Requests that a fault of the Kubernetes API strikes, at most while it lasts."""
+
+End = Callable[[], None]
+
+
+class Player:
+    """One installation, and the schedules that are played on it, one after the other."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        installation.on_write = self._wrote
+        self._rounds = count(1)
+        self._history = History(0)
+        self._names: list[str] = []
+        self._hands = Hands(installation.kubeconfig, self._saw)
+        servers = {"bootstrap.servers": installation.kafka, "group.id": "judge", "enable.auto.commit": False}
+        self._letters = Consumer({**servers, "log_level": 0})
+        self._letters.assign([TopicPartition(LETTERS, 0, OFFSET_BEGINNING)])
+
+    def close(self) -> None:
+        """Lets go of its connections."""
+        self._hands.close()
+        self._letters.close()
+
+    def _wrote(self, write: Write) -> None:
+        """Takes down a write of ours that has passed."""
+        if any(name in json.dumps([write.path, write.sent]) for name in self._names):
+            self._history.writes.append(write)
+
+    def _saw(self, version: Version) -> None:
+        if version.name in self._names:
+            self._history.versions.append(version)
+
+    def play(self, seed: int, events: Sequence[Event], jobs: int) -> History:
+        """The history of this schedule, on jobs that nobody has had before."""
+        nth = next(self._rounds)
+        self._names = [f"r{nth}s{seed}-{n}" for n in range(jobs)]
+        self._history = History(seed)
+        self._installation.calm(False)
+        asking = Asking(self._installation, self._history, self._names)
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                self._played(events, asking, pool)
+            self._installation.all_run()
+            self._installation.calm(True)
+            self._history.restless = self._rests(asking)
+            self._read(asking)
+        finally:
+            asking.close()
+            self._tidied()
+        return self._history
+
+    def _played(self, events: Sequence[Event], asking: Asking, pool: ThreadPoolExecutor) -> None:
+        order = count()
+        due: list[tuple[float, int, Callable[[], End | None], float]] = []
+        for event in events:
+            act = self._act(event, asking, pool)
+            heapq.heappush(due, (event.at, next(order), act, event.seconds))
+        begun = time.monotonic()
+        while due:
+            at, _, act, seconds = heapq.heappop(due)
+            time.sleep(max(0.0, at - (time.monotonic() - begun)))
+            end = act()
+            if end is not None:
+                later = max(at, time.monotonic() - begun) + seconds
+                heapq.heappush(due, (later, next(order), end, 0.0))
+
+    def _act(self, event: Event, asking: Asking, pool: ThreadPoolExecutor) -> Callable[[], End | None]:
+        def act() -> End | None:
+            if event.what == ASK:
+                pool.submit(asking.ask, event.job, event.value, event.number)
+            elif event.what == AGAIN:
+                pool.submit(asking.ask_again, event.value)
+            else:
+                return self._strikes(event, pool)
+            return None
+
+        return act
+
+    # Faults
+
+    def _strikes(self, event: Event, pool: ThreadPoolExecutor) -> End | None:
+        """Begins a fault; the answer ends it."""
+        verb, name = event.what.split()
+        if verb == "hand":
+            pool.submit(self._hand, event, self._names[event.job])
+            return None
+        self._history.struck.append(Struck(time.time(), event.what, event.seconds))
+        there = self._installation
+        match verb:
+            case "kill":
+                there.kill(name)
+                return lambda: there.start_again(name)
+            case "freeze":
+                there.freeze(name)
+                return lambda: there.thaw(name)
+            case "skew":
+                there.kill(name)
+                there.start_again(name, (event.value % 5 - 2 or 3) * 60)
+            case "restart":
+                return self._restarts(name)
+            case "flush" | "fill":
+                return self._redis(verb)
+            case "cut":
+                there.mongodb.cut(event.value % 4 + 1)
+                return lambda: there.mongodb.cut(0)
+            case "kubernetes":
+                return self._kubernetes(name, event.value)
+        return None
+
+    def _restarts(self, name: str) -> End:
+        """A broker that keeps its records in memory would lose them: it is frozen instead."""
+        there = self._installation
+        if there.has_durable_kafka:
+            there.kill(name)
+            return lambda: there.start_again(name)
+        there.freeze(name)
+        return lambda: there.thaw(name)
+
+    def _redis(self, verb: str) -> End | None:
+        try:
+            with redis.Redis.from_url(self._installation.redis_url, socket_timeout=2) as client:
+                if verb == "flush":
+                    client.flushall()
+                    return None
+                client.config_set("maxmemory", "1")
+        except redis.RedisError:
+            return None  # it is dead or frozen already
+        return self._is_not_full
+
+    def _is_not_full(self) -> None:
+        try:
+            with redis.Redis.from_url(self._installation.redis_url, socket_timeout=2) as client:
+                client.config_set("maxmemory", "0")
+        except redis.RedisError:
+            return  # one that is started again is not full
+
+    def _kubernetes(self, what: str, value: int) -> End | None:
+        proxy = self._installation.kubernetes
+        if what == "watches":
+            proxy.cut_streams()
+            return None
+        armed = proxy.arm(what, ("any", "write", "read")[value % 3], FEW + value % (MANY - FEW))
+        return lambda: proxy.disarm(armed)
+
+    def _hand(self, event: Event, name: str) -> None:
+        """Where there is nothing to lay hands on, nothing has struck."""
+        if self._hands.live(name) is None:
+            return
+        self._history.struck.append(Struck(time.time(), event.what, 0.0, name))
+        match event.what:
+            case "hand edits":
+                self._hands.edits(name, event.value)
+            case "hand relabels":
+                self._hands.relabels(name)
+            case "hand deletes":
+                self._hands.deletes(name)
+            case "hand restores":
+                self._hands.restores(name)
+
+    # At rest
+
+    def _rests(self, asking: Asking) -> str:
+        """Waits until nothing moves any more. What still did when it had to be over; nothing where all is well."""
+        until, before, since = time.monotonic() + REST_SECONDS, None, time.monotonic()
+        why = "nothing was read"
+        while time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+            try:
+                now, why = self._moves(asking)
+            except httpx.HTTPError as error:
+                why = repr(error)
+                continue
+            if now != before or why:
+                before, since = now, time.monotonic()
+            elif time.monotonic() - since > QUIET_SECONDS:
+                return ""
+        return why or "it goes on changing"
+
+    def _moves(self, asking: Asking) -> tuple[Any, str]:
+        """What must be the same for a while, and what must be over before."""
+        seen, still = [], []
+        for name in self._names:
+            status, job = asking.get(f"/jobs/{name}")
+            live = self._hands.live(name)
+            if status == 200:
+                version = live["metadata"]["resourceVersion"] if live else None
+                seen.append((name, job["status"], job["observation"], version))
+                still += [f"{name}: {o['kind']} {o['sequence']} at {o['step']}" for o in job["open_operations"]]
+                still += [f"{name} is {job['observation']}"] if job["observation"] not in ("FRESH", "NOT_FOUND") else []
+                still += [f"{name} is being deleted"] if live and "deletionTimestamp" in live["metadata"] else []
+        still += self._unread(asking)
+        return seen, "; ".join(still)
+
+    def _unread(self, asking: Asking) -> list[str]:
+        """What was acknowledged, and has not ended or is not there."""
+        self._read_letters()
+        found: dict[str, str] = {}
+        for name in self._names:
+            status, answer = asking.get(f"/jobs/{name}/operations")
+            found |= {each["id"]: each["state"] for each in answer["operations"]} if status == 200 else {}
+        still = []
+        for ask in self._history.asks:
+            state = found.get(operation_id("default", ask.key))
+            if state in OPEN:
+                still.append(f"{ask.kind} {ask.key} has not ended")
+            elif state is None and (ask.acknowledged or (ask.is_sure and ask.key not in self._history.letters)):
+                still.append(f"{ask.kind} {ask.key} by {ask.via} is nowhere")
+        return still
+
+    def _read_letters(self) -> None:
+        for message in self._letters.consume(500, 0.1):
+            if not message.error() and message.key():
+                self._history.letters.add(message.key().decode())
+
+    def _read(self, asking: Asking) -> None:
+        folder = self._installation.folder / "flink"
+        lines = (folder / GONE).read_text().splitlines() if (folder / GONE).exists() else []
+        gone = [json.loads(line) for line in lines]
+        self._history.gone = [each for each in gone if each["name"] in self._names]
+        truths = json.loads((folder / TRUTHS).read_text())["truths"] if (folder / TRUTHS).exists() else {}
+        for name in self._names:
+            status, job = asking.get(f"/jobs/{name}")
+            if status == 200:
+                self._history.jobs[name] = self._at_rest(asking, name, job, truths)
+        on_record = {each["id"]: each for job in self._history.jobs.values() for each in job.operations}
+        for ask in self._history.asks:
+            found = on_record.get(operation_id("default", ask.key))
+            if found is not None:
+                self._history.by_key[ask.key] = found
+                ask.sequence = found["sequence"]
+
+    def _at_rest(self, asking: Asking, name: str, job: Any, truths: Any) -> AtRest:
+        live = self._hands.live(name)
+        return AtRest(
+            job,
+            asking.get(f"/jobs/{name}/operations")[1]["operations"],
+            asking.get(f"/jobs/{name}/transitions")[1]["transitions"],
+            [each["path"] for each in asking.get(f"/jobs/{name}/savepoints", limit=500)[1]["savepoints"]],
+            live,
+            truths.get(live["metadata"]["uid"]) if live else None,
+        )
+
+    def _tidied(self) -> None:
+        """The next schedule is not burdened with what this one has left."""
+        for name in self._names:
+            self._hands.deletes(name)
+        self._names = []
+
+
+@contextmanager
+def playing(installation: Installation) -> Iterator[Player]:
+    """A player whose connections are closed at the end."""
+    player = Player(installation)
+    try:
+        yield player
+    finally:
+        player.close()

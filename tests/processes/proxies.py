@@ -1,0 +1,281 @@
+"""What stands between our processes and their servers: it lets pass, writes down, and strikes where it is told to.
+
+One speaks HTTP, before the Kubernetes API; one knows only bytes, before MongoDB. Neither knows of jobs or operations.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+import yaml
+
+HANG_SECONDS = 5.0
+"""Longer than our processes wait for an answer."""
+
+WRITES = ("POST", "PATCH", "PUT", "DELETE")
+REASONS = {
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
+HANG, RESET, CUT = "hang", "reset", "cut"
+"""No answer; the connection is closed before the request is passed on; it is passed on, and the answer never comes."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """A request that changes something, and what came of it: `status` is the server's word (None where it was not
+    asked), `told` what our process was told (None: nothing)."""
+
+    at: float
+    method: str
+    path: str
+    sent: Any
+    status: int | None
+    told: int | None
+    stored: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Armed:
+    """A fault that strikes the next `left` requests of its kind: those that write, those that read, or any."""
+
+    what: str
+    of: str
+    left: int
+
+    def strikes(self, is_write: bool) -> bool:
+        """Whether it strikes this request."""
+        return self.left > 0 and self.of in ("any", "write" if is_write else "read")
+
+
+class KubernetesProxy:
+    """Stands before a Kubernetes API. Writes on Flink's resources are handed to `wrote` in the order of their ends."""
+
+    def __init__(self, kubeconfig: Path, proxied: Path, wrote: Callable[[Write], None]) -> None:
+        config = yaml.safe_load(kubeconfig.read_text())
+        cluster = config["clusters"][0]["cluster"]
+        self._upstream: str = cluster["server"]
+        self._pool = urllib3.PoolManager(ca_certs=cluster.get("certificate-authority"), maxsize=32)
+        self._wrote = wrote
+        self._lock = threading.Lock()
+        self._armed: list[Armed] = []
+        self._streams: set[socket.socket] = set()
+        self.struck: Counter[str] = Counter()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{self._server.server_port}"}
+        proxied.write_text(yaml.safe_dump(config))
+
+    def arm(self, what: str, of: str, count: int) -> Armed:
+        """The next `count` requests of this kind are struck, until `disarm`. Watches that are open end: what reads
+        comes again, and is struck."""
+        armed = Armed(what, of, count)
+        with self._lock:
+            self._armed.append(armed)
+        if of != "write":
+            self.cut_streams()
+        return armed
+
+    def disarm(self, armed: Armed) -> None:
+        """What is left of it strikes nobody."""
+        with self._lock:
+            armed.left = 0
+            self._armed = [each for each in self._armed if each is not armed]
+
+    def cut_streams(self) -> None:
+        """Every watch ends at once."""
+        for stream in list(self._streams):
+            with suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Nobody is answered any more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _taken(self, is_write: bool) -> str | None:
+        with self._lock:
+            for armed in self._armed:
+                if armed.strikes(is_write) and not (armed.what in ("409", "422", CUT) and not is_write):
+                    armed.left -= 1
+                    self.struck[f"kubernetes {armed.what}"] += 1
+                    return armed.what
+        return None
+
+    def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def forward(self) -> None:
+                begun = time.time()
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                is_write = self.command in WRITES
+                what = proxy._taken(is_write)
+                status, answered, told = None, b"", None
+                if what is None or what == CUT:
+                    if not is_write and ("watch=true" in self.path or "follow=true" in self.path):
+                        self._streamed(sent)
+                        return
+                    status, answered = self._passed(sent)
+                if what == HANG:
+                    time.sleep(HANG_SECONDS)
+                if what in (HANG, RESET, CUT):
+                    self._hung_up()
+                else:
+                    told = status if what is None else int(what)
+                    self._answer(told, answered if what is None else _refusal(told), is_asked_to_wait=told == 429)
+                if is_write and "/flink.apache.org/" in self.path:
+                    path = urlsplit(self.path).path
+                    proxy._wrote(Write(begun, self.command, path, _json(sent), status, told, _json(answered) or {}))
+
+            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = forward  # noqa: N815 - the base class' names
+
+            def _asked(self, sent: bytes) -> urllib3.BaseHTTPResponse:
+                dropped = ("host", "connection", "content-length", "accept-encoding")
+                kept = {k: v for k, v in self.headers.items() if k.lower() not in dropped}
+                return proxy._pool.request(
+                    *(self.command, proxy._upstream + self.path),
+                    body=sent or None,
+                    headers=kept,
+                    preload_content=False,
+                    timeout=60,
+                    retries=False,
+                )
+
+            def _passed(self, sent: bytes) -> tuple[int, bytes]:
+                answer = self._asked(sent)
+                body = answer.read()
+                answer.release_conn()
+                return answer.status, body
+
+            def _streamed(self, sent: bytes) -> None:
+                answer = self._asked(sent)
+                self.close_connection = True
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+                self.send_header("Connection", "close")
+                self.end_headers()
+                proxy._streams.add(self.connection)
+                with suppress(OSError, urllib3.exceptions.HTTPError):
+                    while part := answer.read1(65536):
+                        self.wfile.write(part)
+                        self.wfile.flush()
+                proxy._streams.discard(self.connection)
+                answer.close()
+
+            def _hung_up(self) -> None:
+                self.close_connection = True
+                with suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)
+
+            def _answer(self, status: int, body: bytes, *, is_asked_to_wait: bool) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                if is_asked_to_wait:
+                    self.send_header("Retry-After", "1")
+                self.end_headers()
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    self.wfile.write(body)
+
+            def handle_one_request(self) -> None:
+                with suppress(ConnectionResetError, BrokenPipeError):
+                    super().handle_one_request()
+                    return
+                self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                """What passes is written down elsewhere."""
+
+        return Handler
+
+
+def _refusal(status: int) -> bytes:
+    body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": status}
+    return json.dumps({**body, "reason": REASONS[status], "message": "struck by a fault"}).encode()
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+class MongoProxy:
+    """Stands before a MongoDB-wire server; where it is told to, it passes a write on and hangs up before the answer."""
+
+    def __init__(self, port: int) -> None:
+        self._upstream = port
+        self._lock = threading.Lock()
+        self._cuts = 0
+        self.struck = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self, count: int) -> None:
+        """The next `count` writes are done, and nobody is told."""
+        with self._lock:
+            self._cuts = count
+
+    def close(self) -> None:
+        """Nobody is let in any more."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                ours, _ = self._listener.accept()
+                threading.Thread(target=self._passes, args=[ours], daemon=True).start()
+
+    def _passes(self, ours: socket.socket) -> None:
+        try:
+            theirs = socket.create_connection(("127.0.0.1", self._upstream), timeout=5)
+        except OSError:
+            ours.close()
+            return
+        theirs.settimeout(None)
+        is_cut = threading.Event()
+        back = threading.Thread(target=_pumped, args=[theirs, ours, lambda _: is_cut.is_set()], daemon=True)
+        back.start()
+        _pumped(ours, theirs, lambda part: self._noticed(part, is_cut))
+
+    def _noticed(self, part: bytes, is_cut: threading.Event) -> bool:
+        """A write that is to be cut is passed on; what comes back for it is not."""
+        if any(word in part for word in (b"\x02insert\x00", b"\x02update\x00")):
+            with self._lock:
+                if self._cuts:
+                    self._cuts -= 1
+                    self.struck += 1
+                    is_cut.set()
+        return False
+
+
+def _pumped(source: socket.socket, target: socket.socket, ends: Callable[[bytes], bool]) -> None:
+    """Passes bytes on until one side ends, or `ends` says so of a part; then both connections are closed."""
+    with suppress(OSError):
+        while part := source.recv(65536):
+            if ends(part):
+                break
+            target.sendall(part)
+    for each in (source, target):
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
