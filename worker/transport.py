@@ -50,6 +50,15 @@ class QoS(redis.QoS):
             logger.warning("Redis keeps no note of a message that is being handled: {}", error)
             virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
 
+    def ack(self, delivery_tag: Any) -> None:
+        """See kombu, which logs what is raised. A message whose acknowledgement Redis did not take comes again, and is
+        idempotent; its place here is free, else a worker that takes one at a time would take no other any more."""
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except SERVER_ERRORS:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
+
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """See kombu."""
         try:
