@@ -1,0 +1,35 @@
+"""Each benchmark of two sides, small: it runs on real servers, both sides make the same calls, and none loses work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import accept, latency, operations
+from benchmarks.installation import Installation, running
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def where() -> Iterator[Installation]:
+    with running(api_seconds=0.002) as installation:
+        yield installation
+
+
+def test_operations_are_all_carried_out_and_each_sides_calls_are_counted(where: Installation) -> None:
+    found = operations.measured(where, rounds=1, count=4, threads=2)
+    assert set(found.sides) == {"headrace", "bare", "bare, on record"}
+    calls = {side: {k: v for k, v in taken[0].items() if "calls" in k} for side, taken in found.sides.items()}
+    assert calls["bare, on record"] == calls["bare"] == {"GET calls an operation": 1.0, "POST calls an operation": 1.0}
+
+
+def test_latency_ends_with_the_create(where: Installation) -> None:
+    found = latency.measured(where, rounds=1, count=2)
+    assert all(taken[0][latency.WHOLE] > 0 for taken in found.sides.values())
+
+
+def test_accepting_is_timed_from_the_moment_that_a_request_had(where: Installation) -> None:
+    found = accept.measured(where, rounds=1, seconds=1.0)
+    assert all(taken[0][accept.P99] >= taken[0][accept.P50] > 0 for taken in found.sides.values())
