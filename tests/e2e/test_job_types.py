@@ -1,4 +1,5 @@
-"""Each type of job on real Flink: scaled, stopped with a savepoint, and started again from it with its state intact."""
+"""What each type of job can bring with it, on real Flink: a folder and a jar, requirements, a connector. That state
+outlives what is asked of a job is in test_life_of_a_job.py, for each type."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def connector() -> Path | None:
 
 @pytest.fixture(scope="module")
 def web(connector: Path | None) -> Iterator[str]:
-    files = {f"/{name}.jar": (EXAMPLES / "jar" / f"{name}.jar").read_bytes() for name in ("counting-job", "shout-udf")}
+    files = {"/shout-udf.jar": (EXAMPLES / "jar" / "shout-udf.jar").read_bytes()}
     if connector is not None:
         files["/connector.jar"] = connector.read_bytes()
     with serving(files) as address:
@@ -49,20 +50,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         yield running
 
 
-def configs(web: str) -> dict[str, dict[str, Any]]:
+def folder_job(web: str) -> dict[str, Any]:
     return {
-        "jar": {
-            "type": "JAR",
-            "jar": f"{web}/counting-job.jar",
-            "main_class": "io.headrace.examples.CountingJob",
-            "args": ["--rate", "20"],
-        },
-        "sql": source_from(str(EXAMPLES / "sql" / "counting.sql")),
-        "folder": {
-            **source_from(str(ROOT / "tests" / "data" / "folder_job")),
-            "jar_files": f"{web}/shout-udf.jar",
-            "flink_configuration": BUNDLES,
-        },
+        **source_from(str(ROOT / "tests" / "data" / "folder_job")),
+        "jar_files": f"{web}/shout-udf.jar",
+        "flink_configuration": BUNDLES,
     }
 
 
@@ -79,9 +71,9 @@ def do(stack: RunningStack, job_id: str, verb: str, body: dict[str, Any]) -> Non
     assert ended["state"] == "SUCCEEDED", ended
 
 
-@pytest.mark.parametrize("job_id", ["jar", "sql", "folder"])
-def test_state_outlives_a_scale_a_stop_and_a_second_run(stack: RunningStack, web: str, job_id: str) -> None:
-    submit(stack, job_id, configs(web)[job_id])
+def test_state_of_a_folder_with_a_jar_outlives_a_scale_a_stop_and_a_second_run(stack: RunningStack, web: str) -> None:
+    job_id = "folder"
+    submit(stack, job_id, folder_job(web))
     stack.await_phase(job_id, "RUNNING")
     counted = wait_for("output", lambda: stack.count(job_id))
     do(stack, job_id, "scale", {"parallelism": 2})
@@ -91,14 +83,13 @@ def test_state_outlives_a_scale_a_stop_and_a_second_run(stack: RunningStack, web
     path = str(stack.job(job_id)["savepoint_path"])
     assert (Path(re.sub("^file:/*", "/", path)) / "_metadata").is_file()
     counted = stack.count(job_id)
-    submit(stack, job_id, configs(web)[job_id], start_from="last")
+    submit(stack, job_id, folder_job(web), start_from="last")
     stack.await_phase(job_id, "RUNNING")
     restored = wait_for("it to be restored", lambda: stack.checkpoints(job_id).get("restored"))
     assert restored["external_path"] == path
     wait_for("the count to go on", lambda: stack.count(job_id) > counted)
     assert stack.lines_are_whole(job_id)
-    if job_id == "folder":
-        assert set(stack.lines(job_id)) == {f"KEY-{n}!" for n in range(4)}, "the jar's function ran on each"
+    assert set(stack.lines(job_id)) == {f"KEY-{n}!" for n in range(4)}, "the jar's function ran on each"
     do(stack, job_id, "stop", {})
 
 

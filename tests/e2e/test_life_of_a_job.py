@@ -54,6 +54,23 @@ def counts_on(stack: RunningStack, job_id: str) -> None:
     wait_for("the count to go on", lambda: stack.count(job_id) > counted)
 
 
+def counted_twice(stack: RunningStack, job_id: str) -> bool:
+    """Whether each key has counts that were written by two runs."""
+    return all(len(found) > len(set(found)) for found in stack.lines(job_id).values())
+
+
+def restarted_from(stack: RunningStack, job_id: str) -> int:
+    """The lowest count that a second run began with, where each key has every count, and twice only from there on."""
+    begun = []
+    for found in stack.lines(job_id).values():
+        twice = sorted(count for count in set(found) if found.count(count) == 2)
+        assert len(found) == len(set(found)) + len(twice), "thrice"
+        assert twice == list(range(twice[0], twice[0] + len(twice)))
+        assert set(found) == set(range(1, max(found) + 1))
+        begun.append(twice[0])
+    return min(begun)
+
+
 def file_of(path: str) -> Path:
     return Path(re.sub("^file:/*", "/", path))
 
@@ -87,13 +104,32 @@ def test_its_state_outlives_all_that_is_asked_of_it(stack: RunningStack, web: st
     assert (shown["parallelism"], shown["request"]["flink_configuration"]) == (2, upgraded)
     counts_on(stack, job_id)
 
+    do(stack, job_id, "rollback", to=1)
+    assert stack.phases(job_id)[-2:] == ["ROLLING_BACK", "RUNNING"]
+    shown = stack.job(job_id)
+    assert (shown["parallelism"], shown["request"]["flink_configuration"]) == (1, SETTINGS)
+    counts_on(stack, job_id)
+
+    do(stack, job_id, "scale", parallelism=2)
+    assert stack.phases(job_id)[-2:] == ["SCALING", "RUNNING"]
+    counts_on(stack, job_id)
+
     do(stack, job_id, "restart")
     assert stack.phases(job_id)[-2:] == ["RESTARTING", "RUNNING"]
     counts_on(stack, job_id)
 
+    chosen = do(stack, job_id, "savepoint")["savepoint_path"]
+    assert stack.phases(job_id)[-2:] == ["RESTARTING", "RUNNING"]
+    counts_on(stack, job_id)
     drained = do(stack, job_id, "stop", drain=True)["savepoint_path"]
     assert (file_of(drained) / "_metadata").is_file()
     assert stack.lines_are_whole(job_id)
+
+    assert stack.call("POST", "/jobs/submit", {**body, "start_from": chosen}).status_code == 202
+    stack.await_phase(job_id, "RUNNING")
+    wait_for("what came after the savepoint to be counted again", lambda: counted_twice(stack, job_id))
+    do(stack, job_id, "stop")
+    assert restarted_from(stack, job_id) > 1
 
 
 @pytest.mark.parametrize(
