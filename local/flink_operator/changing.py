@@ -69,9 +69,16 @@ def _change(deployment: LocalDeployment, before: Spec) -> None:
     elif wanted == "running" and changes.is_upgrade(before, deployment.spec):
         _upgrade(deployment)
     else:
-        if wanted == "running" and changes.asks_for_savepoint(before, deployment.spec):
-            deployment.kube.put_snapshot(manual(deployment.name))
-        deployment.write(statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", wanted))
+        _note(deployment, before, wanted)
+
+
+def _note(deployment: LocalDeployment, before: Spec, wanted: str) -> None:
+    """Nothing of it touches the job; one that is asked for a savepoint is STABLE again at the next look."""
+    status = statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", wanted)
+    if wanted == "running" and changes.asks_for_savepoint(before, deployment.spec):
+        deployment.kube.put_snapshot(manual(deployment.name))
+        status = {**status, "lifecycleState": "DEPLOYED"}
+    deployment.write(status)
 
 
 def _rescales(deployment: LocalDeployment, before: Spec) -> bool:
@@ -108,9 +115,11 @@ def _suspend(deployment: LocalDeployment) -> None:
 
 
 def _resume(deployment: LocalDeployment) -> None:
-    deployment.end_cluster()
+    """The JobManager that a savepoint left is READY until it is removed."""
     status = statuses.with_reconciled(deployment.status, deployment.live, "UPGRADING", "suspended")
-    deployment.write({**status, "lifecycleState": "UPGRADING", "jobManagerDeploymentStatus": "MISSING"})
+    deployment.write({**status, "lifecycleState": "UPGRADING"})
+    deployment.end_cluster()
+    deployment.write({**deployment.status, "jobManagerDeploymentStatus": "MISSING"})
     deploy_again(deployment)
 
 

@@ -26,8 +26,7 @@ def deploy_again(deployment: LocalDeployment) -> None:
     state, or from nothing."""
     mode = statuses.left_by(deployment.status)
     if mode == "last-state":
-        deployment.write(statuses.with_facts(deployment.status, upgradeSavepointPath=statuses.LAST_STATE))
-        _deploy(deployment, job_id=deployment.status["jobStatus"].get("jobId"))
+        _deploy(deployment, job_id=deployment.status["jobStatus"].get("jobId"), path=statuses.LAST_STATE)
         return
     if mode == "stateless":
         deployment.write(statuses.with_facts(deployment.status, upgradeSavepointPath=None))
@@ -45,6 +44,7 @@ def _deploy(
     deployment: LocalDeployment,
     *,
     job_id: str | None = None,
+    path: str | None = None,
     mode: str | None = None,
     lifecycle: str = "DEPLOYED",
     first: bool = False,
@@ -56,6 +56,8 @@ def _deploy(
     deployment.write(statuses.with_facts(deployment.status, jobId=job_id or secrets.token_hex(16)))
     status = statuses.with_reconciled(deployment.status, deployment.live, "DEPLOYED", "running", mode=mode, first=first)
     status = statuses.reconciling({**status, "lifecycleState": lifecycle}, "DEPLOYING")
+    if path is not None:
+        status = statuses.with_facts(status, upgradeSavepointPath=path)
     if lifecycle == "STABLE":
         status = statuses.stable(status)
     status = statuses.with_task_managers(status, deployment.name, specs.task_managers(deployment.spec))
