@@ -9,6 +9,7 @@ from headrace.adapters.celery_queue import transport_options
 from headrace.settings import Settings
 
 WAITS_PERIOD_SECONDS = 10.0
+SAVEPOINTS_PERIOD_SECONDS = 60.0
 
 LONGEST_SKEW_SECONDS = 600.0
 """How far a worker's clock may be ahead of Beat's: Celery writes the moment at which a message expires by the clock of
@@ -29,6 +30,7 @@ def make_app(settings: Settings) -> Celery:
             "sync": _entry(task_names.SYNC_STATUS, task_names.SYNC_QUEUE, settings.sync_period_seconds),
             "redeliver": _entry(task_names.REDELIVER, task_names.OPERATIONS_QUEUE, settings.redeliver_period_seconds),
             "prune": _entry(task_names.PRUNE, task_names.OPERATIONS_QUEUE, settings.prune_period_seconds),
+            "savepoints": _entry(task_names.TAKE_SAVEPOINTS, task_names.OPERATIONS_QUEUE, SAVEPOINTS_PERIOD_SECONDS),
             "waits": _entry(task_names.EXPLAIN_WAITS, task_names.OPERATIONS_QUEUE, WAITS_PERIOD_SECONDS),
         },
         beat_max_loop_interval=5,

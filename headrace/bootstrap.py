@@ -19,6 +19,8 @@ from headrace.adapters.sealing import read_sealer
 from headrace.domain.manifest import Platform
 from headrace.domain.policy import Policy
 from headrace.domain.runtimes.operator import OperatorPlan
+from headrace.domain.savepoint_settings import SavepointSettings, listed_windows
+from headrace.errors import ConfigurationError
 from headrace.ports import Clock, FlinkRuntime, JobManager, LetterBox, Scope, Sealer, Store, TaskQueue
 from headrace.services.accept import Accept
 from headrace.services.adopting import Adopting
@@ -38,6 +40,7 @@ from headrace.services.resolve import Place, Resolve
 from headrace.services.roll_back import RollBack
 from headrace.services.sealing import Sealing
 from headrace.services.sync import Sync
+from headrace.services.take_savepoints import TakeSavepoints
 from headrace.services.triggers import Triggers
 from headrace.services.versions import Versions
 from headrace.services.waits import Waits
@@ -65,6 +68,7 @@ class Services:
     sync: Sync
     waits: Waits
     prune: Prune
+    take_savepoints: TakeSavepoints
     redeliver: Redeliver
     handle_record: HandleRecord
     triggers: Triggers
@@ -135,6 +139,7 @@ def wired(
         execute=Execute(records, runtime, looks, observe, plan, sealing, clock),
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
+        take_savepoints=TakeSavepoints(records, accept, clock, holder, _savepoints(settings)),
         prune=Prune(records, accept, diagnose, clock, holder, _retention(settings)),
         redeliver=Redeliver(records, queue, clock, holder),
         handle_record=handle_record,
@@ -156,6 +161,20 @@ def _retention(settings: Settings) -> Retention:
     return Retention(
         ended_runs=timedelta(hours=settings.ended_runs_kept_hours),
         deleted_jobs=timedelta(days=settings.deleted_jobs_kept_days),
+    )
+
+
+def _savepoints(settings: Settings) -> SavepointSettings:
+    """Raises ConfigurationError where a blackout is no time of the day."""
+    try:
+        blackout = listed_windows(listed(settings.savepoint_blackout))
+    except ValueError as error:
+        raise ConfigurationError(f"HEADRACE_SAVEPOINT_BLACKOUT: {error}") from error
+    return SavepointSettings(
+        every_minutes=settings.savepoint_every_minutes,
+        blackout=blackout,
+        kept=settings.savepoints_kept,
+        kept_days=settings.savepoints_kept_days,
     )
 
 

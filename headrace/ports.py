@@ -343,6 +343,16 @@ class Remains:
     kept_hours: float | None = None
 
 
+@dataclass(frozen=True)
+class Steady:
+    """A job that is RUNNING since then, and of which nothing is asked; its run, and its own settings of savepoints."""
+
+    key: JobKey
+    run: int
+    since: datetime
+    savepoints: Mapping[str, Any] | None = None
+
+
 class Store(Protocol):
     """The records in MongoDB (docs/architecture.md#records). Every write is majority and journaled."""
 
@@ -419,6 +429,10 @@ class Store(Protocol):
     def remains(self, scope: Scope) -> Sequence[Remains]:
         """Runs of the scope that have FINISHED, FAILED or were CANCELLED while their deployment is not gone, and of
         whose jobs nothing is asked, the longest ended first: 5,000 at most."""
+        ...
+
+    def steady(self, scope: Scope) -> Sequence[Steady]:
+        """Jobs of the scope that are RUNNING with no open operation, by their ids: 20,000 at most."""
         ...
 
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:

@@ -129,6 +129,18 @@ class Settings(BaseSettings):
     deleted_jobs_kept_days: float = Field(
         30.0, ge=0, description="How long a DELETED job's records are kept, until when UNDELETE brings it back."
     )
+    savepoint_every_minutes: int = Field(
+        0, ge=0, le=525_600, description="How often a RUNNING job's state is kept by itself, unless it says; 0: never."
+    )
+    savepoint_blackout: str = Field(
+        "", description="Times of each day in which that does not happen: 22:00-06:00 Europe/Berlin,12:00-13:00 (UTC)."
+    )
+    savepoints_kept: int | None = Field(
+        None, ge=1, description="How many of a job's savepoints are kept, unless it says. Unset: all."
+    )
+    savepoints_kept_days: float | None = Field(
+        None, gt=0, description="For how long they are kept, unless the job says. Unset: forever."
+    )
     stale_after_seconds: float = Field(30.0, description="How old an observation may be before readers see it STALE.")
 
     log_level: str = "INFO"

@@ -7,6 +7,7 @@ SYNC_STATUS: Final = "flink.sync_status"
 REDELIVER: Final = "flink.redeliver"
 EXPLAIN_WAITS: Final = "flink.explain_waits"
 PRUNE: Final = "flink.prune"
+TAKE_SAVEPOINTS: Final = "flink.take_savepoints"
 
 
 def accepting(kind: str) -> str:
@@ -14,7 +15,7 @@ def accepting(kind: str) -> str:
     return f"flink.{kind.lower()}"
 
 
-WITHOUT_A_KIND: Final = frozenset({EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS, PRUNE})
+WITHOUT_A_KIND: Final = frozenset({EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS, PRUNE, TAKE_SAVEPOINTS})
 
 OPERATIONS_QUEUE: Final = "flink.operations"
 """What is asked for: the queue that producers send to."""

@@ -58,6 +58,7 @@ from headrace.ports import (
     PodSeen,
     Remains,
     Scope,
+    Steady,
     WatchEvent,
 )
 
@@ -258,6 +259,14 @@ class InMemoryStore:
             if scope.has(job) and job.phase in ENDED and not job.is_gone and job.phase_since
         ]
         return sorted(found, key=lambda each: each.since)
+
+    def steady(self, scope: Scope) -> Sequence[Steady]:
+        """See ports.Store."""
+        with self._lock:
+            found = [each.job for each in self._documents.values() if scope.has(each.job) and not each.open_operations]
+        running = [job for job in found if job.phase is Phase.RUNNING]
+        steady = [Steady(j.key, j.run, j.phase_since, j.submitted.get("savepoints")) for j in running if j.phase_since]
+        return sorted(steady, key=lambda each: each.key)
 
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
         """See ports.Store."""

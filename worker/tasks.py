@@ -15,6 +15,7 @@ from headrace.logs import say_unforeseen
 from headrace.services.accept import LONGEST_KEY, Accepted
 from headrace.services.prune import Pruned
 from headrace.services.sync import Trouble
+from headrace.services.take_savepoints import AskedFor
 from worker.app import app, services, settings
 from worker.base import ServiceTask
 
@@ -89,6 +90,12 @@ def explain_waits(self: ServiceTask) -> None:
     services().waits.run()
 
 
+@task(task_names.TAKE_SAVEPOINTS, max_retries=LEFT_TO_BEAT)
+def take_savepoints(self: ServiceTask) -> None:
+    """Asks for the savepoints whose time it is."""
+    say_asked_for(services().take_savepoints.run())
+
+
 @task(task_names.PRUNE, max_retries=LEFT_TO_BEAT)
 def prune(self: ServiceTask) -> None:
     """Removes what has been kept for long enough."""
@@ -136,6 +143,16 @@ def say_troubles(troubles: Mapping[JobKey, Trouble]) -> None:
                 logger.warning("it cannot be observed: {}", trouble.why)
             else:
                 say_unforeseen(mistake, "observing it")
+
+
+def say_asked_for(asked: AskedFor) -> None:
+    """A line for each job whose state is being kept, and for each of which that could not be asked."""
+    for key in asked.jobs:
+        with logger.contextualize(job_id=key.job_id):
+            logger.info("its savepoint is due, and asked for")
+    for key, error in asked.troubles:
+        with logger.contextualize(job_id=key.job_id):
+            logger.warning("its savepoint is due, and not asked for: {}", error)
 
 
 def say_pruned(pruned: Pruned) -> None:

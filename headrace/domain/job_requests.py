@@ -42,6 +42,7 @@ from headrace.domain.pod_fields import (
     mount_problem,
 )
 from headrace.domain.said import Text, is_said, text_of
+from headrace.domain.savepoint_settings import SavepointSettings
 from headrace.domain.secrets import shown_name
 from headrace.domain.sources import (
     CONTROL,
@@ -178,8 +179,9 @@ _EVERY_SOURCE = tuple(dict.fromkeys(field for fields in SOURCES.values() for fie
 
 class JobRequest(Part):
     """Everything that rendering needs to know of a job. Unset image, flink_version, state, namespace and
-    service_account come from the settings, and so does `ended_run_kept_hours`: how long what an ended run left in the
-    cluster is kept. Each field says what a change of it alone costs a job that runs; a profile costs what it gives."""
+    service_account come from the settings, and so do `ended_run_kept_hours`, how long what an ended run left in the
+    cluster is kept, and what `savepoints` leaves unset. Each field says what a change of it alone costs a job that
+    runs; a profile costs what it gives."""
 
     type: Annotated[JobType, UPGRADES] = JobType.PYTHON_SCRIPT
     script: Annotated[Script | None, UPGRADES] = None
@@ -200,6 +202,7 @@ class JobRequest(Part):
     flink_configuration: Annotated[Mapping[str, Text], UPGRADES] = Field(default_factory=dict)
     labels: Annotated[Mapping[LabelKey, LabelValue], UPGRADES] = Field(default_factory=dict)
     ended_run_kept_hours: Annotated[float | None, FREE] = Field(None, ge=0, le=87_600)
+    savepoints: Annotated[SavepointSettings | None, FREE] = None
     pod: Annotated[PodFields, UPGRADES] = PodFields()
     state: Annotated[StateLocation | None, UPGRADES] = None
     namespace: Annotated[KubernetesName | None, FREE] = None

@@ -29,7 +29,7 @@ from headrace.domain.savepoints import Savepoint
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, parse_trigger
 from headrace.errors import LostRace, NameTaken, TooMany, Unavailable
-from headrace.ports import JobFilter, Lease, Owner, Remains, Scope, SealedText, Store
+from headrace.ports import JobFilter, Lease, Owner, Remains, Scope, SealedText, Steady, Store
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
 from tests.support import servers
@@ -378,6 +378,18 @@ def test_what_ended_runs_have_left_is_found_with_how_long_it_is_wanted(store: St
     stored_in(store, document("elsewhere", phase=Phase.FAILED, phase_since=ago, is_gone=False, namespace="other"))
     found = store.remains(SCOPE)
     assert found == [Remains(JobKey("default", "short"), ago, 1.5), Remains(JobKey("default", "batch"), NOW, None)]
+
+
+def test_jobs_that_run_and_of_which_nothing_is_asked_are_found_with_their_settings(store: Store) -> None:
+    own = {"every_minutes": 60, "blackout": ["22:00-06:00"]}
+    runs = {"phase": Phase.RUNNING, "phase_since": NOW, "run": 2}
+    stored_in(store, document("b", **runs))
+    stored_in(store, document("a", **runs, submitted={"savepoints": own}))
+    stored_in(store, document("asked", **runs, open_operations=(operation(),)))
+    stored_in(store, document("rests", phase=Phase.SUSPENDED, phase_since=NOW))
+    stored_in(store, document("elsewhere", **runs, cluster="other"))
+    a, b = JobKey("default", "a"), JobKey("default", "b")
+    assert store.steady(SCOPE) == [Steady(a, 2, NOW, own), Steady(b, 2, NOW)]
 
 
 def test_what_is_forgotten_is_what_a_job_was_asked_for_up_to_then(store: Store) -> None:

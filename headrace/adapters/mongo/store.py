@@ -36,13 +36,14 @@ from headrace.domain.sealed import Anew
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, following
 from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, Unavailable, Unreadable
-from headrace.ports import Cursor, Inserted, JobFilter, Lease, Remains, Scope
+from headrace.ports import Cursor, Inserted, JobFilter, Lease, Remains, Scope, Steady
 
 DUPLICATE_KEY = 11000
 NAMED_AT_ONCE = 200
 """Of how many deployments the jobs are found by naming each."""
 
 MOST_REMAINS = 5000
+MOST_STEADY = 20_000
 
 DURABLE = WriteConcern(w="majority", j=True)
 
@@ -272,6 +273,14 @@ class MongoStore:
         with self._translated("reading runs that have ended"):
             found = list(self._db.jobs.find(where, fields).sort("phase_since", ASCENDING).limit(MOST_REMAINS))
         return [_remains(each) for each in found if each.get("phase_since")]
+
+    def steady(self, scope: Scope) -> Sequence[Steady]:
+        """See ports.Store. The fewest fields that will do: this is read of the whole fleet."""
+        where = {**_scope(scope), "phase": Phase.RUNNING.value, "open_operations": []}
+        fields = {"tenant": 1, "job_id": 1, "run": 1, "phase_since": 1, "submitted.savepoints": 1}
+        with self._translated("reading jobs that run"):
+            found = list(self._db.jobs.find(where, fields).sort("job_id", ASCENDING).limit(MOST_STEADY))
+        return [_steady(each) for each in found if each.get("phase_since")]
 
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
         """See ports.Store."""
@@ -622,6 +631,11 @@ def _job_document_id(key: JobKey) -> str:
 def _remains(stored: Mapping[str, Any]) -> Remains:
     kept_hours = (stored.get("submitted") or {}).get("ended_run_kept_hours")
     return Remains(JobKey(stored["tenant"], stored["job_id"]), stored["phase_since"].replace(tzinfo=UTC), kept_hours)
+
+
+def _steady(stored: Mapping[str, Any]) -> Steady:
+    key, since = JobKey(stored["tenant"], stored["job_id"]), stored["phase_since"].replace(tzinfo=UTC)
+    return Steady(key, stored.get("run") or 0, since, (stored.get("submitted") or {}).get("savepoints"))
 
 
 def _scope(scope: Scope) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from headrace.domain.goals import Goal, Resumed
-from headrace.domain.jobs import Desired, Phase
+from headrace.domain.jobs import Desired, Job, Phase
 from headrace.domain.operations.kind import Arguments, Expected, Kind, no_run
 from headrace.domain.operations.operation import KindName, Operation
 from headrace.domain.operations.submit import LAST, StartFrom
@@ -28,6 +30,11 @@ class Resume(Kind):
             return None
         words = f"job {expected.job_id}: cannot RESUME, it is {expected.phase}; SUSPEND lets a job rest"
         return no_run(self, expected) or words
+
+    def result(self, job: Job, operation: Operation) -> Job:
+        """The job runs from the chosen savepoint, if one was."""
+        start_from = operation.arguments.get("start_from")
+        return job if start_from in (None, LAST) else replace(job, start_from=start_from)
 
     def goal(self, operation: Operation) -> Goal:
         """See Kind."""

@@ -57,6 +57,7 @@ PAIRS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "flink_configuration": (SCRIPT, {**SCRIPT, "flink_configuration": {"table.exec.state.ttl": "1 h"}}),
     "labels": (SCRIPT, {**SCRIPT, "labels": {"team": "two"}}),
     "ended_run_kept_hours": (SCRIPT, {**SCRIPT, "ended_run_kept_hours": 1.0}),
+    "savepoints": (SCRIPT, {**SCRIPT, "savepoints": {"every_minutes": 60}}),
     "pod": (SCRIPT, {**SCRIPT, "pod": {"node_selector": {"kubernetes.io/arch": "amd64"}}}),
     "state": (SCRIPT, {**SCRIPT, "state": {"location": "s3://bucket/flink"}}),
     "namespace": (SCRIPT, {**SCRIPT, "namespace": "default"}),

@@ -9,7 +9,7 @@ import pytest
 from beat.app import make_app
 from headrace.settings import Settings
 
-NAMES = ("sync", "redeliver", "prune", "waits")
+NAMES = ("sync", "redeliver", "prune", "savepoints", "waits")
 
 
 def expires_at(name: str) -> datetime:
