@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from headrace.adapters.celery_queue import CeleryQueue
-from headrace.adapters.flink_rest import IN_CLUSTER_URL, RestAnswer, RestGet, RestJobManager, direct
+from headrace.adapters.flink_rest import IN_CLUSTER_URL, Body, RestAnswer, RestCall, RestJobManager, direct
 from headrace.adapters.kafka import KafkaLetterBox
 from headrace.adapters.kubernetes import OperatorRuntime
 from headrace.adapters.kubernetes import connect as connect_kubernetes
@@ -25,6 +25,7 @@ from headrace.ports import Clock, FlinkRuntime, JobManager, LetterBox, Scope, Se
 from headrace.services.accept import Accept
 from headrace.services.adopting import Adopting
 from headrace.services.diagnose import Diagnose
+from headrace.services.dispose import Dispose
 from headrace.services.execute import Execute
 from headrace.services.foresee import Foresee
 from headrace.services.handle_record import HandleRecord
@@ -69,6 +70,7 @@ class Services:
     waits: Waits
     prune: Prune
     take_savepoints: TakeSavepoints
+    dispose: Dispose
     redeliver: Redeliver
     handle_record: HandleRecord
     triggers: Triggers
@@ -95,7 +97,7 @@ def services(settings: Settings) -> Services:
         ),
         queue=CeleryQueue(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds),
         runtime=runtime,
-        job_manager=RestJobManager(_rest_get(settings, runtime)),
+        job_manager=RestJobManager(_rest_call(settings, runtime)),
         clock=SystemClock(),
         sealer=read_sealer(settings.sealing_keys_file),
         letter_box=KafkaLetterBox(
@@ -140,6 +142,7 @@ def wired(
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
         take_savepoints=TakeSavepoints(records, accept, clock, holder, _savepoints(settings)),
+        dispose=Dispose(records, runtime, job_manager, clock, holder, _savepoints(settings)),
         prune=Prune(records, accept, diagnose, clock, holder, _retention(settings)),
         redeliver=Redeliver(records, queue, clock, holder),
         handle_record=handle_record,
@@ -210,11 +213,11 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-def _rest_get(settings: Settings, runtime: OperatorRuntime) -> RestGet:
+def _rest_call(settings: Settings, runtime: OperatorRuntime) -> RestCall:
     """The way to JobManagers: the address that is set, else by DNS, else (outside of the cluster) the API server."""
 
-    def through_the_api_server(namespace: str, name: str, path: str) -> RestAnswer:
-        answer = runtime.get_from_job_manager(namespace, name, path)
+    def through_the_api_server(namespace: str, name: str, path: str, body: Body = None) -> RestAnswer:
+        answer = runtime.ask_job_manager(namespace, name, path, body)
         return RestAnswer(answer.status, answer.body)
 
     if settings.flink_rest_url or settings.kubeconfig is None:

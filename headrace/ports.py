@@ -276,6 +276,12 @@ class JobManager(Protocol):
         cannot be reached, does not know the job, or answers nonsense."""
         ...
 
+    def dispose(self, namespace: str, name: str, path: str) -> None:
+        """Has Flink remove the savepoint at this path, and waits for that; one that is gone already is well. Raises
+        Unavailable where the JobManager cannot be reached or is not done in time: again is harmless; Refused where
+        Flink could not, with its reason."""
+        ...
+
     def progress(self, namespace: str, name: str, flink_job_id: str) -> Progress:
         """How far it is with the job, and what it has for it. A job that it does not know has no state.
 
@@ -483,11 +489,26 @@ class Store(Protocol):
     def savepoints_of(
         self, tenant: str, job_id: str | None, before: tuple[datetime, str] | None, limit: int
     ) -> Sequence[Savepoint]:
-        """A tenant's savepoints, of one job or of all, the newest first; those behind `before`, a time and a path."""
+        """A tenant's savepoints that are not disposed of, of one job or of all, the newest first; those behind
+        `before`, a time and a path."""
         ...
 
-    def owners_of_savepoint(self, path: str) -> Collection[str]:
-        """The tenants that have the state at this path on record, however they wrote the path."""
+    def savepoints_at(self, path: str) -> Sequence[Savepoint]:
+        """What any tenant has on record of the state at this path, however they wrote the path; also what is disposed
+        of."""
+        ...
+
+    def mark_savepoint(self, before: Savepoint, after: Savepoint) -> bool:
+        """Writes what has become of a savepoint, where its disposal stands as in `before`; False where it does not."""
+        ...
+
+    def disposing(self, tenant: str, before: datetime, limit: int) -> Sequence[Savepoint]:
+        """Savepoints that are to go since before then and are not gone, the longest first."""
+        ...
+
+    def states_in_use(self) -> Mapping[str, JobKey]:
+        """The paths of the states that jobs of any tenant have started from, rest with, or are asked to start from,
+        and one job for each. Reads every job."""
         ...
 
     def put_template(self, template: Template, tenant: str) -> Template:

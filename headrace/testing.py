@@ -37,7 +37,16 @@ from headrace.domain.templates import Template
 from headrace.domain.triggers import Trigger, following
 from headrace.domain.vertices import Vertices
 from headrace.domain.waiting import Progress
-from headrace.errors import HistoryGone, LostRace, NameTaken, Refused, Unavailable, Unopenable, Unreadable
+from headrace.errors import (
+    HeadraceError,
+    HistoryGone,
+    LostRace,
+    NameTaken,
+    Refused,
+    Unavailable,
+    Unopenable,
+    Unreadable,
+)
 from headrace.ports import (
     WHOLE_LOG,
     Anybodys,
@@ -354,15 +363,45 @@ class InMemoryStore:
     ) -> Sequence[Savepoint]:
         """See ports.Store."""
         with self._lock:
-            ours = [each for each in self._savepoints.values() if each.tenant == tenant]
+            ours = [each for each in self._savepoints.values() if each.tenant == tenant and each.disposed_at is None]
         found = [each for each in ours if job_id in (None, each.job_id)]
         behind = [each for each in found if before is None or (each.at, each.path) < before]
         return sorted(behind, key=lambda each: (each.at, each.path), reverse=True)[:limit]
 
-    def owners_of_savepoint(self, path: str) -> Collection[str]:
+    def savepoints_at(self, path: str) -> Sequence[Savepoint]:
         """See ports.Store."""
         with self._lock:
-            return {each.tenant for each in self._savepoints.values() if place_of(each.path) == place_of(path)}
+            return [each for each in self._savepoints.values() if place_of(each.path) == place_of(path)]
+
+    def mark_savepoint(self, before: Savepoint, after: Savepoint) -> bool:
+        """See ports.Store."""
+        with self._lock:
+            stored = self._savepoints.get((before.tenant, before.path))
+            stands = (before.disposing_since, before.disposed_at)
+            if stored is None or (stored.disposing_since, stored.disposed_at) != stands:
+                return False
+            now = {name: getattr(after, name) for name in ("disposing_since", "disposed_at", "trouble")}
+            self._savepoints[before.tenant, before.path] = replace(stored, **now)
+            return True
+
+    def disposing(self, tenant: str, before: datetime, limit: int) -> Sequence[Savepoint]:
+        """See ports.Store."""
+        with self._lock:
+            found = [each for each in self._savepoints.values() if each.tenant == tenant and each.disposed_at is None]
+        since = [(each.disposing_since, each.path, each) for each in found if each.disposing_since is not None]
+        return [each for at, _, each in sorted(since, key=lambda one: one[:2]) if at <= before][:limit]
+
+    def states_in_use(self) -> Mapping[str, JobKey]:
+        """See ports.Store."""
+        with self._lock:
+            documents, logged = list(self._documents.values()), list(self._operations.values())
+        asked = [(document.key, each) for document in documents for each in document.open_operations]
+        asked += [(each.key, each) for each in logged if each.id in self._unplaced]
+        found = {str(each.arguments["start_from"]): key for key, each in asked if each.arguments.get("start_from")}
+        for job in (document.job for document in documents):
+            paths = (job.start_from, job.state_path, job.savepoint_path, job.upgrade_path)
+            found |= {path: job.key for path in paths if path}
+        return found
 
     def put_template(self, template: Template, tenant: str) -> Template:
         """See ports.Store."""
@@ -841,6 +880,8 @@ class InMemoryJobManager:
         self.job_vertices: Vertices | Unavailable = Unavailable("connection refused")
         self.history: Sequence[ExceptionSeen] | Unavailable = ()
         self.progressed: Progress | Unavailable = Unavailable("connection refused")
+        self.disposed: list[str] = []
+        self.disposal: HeadraceError | None = None
 
     def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
         """See ports.JobManager."""
@@ -859,6 +900,12 @@ class InMemoryJobManager:
         if isinstance(self.job_vertices, Unavailable):
             raise self.job_vertices
         return self.job_vertices
+
+    def dispose(self, namespace: str, name: str, path: str) -> None:
+        """See ports.JobManager."""
+        if self.disposal is not None:
+            raise self.disposal
+        self.disposed.append(path)
 
     def progress(self, namespace: str, name: str, flink_job_id: str) -> Progress:
         """See ports.JobManager."""

@@ -13,6 +13,7 @@ from headrace.domain.operations import KINDS, Kind, Operation, Source
 from headrace.errors import InvalidRequest, TransientError, unforeseen
 from headrace.logs import say_unforeseen
 from headrace.services.accept import LONGEST_KEY, Accepted
+from headrace.services.dispose import Disposals
 from headrace.services.prune import Pruned
 from headrace.services.sync import Trouble
 from headrace.services.take_savepoints import AskedFor
@@ -100,6 +101,7 @@ def take_savepoints(self: ServiceTask) -> None:
 def prune(self: ServiceTask) -> None:
     """Removes what has been kept for long enough."""
     say_pruned(services().prune.run())
+    say_disposed(services().dispose.run())
 
 
 def check_tenant(tenant: Any) -> None:
@@ -153,6 +155,16 @@ def say_asked_for(asked: AskedFor) -> None:
     for key, error in asked.troubles:
         with logger.contextualize(job_id=key.job_id):
             logger.warning("its savepoint is due, and not asked for: {}", error)
+
+
+def say_disposed(disposals: Disposals) -> None:
+    """A line for each savepoint that Flink has removed, and for each that is still there."""
+    for each in disposals.gone:
+        with logger.contextualize(job_id=each.job_id):
+            logger.info("its savepoint {} is disposed of", each.path)
+    for each, error in disposals.troubles:
+        with logger.contextualize(job_id=each.job_id):
+            logger.warning("its savepoint {} is not disposed of: {}", each.path, error)
 
 
 def say_pruned(pruned: Pruned) -> None:

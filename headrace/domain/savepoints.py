@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from headrace.domain.jobs import JobKey
+from headrace.domain.savepoint_settings import SavepointSettings
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/*")
 SAME_STORE = {"s3a": "s3", "s3n": "s3", "s3p": "s3"}
@@ -24,7 +26,9 @@ METADATA_FILE = "/_metadata"
 class Savepoint:
     """State that a job could be started from. `kind` is savepoint or checkpoint, `run` the run of the job that made it,
     `operation` the id of the operation that kept it; `format` and `size_bytes` where they were said. `expires_at` is
-    None for state that stays until somebody removes it."""
+    None for state that stays until somebody removes it.
+    `disposing_since` says that it is to go, and no job may be started from it any more; `trouble` what keeps it from
+    going; `disposed_at` that Flink has removed it."""
 
     tenant: str
     job_id: str
@@ -36,11 +40,22 @@ class Savepoint:
     operation: str | None = None
     size_bytes: int | None = None
     expires_at: datetime | None = None
+    disposing_since: datetime | None = None
+    disposed_at: datetime | None = None
+    trouble: str = ""
 
     @property
     def key(self) -> JobKey:
         """The job that made it."""
         return JobKey(self.tenant, self.job_id)
+
+
+def surplus(newest_first: Sequence[Savepoint], kept: SavepointSettings, at: datetime) -> list[Savepoint]:
+    """Which of a job's savepoints are beyond what it keeps, by count or by age: never the last, and no checkpoint."""
+    savepoints = [each for each in newest_first if each.kind == "savepoint"]
+    counted = savepoints[kept.kept :] if kept.kept is not None else []
+    aged = [each for each in savepoints if (until := kept.expires_at(each.at)) is not None and until <= at]
+    return [each for each in savepoints[1:] if each in counted or each in aged]
 
 
 def place_of(path: str) -> str:

@@ -182,7 +182,7 @@ class Accept:
 
         def resolved() -> tuple[JobKey, ArgumentsOf]:
             if isinstance(asked, ResumeArguments):
-                self._refuse_what_is_anothers(tenant, asked.start_from)
+                self._refuse_what_is_no_start(tenant, asked.start_from)
             return job_key, lambda _: stored
 
         return _Checked(body_hash, resolved, stored)
@@ -208,7 +208,7 @@ class Accept:
     def _new_run(
         self, named: str | None, asked: SubmitArguments, tenant: str, unique: str, source: Source
     ) -> tuple[JobKey, ArgumentsOf]:
-        self._refuse_what_is_anothers(tenant, asked.start_from)
+        self._refuse_what_is_no_start(tenant, asked.start_from)
         template = self._resolve.template(tenant, asked.template_id, asked.template_version)
         with blamed_on_input("parameters"):
             self._sealing.check_parameters(template, asked.parameters, source)
@@ -225,15 +225,18 @@ class Accept:
         }
         return job_key, lambda _: stored
 
-    def _refuse_what_is_anothers(self, tenant: str, start_from: str | None) -> None:
-        """A path that is on record as other tenants' alone is none for this one. Whose it is, is not said."""
+    def _refuse_what_is_no_start(self, tenant: str, start_from: str | None) -> None:
+        """A path that is on record as other tenants' alone is none for this one, whose it is is not said; and one that
+        goes, or is gone, is none any more."""
         if start_from in (None, LAST):
             return
-        owners = self._store.owners_of_savepoint(start_from or "")
-        if owners and tenant not in owners:
+        known = self._store.savepoints_at(start_from or "")
+        if known and all(each.tenant != tenant for each in known):
             raise NotFound(
                 f"start_from: there is no savepoint {start_from} that is yours; GET savepoints lists those that are"
             )
+        if any(each.disposing_since is not None for each in known):
+            raise Conflict(f"start_from: the savepoint {start_from} is being disposed of, or is gone; choose another")
 
     def _upgrade(self, kind: KindName, job_key: JobKey, asked: UpgradeArguments, source: Source) -> _Checked:
         with blamed_on_input("job_config"):

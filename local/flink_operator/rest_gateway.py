@@ -35,6 +35,12 @@ class RestGateway:
 def _handler(port_of: Callable[[str, str], int | None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            self._ask(None)
+
+        def do_POST(self) -> None:
+            self._ask(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
+        def _ask(self, body: bytes | None) -> None:
             namespace, _, rest = self.path.lstrip("/").partition("/")
             name, _, path = rest.partition("/")
             port = port_of(namespace, name)
@@ -42,7 +48,11 @@ def _handler(port_of: Callable[[str, str], int | None]) -> type[BaseHTTPRequestH
                 self.send_error(503, f"no JobManager of {namespace}/{name} runs here")
                 return
             try:
-                answer = httpx.get(f"http://127.0.0.1:{port}/{path}", timeout=TIMEOUT_SECONDS, trust_env=False)
+                method, url = "GET" if body is None else "POST", f"http://127.0.0.1:{port}/{path}"
+                headers = {"Content-Type": self.headers.get("Content-Type") or "application/json"}
+                answer = httpx.request(
+                    method, url, content=body, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False
+                )
             except httpx.HTTPError as error:
                 self.send_error(503, f"the JobManager of {namespace}/{name} did not answer: {type(error).__name__}")
                 return

@@ -533,10 +533,44 @@ def test_savepoints_are_listed_newest_first_page_by_page(store: Store) -> None:
 def test_whose_a_savepoint_is_is_known_however_its_path_is_written(store: Store) -> None:
     store.add_savepoint(saved("s3://b/x/savepoint-1", tenant="other"))
     for path in ("s3://b/x/savepoint-1", "s3a://b/x//savepoint-1/", "S3://b/y/../x/savepoint-1/_metadata"):
-        assert set(store.owners_of_savepoint(path)) == {"other"}
-    assert not store.owners_of_savepoint("s3://b/x/savepoint-2")
+        assert {each.tenant for each in store.savepoints_at(path)} == {"other"}
+    assert not store.savepoints_at("s3://b/x/savepoint-2")
     store.add_savepoint(saved("s3://b/x/savepoint-1"))
-    assert set(store.owners_of_savepoint("s3://b/x/savepoint-1")) == {"other", KEY.tenant}
+    assert {each.tenant for each in store.savepoints_at("s3://b/x/savepoint-1")} == {"other", KEY.tenant}
+
+
+def test_a_savepoint_that_goes_is_marked_once_and_is_listed_until_it_is_gone(store: Store) -> None:
+    here, there = saved("s3://b/savepoint-1"), saved("s3://b/savepoint-2")
+    for each in (here, there):
+        store.add_savepoint(each)
+    going = replace(here, disposing_since=NOW, trouble="waits")
+    assert store.mark_savepoint(here, going)
+    assert not store.mark_savepoint(here, going)
+    assert store.savepoints_at(here.path) == [going]
+    assert store.disposing(KEY.tenant, NOW, 10) == [going]
+    assert store.disposing(KEY.tenant, NOW - timedelta(seconds=1), 10) == store.disposing("other", NOW, 10) == []
+    assert here.path in {each.path for each in store.savepoints_of(KEY.tenant, None, None, 10)}
+    assert store.mark_savepoint(going, replace(going, disposed_at=NOW, trouble=""))
+    assert store.disposing(KEY.tenant, NOW, 10) == []
+    assert [each.path for each in store.savepoints_of(KEY.tenant, None, None, 10)] == [there.path]
+    store.add_savepoint(here)  # seen again somewhere: it stays gone
+    assert store.savepoints_at(here.path)[0].disposed_at == NOW
+
+
+def test_states_in_use_are_those_of_every_job_and_of_what_is_asked(store: Store) -> None:
+    stored_in(store, document("began", start_from="s3://b/1", state_path="s3://b/2"))
+    stored_in(store, document("rests", savepoint_path="s3://b/3", tenant="other"))
+    asked = operation("a", arguments={"start_from": "s3://b/4"})
+    stored_in(store, document("asked", open_operations=(asked,)))
+    store.insert_operation(operation("b", job=JobKey("default", "late"), arguments={"start_from": "s3://b/5"}))
+    in_use = {path: key.job_id for path, key in store.states_in_use().items()}
+    assert in_use == {
+        "s3://b/1": "began",
+        "s3://b/2": "began",
+        "s3://b/3": "rests",
+        "s3://b/4": "asked",
+        "s3://b/5": "late",
+    }
 
 
 # templates

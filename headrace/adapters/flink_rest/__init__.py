@@ -1,7 +1,9 @@
-"""A JobManager's REST API: checkpoints, exceptions and progress. Follows Flink's REST API v1; knows no Kubernetes."""
+"""A JobManager's REST API: what it says of a job, and the removal of a savepoint. Follows Flink's REST API v1; knows no
+Kubernetes."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +17,7 @@ from headrace.adapters.paths import part
 from headrace.domain.state_on_hand import WITHOUT_GRAPH
 from headrace.domain.vertices import Vertex, Vertices
 from headrace.domain.waiting import Progress
-from headrace.errors import Unavailable
+from headrace.errors import Refused, Unavailable
 from headrace.ports import Checkpoints, ExceptionSeen
 
 LONGEST_STACKTRACE = 8000
@@ -24,6 +26,12 @@ BEGINNING = 5000
 
 NO_MAXIMUM = 32_768
 """Flink's own upper bound of a max parallelism."""
+
+DISPOSAL_LOOKS, DISPOSAL_LOOK_SECONDS = 20, 0.5
+"""How often, and how long apart, it is asked whether a savepoint is removed."""
+
+GONE = ("java.io.FileNotFoundException", "java.nio.file.NoSuchFileException", "Cannot find checkpoint or savepoint")
+"""What Flink says of a savepoint that is not there (AbstractFsCheckpointStorageAccess.resolveCheckpointPointer)."""
 
 ELECTING = b"leader election"
 """In what a JobManager answers, with a 503, while none leads (LeaderRetrievalHandler of Flink's REST server)."""
@@ -34,30 +42,33 @@ IN_CLUSTER_URL = "http://{name}-rest.{namespace}:8081"
 
 @dataclass(frozen=True)
 class RestAnswer:
-    """What a JobManager answered to a GET."""
+    """What a JobManager answered."""
 
     status: int
     body: bytes
 
 
-RestGet = Callable[[str, str, str], RestAnswer]
-"""A bounded GET of a deployment's JobManager, by namespace, name and path. Raises Unavailable where none came."""
+Body = Mapping[str, Any] | None
+RestCall = Callable[[str, str, str, Body], RestAnswer]
+"""A bounded GET of a deployment's JobManager by namespace, name and path, or a POST of this body. Raises Unavailable
+where no answer came."""
 
 
-def direct(url_template: str, timeout_seconds: float) -> RestGet:
-    """GETs straight to a JobManager, at an address made of `{namespace}` and `{name}`."""
+def direct(url_template: str, timeout_seconds: float) -> RestCall:
+    """Calls straight to a JobManager, at an address made of `{namespace}` and `{name}`."""
 
-    def get(namespace: str, name: str, path: str) -> RestAnswer:
+    def call(namespace: str, name: str, path: str, body: Body = None) -> RestAnswer:
         url = url_template.format(namespace=namespace, name=name)
+        method = "GET" if body is None else "POST"
         try:
-            answer = httpx.get(url + path, timeout=timeout_seconds, trust_env=False)
+            answer = httpx.request(method, url + path, json=body, timeout=timeout_seconds, trust_env=False)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(
                 f"the JobManager of {namespace}/{name} at {url} did not answer (HEADRACE_FLINK_REST_URL): {error!r}"
             ) from error
         return RestAnswer(answer.status_code, answer.content)
 
-    return get
+    return call
 
 
 class _NoLeader(Unavailable):
@@ -76,8 +87,9 @@ def _size(checkpoint: Mapping[str, Any] | None) -> int | None:
 class RestJobManager:
     """See ports.JobManager."""
 
-    def __init__(self, get: RestGet) -> None:
-        self._rest_get = get
+    def __init__(self, call: RestCall, pause: Callable[[float], None] = time.sleep) -> None:
+        self._call = call
+        self._pause = pause
 
     def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
         """See ports.JobManager. Where nothing is told, the job's own state says whether anything could be."""
@@ -143,16 +155,27 @@ class RestJobManager:
         except _Unknown:
             return {}
 
-    def _get(self, namespace: str, name: str, path: str) -> dict[str, Any]:
+    def dispose(self, namespace: str, name: str, path: str) -> None:
+        """See ports.JobManager. `POST /savepoint-disposal`, and then what has become of it."""
+        asked = self._get(namespace, name, "/savepoint-disposal", {"savepoint-path": path})
+        for _ in range(DISPOSAL_LOOKS):
+            found = self._get(namespace, name, f"/savepoint-disposal/{part(str(asked.get('request-id')))}")
+            if (found.get("status") or {}).get("id") == "COMPLETED":
+                _check_disposed(path, (found.get("operation") or {}).get("failure-cause"))
+                return
+            self._pause(DISPOSAL_LOOK_SECONDS)
+        raise Unavailable(f"the JobManager of {namespace}/{name} is not done with removing {path} yet")
+
+    def _get(self, namespace: str, name: str, path: str, body: Body = None) -> dict[str, Any]:
         """The answer's JSON. A 404 says nothing: a JobManager that has just come back does not know its job yet."""
-        answer = self._rest_get(namespace, name, path)
+        answer = self._call(namespace, name, path, body)
         whose = f"the JobManager of {namespace}/{name}"
-        words = f"{whose} answered {answer.status} to GET {path}"
+        words = f"{whose} answered {answer.status} to {'GET' if body is None else 'POST'} {path}"
         if answer.status == 503 and ELECTING in answer.body:
             raise _NoLeader(f"{words}: it waits for leadership")
         if answer.status == 404:
             raise _Unknown(words)
-        if answer.status != 200:
+        if answer.status not in (200, 202):
             raise Unavailable(words)
         try:
             content = orjson.loads(answer.body)
@@ -161,6 +184,22 @@ class RestJobManager:
         if not isinstance(content, dict):
             raise Unavailable(f"{whose} answered GET {path} with something that is no object")
         return content
+
+
+def _check_disposed(path: str, failure: Any) -> None:
+    """Raises Refused with Flink's reason, but where there is nothing at the path any more."""
+    if not isinstance(failure, Mapping):
+        return
+    trace = str(failure.get("stack-trace") or failure.get("class") or "")
+    if any(words in trace for words in GONE):
+        return
+    raise Refused(f"Flink did not remove {path}: {said_last(trace)}")
+
+
+def said_last(trace: str) -> str:
+    """The innermost cause of a stack trace, in one line."""
+    causes = [line.strip() for line in trace.splitlines() if line and not line.startswith(("\t", " "))]
+    return (causes[-1] if causes else trace).removeprefix("Caused by: ")[:300]
 
 
 def _was_never_running(job: Mapping[str, Any]) -> bool:

@@ -426,11 +426,12 @@ class OperatorRuntime:
         self._versions = (time.monotonic(), found)
         return found
 
-    def get_from_job_manager(self, namespace: str, name: str, path: str) -> Answer:
-        """A GET of a JobManager's REST API through the API server's proxy, for who is outside of the cluster: whatever
-        status came. Needs `get` on services/proxy. Raises Unavailable."""
+    def ask_job_manager(self, namespace: str, name: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+        """A GET of a JobManager's REST API, or a POST of a body, through the API server's proxy, for who is outside of
+        the cluster: whatever status came. Needs `get`, or `create`, on services/proxy. Raises Unavailable."""
         service = f"/api/v1/namespaces/{namespace}/services/{name}-rest:rest/proxy"
-        return self._api.send_unread("GET", service + path, doing=f"asking the JobManager of {namespace}/{name}")
+        method, doing = "GET" if body is None else "POST", f"asking the JobManager of {namespace}/{name}"
+        return self._api.send_unread(method, service + path, doing=doing, body=body)
 
 
 class _Whole:

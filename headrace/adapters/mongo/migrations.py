@@ -52,6 +52,11 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([("tenant", ASCENDING), ("at", ASCENDING)], name="newest"),
         IndexModel([*JOB, ("at", ASCENDING)], name="newest_of_job"),
         IndexModel([("place", ASCENDING)], name="place"),
+        IndexModel(
+            [("tenant", ASCENDING), ("disposing_since", ASCENDING)],
+            name="disposing",
+            partialFilterExpression={"disposing_since": {"$type": "date"}},
+        ),
         IndexModel([("path", ASCENDING)], name="place_of_old"),
     ],
     "triggers": [IndexModel([*SCOPE, ("name", ASCENDING)], name="name", unique=True)],

@@ -44,6 +44,8 @@ NAMED_AT_ONCE = 200
 
 MOST_REMAINS = 5000
 MOST_STEADY = 20_000
+STATES = ("start_from", "state_path", "savepoint_path", "upgrade_path")
+"""Fields of a job that name a state."""
 
 DURABLE = WriteConcern(w="majority", j=True)
 
@@ -364,7 +366,8 @@ class MongoStore:
         self, tenant: str, job_id: str | None, before: tuple[datetime, str] | None, limit: int
     ) -> Sequence[Savepoint]:
         """See ports.Store."""
-        where: dict[str, Any] = {"tenant": tenant} | ({"job_id": job_id} if job_id is not None else {})
+        where: dict[str, Any] = {"tenant": tenant, "disposed_at": None}
+        where |= {"job_id": job_id} if job_id is not None else {}
         if before is not None:
             at, path = before
             where["$or"] = [{"at": {"$lt": at}}, {"at": at, "path": {"$lt": path}}]
@@ -373,11 +376,37 @@ class MongoStore:
             found = list(self._db.savepoints.find(where).sort(order).limit(limit))
         return [from_document(Savepoint, each) for each in found]
 
-    def owners_of_savepoint(self, path: str) -> Collection[str]:
+    def savepoints_at(self, path: str) -> Sequence[Savepoint]:
         """See ports.Store. Records of earlier releases have their path alone."""
         where = {"$or": [{"place": place_of(path)}, {"path": path}]}
         with self._translated("reading savepoints"):
-            return {each["tenant"] for each in self._db.savepoints.find(where, {"tenant": 1})}
+            return [from_document(Savepoint, each) for each in self._db.savepoints.find(where)]
+
+    def mark_savepoint(self, before: Savepoint, after: Savepoint) -> bool:
+        """See ports.Store."""
+        stands = {"disposing_since": before.disposing_since, "disposed_at": before.disposed_at}
+        now = {"disposing_since": after.disposing_since, "disposed_at": after.disposed_at, "trouble": after.trouble}
+        with self._translated("marking a savepoint"):
+            named = {"tenant": before.tenant, "path": before.path, **stands}
+            return bool(self._db.savepoints.update_one(named, {"$set": now}).matched_count)
+
+    def disposing(self, tenant: str, before: datetime, limit: int) -> Sequence[Savepoint]:
+        """See ports.Store."""
+        where = {"tenant": tenant, "disposing_since": {"$lte": before}, "disposed_at": None}
+        with self._translated("reading savepoints that go"):
+            found = list(self._db.savepoints.find(where).sort("disposing_since", ASCENDING).limit(limit))
+        return [from_document(Savepoint, each) for each in found]
+
+    def states_in_use(self) -> Mapping[str, JobKey]:
+        """See ports.Store."""
+        named = {"tenant": 1, "job_id": 1}
+        of_jobs = dict.fromkeys(STATES, 1) | {"open_operations.arguments.start_from": 1}
+        asked = {"is_unplaced": True, "arguments.start_from": {"$type": "string"}}
+        with self._translated("reading which states are in use"):
+            jobs = list(self._db.jobs.find({}, {**named, **of_jobs}))
+            unplaced = list(self._db.operations.find(asked, {**named, "arguments.start_from": 1}))
+        found = [*jobs, *({**each, "open_operations": [each]} for each in unplaced)]
+        return {path: JobKey(each["tenant"], each["job_id"]) for each in found for path in _states_of(each)}
 
     def put_template(self, template: Template, tenant: str) -> Template:
         """See ports.Store."""
@@ -631,6 +660,11 @@ def _job_document_id(key: JobKey) -> str:
 def _remains(stored: Mapping[str, Any]) -> Remains:
     kept_hours = (stored.get("submitted") or {}).get("ended_run_kept_hours")
     return Remains(JobKey(stored["tenant"], stored["job_id"]), stored["phase_since"].replace(tzinfo=UTC), kept_hours)
+
+
+def _states_of(stored: Mapping[str, Any]) -> Iterator[str]:
+    opened = [(each.get("arguments") or {}).get("start_from") for each in stored.get("open_operations") or ()]
+    yield from (path for path in (*(stored.get(name) for name in STATES), *opened) if isinstance(path, str))
 
 
 def _steady(stored: Mapping[str, Any]) -> Steady:

@@ -1,0 +1,190 @@
+"""Savepoints that are wanted no more go, through Flink and never by touching files: those that somebody names, and
+those beyond what a job keeps. Decides by records; asks a JobManager; knows no task framework.
+
+A record says so first, and for a while nothing else happens: whoever was about to start from the state is in the log by
+then, and it stays. A crash at any place is taken up by the next round, and Flink finds what is gone already gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from headrace.domain.jobs import Job, JobKey, Phase
+from headrace.domain.savepoint_settings import SavepointSettings
+from headrace.domain.savepoints import Savepoint, place_of, surplus
+from headrace.errors import Conflict, HeadraceError, NotFound, PermanentError, Refused, Unavailable
+from headrace.ports import Clock, FlinkRuntime, JobManager
+from headrace.services.records import Records
+
+LEASE_SECONDS = 120.0
+
+LOOKED_FOR_EVERY_SECONDS = 3600.0
+"""How often what is beyond a job's settings is looked for: it reads every savepoint on record."""
+
+GRACE = timedelta(minutes=5)
+"""How long before it goes a savepoint is known to go: longer than accepting a request that starts from it takes."""
+
+TRIED_AGAIN_AFTER = timedelta(hours=1)
+AT_ONCE = 20
+PAGE = 500
+LONGEST_ROUND = timedelta(seconds=25)
+
+
+InUse = Mapping[str, JobKey]
+"""Which job needs the state at a place, as savepoints.place_of writes it."""
+
+
+@dataclass(frozen=True)
+class Disposals:
+    """What one round did: savepoints that are gone, and what kept others."""
+
+    gone: Sequence[Savepoint] = ()
+    troubles: Sequence[tuple[Savepoint, HeadraceError]] = ()
+
+
+@dataclass(frozen=True)
+class Dispose:
+    """One holder at a time. `defaults` are the installation's settings, under a job's own."""
+
+    records: Records
+    runtime: FlinkRuntime
+    job_manager: JobManager
+    clock: Clock
+    holder: str
+    defaults: SavepointSettings
+
+    def ask(self, tenant: str, path: str) -> Savepoint:
+        """The savepoint at this path is to go; again is harmless. Raises NotFound, and Conflict in words where it has
+        to stay."""
+        found = [each for each in self.records.store.savepoints_at(path) if each.tenant == tenant]
+        if not found or found[0].disposed_at is not None:
+            raise NotFound(f"there is no savepoint {path} that is yours; GET savepoints lists those that are")
+        if found[0].disposing_since is not None:
+            return found[0]
+        why = self._why_kept(found[0], self._in_use())
+        if why:
+            raise Conflict(f"savepoint {path} is not disposed of: {why}")
+        return self._marked(found[0], replace(found[0], disposing_since=self.clock.now()))
+
+    def run(self) -> Disposals:
+        """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
+        store, scope = self.records.store, self.records.scope
+        lease = store.take_lease(scope.lease("dispose"), self.holder, LEASE_SECONDS)
+        if lease is None:
+            return Disposals()
+        try:
+            # never given back: nobody looks again before it has run out
+            if store.take_lease(scope.lease("retention"), self.holder, LOOKED_FOR_EVERY_SECONDS) is not None:
+                self._mark_what_is_beyond()
+            return self._round()
+        finally:
+            store.release_lease(lease, self.holder)
+
+    # What is to go
+
+    def _mark_what_is_beyond(self) -> None:
+        now, in_use = self.clock.now(), self._in_use()
+        for of_job in self._by_job():
+            job = self.records.store.job(of_job[0].key)
+            if job is None or not self.records.scope.has(job):
+                continue
+            for each in surplus(of_job, self._settings(job), now):
+                if each.disposing_since is None and not self._why_kept(each, in_use):
+                    self._marked(each, replace(each, disposing_since=now))
+
+    def _by_job(self) -> Iterator[list[Savepoint]]:
+        """The savepoints of each job, the newest first."""
+        known = sorted(self._all(), key=lambda each: (each.job_id, each.at), reverse=True)
+        for _, found in groupby(known, key=lambda each: each.key):
+            yield list(found)
+
+    def _all(self) -> Iterator[Savepoint]:
+        before = None
+        while page := self.records.store.savepoints_of(self.records.scope.tenant, None, before, PAGE):
+            yield from page
+            before = (page[-1].at, page[-1].path)
+
+    def _settings(self, job: Job) -> SavepointSettings:
+        return self.defaults.under(job.submitted.get("savepoints"))
+
+    def _in_use(self) -> InUse:
+        """Which job needs the state at which place."""
+        return {place_of(path): key for path, key in self.records.store.states_in_use().items()}
+
+    def _why_kept(self, savepoint: Savepoint, in_use: InUse) -> str:
+        """Why this state stays whatever is asked, in words; empty where nothing needs it."""
+        store = self.records.store
+        if savepoint.kind != "savepoint":
+            return "it is a checkpoint, which is Flink's own"
+        if any(each.tenant != savepoint.tenant for each in store.savepoints_at(savepoint.path)):
+            return "others have it on record too"
+        user = in_use.get(place_of(savepoint.path))
+        if user is not None:
+            whose = f"job {user.job_id}" if user.tenant == savepoint.tenant else "a job"
+            return f"{whose} has started from it, or would"
+        newest = next(iter(self._newest_first(savepoint)), None)
+        return "it is the job's last one" if newest is None or newest.path == savepoint.path else ""
+
+    def _newest_first(self, savepoint: Savepoint) -> Iterator[Savepoint]:
+        """The job's savepoints that stay."""
+        for each in self.records.store.savepoints_of(savepoint.tenant, savepoint.job_id, None, PAGE):
+            if each.kind == "savepoint" and each.disposing_since in (None, savepoint.disposing_since):
+                yield each
+
+    def _marked(self, before: Savepoint, after: Savepoint) -> Savepoint:
+        """Raises Conflict where somebody else has marked it meanwhile."""
+        if not self.records.store.mark_savepoint(before, after):
+            raise Conflict(f"savepoint {before.path}: somebody else is at it; look again")
+        return after
+
+    # Its going
+
+    def _round(self) -> Disposals:
+        began, gone, troubles = self.clock.now(), list[Savepoint](), list[tuple[Savepoint, HeadraceError]]()
+        waiting = self.records.store.disposing(self.records.scope.tenant, began - GRACE, AT_ONCE)
+        in_use = self._in_use() if waiting else {}
+        for each in waiting:
+            if self.clock.now() - began > LONGEST_ROUND:
+                break
+            try:
+                if self._goes(each, in_use):
+                    gone.append(each)
+            except HeadraceError as error:
+                troubles.append((each, error))
+                self._puts_off(each, str(error))
+        return Disposals(gone, troubles)
+
+    def _goes(self, savepoint: Savepoint, in_use: InUse) -> bool:
+        why = self._why_kept(savepoint, in_use)
+        if why:
+            self._marked(savepoint, replace(savepoint, disposing_since=None, trouble=f"it stays: {why}"))
+            return False
+        job = self.records.store.job(savepoint.key)
+        if job is None or not self.records.scope.has(job):
+            return False
+        if job.phase is not Phase.RUNNING:
+            raise Unavailable(f"its JobManager removes it once job {job.job_id} is RUNNING; it is {job.phase}")
+        self.job_manager.dispose(job.namespace, job.deployment_name, savepoint.path)
+        self._marked(savepoint, replace(savepoint, disposed_at=self.clock.now(), trouble=""))
+        self._drops_snapshot(job, savepoint)
+        return True
+
+    def _drops_snapshot(self, job: Job, savepoint: Savepoint) -> None:
+        """The resource by which Headrace had it taken stands for nothing any more; an operator's own is left alone."""
+        try:
+            found = self.runtime.snapshots_of(job.namespace, job.deployment_name) or ()
+            for each in found:
+                if each.operation is not None and each.path == savepoint.path:
+                    self.runtime.delete_snapshot(job.namespace, each)
+        except (Refused, Unavailable):
+            return  # it is harmless: deleting it disposes of nothing
+
+    def _puts_off(self, savepoint: Savepoint, why: str) -> None:
+        again: datetime = self.clock.now() + TRIED_AGAIN_AFTER - GRACE
+        try:
+            self._marked(savepoint, replace(savepoint, disposing_since=again, trouble=why[:500]))
+        except PermanentError:
+            return
