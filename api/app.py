@@ -199,7 +199,12 @@ def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
         found = store.savepoints_of(tenant, job_id, _place_after(cursor), limit + 1)
         last = found[limit - 1] if len(found) > limit else None
         further = _cursor(f"{last.at.isoformat()} {last.path}") if last is not None else None
-        return _json({"savepoints": [views.savepoint_view(each) for each in found[:limit]], "next_cursor": further})
+        shown = services.dispose.shown(found[:limit])
+        return _json({"savepoints": [views.savepoint_view(each) for each in shown], "next_cursor": further})
+
+    @app.delete(f"{BASE}/savepoints", status_code=202)
+    def dispose(path: Annotated[str, Query(min_length=1, max_length=2000)]) -> JSONResponse:
+        return _json(views.savepoint_view(services.dispose.ask(tenant, path)), 202)
 
 
 def _templates(app: FastAPI, services: Services, tenant: str) -> None:

@@ -142,7 +142,7 @@ def wired(
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
         take_savepoints=TakeSavepoints(records, accept, clock, holder, _savepoints(settings)),
-        dispose=Dispose(records, runtime, job_manager, clock, holder, _savepoints(settings)),
+        dispose=Dispose(records, runtime, job_manager, clock, holder, _savepoints(settings), _notice(settings)),
         prune=Prune(records, accept, diagnose, clock, holder, _retention(settings)),
         redeliver=Redeliver(records, queue, clock, holder),
         handle_record=handle_record,
@@ -165,6 +165,10 @@ def _retention(settings: Settings) -> Retention:
         ended_runs=timedelta(hours=settings.ended_runs_kept_hours),
         deleted_jobs=timedelta(days=settings.deleted_jobs_kept_days),
     )
+
+
+def _notice(settings: Settings) -> timedelta:
+    return timedelta(seconds=settings.savepoint_disposal_notice_seconds)
 
 
 def _savepoints(settings: Settings) -> SavepointSettings:

@@ -131,6 +131,10 @@ class Client:
         where = "savepoints" if job_id is None else f"jobs/{_path_part(job_id)}/savepoints"
         return self._pages("savepoints", {}, where)
 
+    def dispose(self, path: str) -> Json:
+        """DELETE savepoints: the one at this path is to go, through its job's JobManager. Raises NotFound, Conflict."""
+        return self._send("DELETE", f"{BASE}/savepoints", params={"path": path})
+
     def suspend(self, job_id: str, idempotency_key: str | None = None) -> Json:
         """POST jobs/{job_id}/suspend."""
         return self._post(f"{BASE}/jobs/{_path_part(job_id)}/suspend", {}, idempotency_key)

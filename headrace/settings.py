@@ -141,6 +141,11 @@ class Settings(BaseSettings):
     savepoints_kept_days: float | None = Field(
         None, gt=0, description="For how long they are kept, unless the job says. Unset: forever."
     )
+    savepoint_disposal_notice_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="How long before a savepoint goes that is known: longer than an accept lasts.",
+    )
     stale_after_seconds: float = Field(30.0, description="How old an observation may be before readers see it STALE.")
 
     log_level: str = "INFO"

@@ -71,7 +71,8 @@ SAVEPOINTS = (
     age("at"),
     field("format", is_wide=True),
     field("size_bytes", heading="BYTES", is_wide=True),
-    field("operation", is_wide=True),
+    *(field("operation", is_wide=True), field("expires_at", is_wide=True), field("disposing_since", is_wide=True)),
+    field("trouble", is_wide=True),
     field("path"),
 )
 TEMPLATES = (field("template_id"), field("version"), field("type"), field("parallelism"))
@@ -307,6 +308,17 @@ def savepoints(job_id: str | None, form: Format) -> None:
         output.say(f"none of job {job_id} is on record" if job_id else "none is on record")
         return
     output.show(found, form, SAVEPOINTS, "path")
+
+
+@app.command()
+@click.argument("path")
+def dispose(path: str) -> None:
+    """Has Flink remove the savepoint at PATH, which `headrace savepoints` shows.
+
+    It goes once its job is RUNNING, some minutes from now at the earliest; until then the list says since when it goes.
+    A job's last one stays, and one that a job has started from.
+    """
+    output.say(f"{options.client().dispose(path)['path']} is to go: `headrace savepoints` has it until it is gone")
 
 
 @app.command()

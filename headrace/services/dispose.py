@@ -24,9 +24,6 @@ LEASE_SECONDS = 120.0
 LOOKED_FOR_EVERY_SECONDS = 3600.0
 """How often what is beyond a job's settings is looked for: it reads every savepoint on record."""
 
-GRACE = timedelta(minutes=5)
-"""How long before it goes a savepoint is known to go: longer than accepting a request that starts from it takes."""
-
 TRIED_AGAIN_AFTER = timedelta(hours=1)
 AT_ONCE = 20
 PAGE = 500
@@ -47,7 +44,8 @@ class Disposals:
 
 @dataclass(frozen=True)
 class Dispose:
-    """One holder at a time. `defaults` are the installation's settings, under a job's own."""
+    """One holder at a time. `defaults` are the installation's settings, under a job's own; `notice` how long before a
+    savepoint goes that is known: longer than accepting a request that starts from it takes."""
 
     records: Records
     runtime: FlinkRuntime
@@ -55,6 +53,7 @@ class Dispose:
     clock: Clock
     holder: str
     defaults: SavepointSettings
+    notice: timedelta
 
     def ask(self, tenant: str, path: str) -> Savepoint:
         """The savepoint at this path is to go; again is harmless. Raises NotFound, and Conflict in words where it has
@@ -68,6 +67,17 @@ class Dispose:
         if why:
             raise Conflict(f"savepoint {path} is not disposed of: {why}")
         return self._marked(found[0], replace(found[0], disposing_since=self.clock.now()))
+
+    def shown(self, savepoints: Sequence[Savepoint]) -> list[Savepoint]:
+        """The savepoints, each with when it may go for its age: none of them has to before."""
+        jobs = {key: self.records.store.job(key) for key in {each.key for each in savepoints}}
+        kept = {key: self._settings(job) for key, job in jobs.items() if job is not None}
+        return [
+            replace(each, expires_at=kept.get(each.key, self.defaults).expires_at(each.at))
+            if each.kind == "savepoint"
+            else each
+            for each in savepoints
+        ]
 
     def run(self) -> Disposals:
         """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
@@ -144,7 +154,7 @@ class Dispose:
 
     def _round(self) -> Disposals:
         began, gone, troubles = self.clock.now(), list[Savepoint](), list[tuple[Savepoint, HeadraceError]]()
-        waiting = self.records.store.disposing(self.records.scope.tenant, began - GRACE, AT_ONCE)
+        waiting = self.records.store.disposing(self.records.scope.tenant, began - self.notice, AT_ONCE)
         in_use = self._in_use() if waiting else {}
         for each in waiting:
             if self.clock.now() - began > LONGEST_ROUND:
@@ -183,7 +193,7 @@ class Dispose:
             return  # it is harmless: deleting it disposes of nothing
 
     def _puts_off(self, savepoint: Savepoint, why: str) -> None:
-        again: datetime = self.clock.now() + TRIED_AGAIN_AFTER - GRACE
+        again: datetime = self.clock.now() + TRIED_AGAIN_AFTER - self.notice
         try:
             self._marked(savepoint, replace(savepoint, disposing_since=again, trouble=why[:500]))
         except PermanentError:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from headrace import bootstrap
+from headrace.adapters.flink_rest import RestAnswer, RestJobManager
 from headrace.domain.state_on_hand import Checkpoints
 from headrace.domain.vertices import Vertex
-from headrace.errors import Unavailable
+from headrace.errors import Refused, Unavailable
 from headrace.ports import JobManager
 from headrace.settings import Settings
 from local.flink_operator.rest_gateway import RestGateway
@@ -212,6 +213,47 @@ def test_a_jobs_vertices_are_what_it_runs_at_and_what_it_may(way: str, tmp_path:
     with by_way(way, tmp_path, {STATE: {"state": "RUNNING", "vertices": told}}) as manager:
         found = manager.vertices("prod", "orders", JOB)
     assert found.by_id == {"a1": Vertex(2, 128), "b2": Vertex(1, 1)}
+
+
+DISPOSAL = {"/savepoint-disposal": {"request-id": "r1"}}
+PATH = "s3://b/savepoint-1"
+
+
+def removed(failure: str | None) -> dict[str, Any]:
+    """What Flink answers once it has tried (AsynchronousOperationResult of its REST API)."""
+    cause = {"class": "java.util.concurrent.CompletionException", "stack-trace": failure} if failure else None
+    done = {"status": {"id": "COMPLETED"}, "operation": {"failure-cause": cause} if cause else {}}
+    return {**DISPOSAL, "/savepoint-disposal/r1": done}
+
+
+@every_way
+@pytest.mark.parametrize(
+    "gone", [None, "x\nCaused by: java.io.FileNotFoundException: Cannot find checkpoint or savepoint"]
+)
+def test_a_savepoint_is_removed_and_one_that_is_gone_is_well(way: str, gone: str | None, tmp_path: Path) -> None:
+    with by_way(way, tmp_path, removed(gone)) as manager:
+        manager.dispose("prod", "orders", PATH)
+
+
+@every_way
+def test_what_flink_cannot_remove_is_refused_with_its_reason(way: str, tmp_path: Path) -> None:
+    trace = (
+        "java.util.concurrent.CompletionException: x\n\tat a.b\nCaused by: java.io.IOException: access denied\n\tat c"
+    )
+    with by_way(way, tmp_path, removed(trace)) as manager, pytest.raises(Refused, match=r"IOException: access denied$"):
+        manager.dispose("prod", "orders", PATH)
+
+
+def test_a_removal_that_lasts_is_unavailable_after_a_bound(tmp_path: Path) -> None:
+    pauses: list[float] = []
+    answers = {**DISPOSAL, "/savepoint-disposal/r1": {"status": {"id": "IN_PROGRESS"}}}
+
+    def call(_: str, __: str, path: str, ___: object = None) -> RestAnswer:
+        return RestAnswer(202, json.dumps(answers[path]).encode())
+
+    with pytest.raises(Unavailable, match="not done with removing"):
+        RestJobManager(call, pauses.append).dispose("prod", "orders", PATH)
+    assert 5 <= sum(pauses) <= 15
 
 
 @every_way

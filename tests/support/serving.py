@@ -29,6 +29,10 @@ def serving(
             self.end_headers()
             self.wfile.write(body or b"")
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.do_GET()
+
         def log_message(self, *_: Any) -> None:
             return
 

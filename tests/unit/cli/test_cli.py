@@ -394,6 +394,15 @@ def test_savepoints_of_a_job_and_of_all_are_listed(run: Any) -> None:
     assert asked == ["/api/v1/flink/jobs/orders/savepoints", "/api/v1/flink/savepoints"]
 
 
+def test_a_savepoint_is_disposed_of_by_its_path(run: Any) -> None:
+    def answers(request: httpx.Request) -> httpx.Response:
+        assert (request.method, request.url.params["path"]) == ("DELETE", "s3://b/savepoint-1")
+        return httpx.Response(202, json={**SAVED, "disposing_since": "2026-01-02T00:00:00Z"})
+
+    code, _, said = run(answers, "dispose", "s3://b/savepoint-1")
+    assert (code, said) == (0, "s3://b/savepoint-1 is to go: `headrace savepoints` has it until it is gone\n")
+
+
 def test_no_savepoint_is_said_off_stdout(run: Any) -> None:
     def answers(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"savepoints": [], "next_cursor": None})

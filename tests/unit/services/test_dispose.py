@@ -12,11 +12,12 @@ from headrace.domain.jobs import JobKey, Phase
 from headrace.domain.operations import KindName
 from headrace.domain.savepoints import Savepoint
 from headrace.errors import Conflict, NotFound, Refused, Unavailable
-from headrace.services.dispose import GRACE, TRIED_AGAIN_AFTER
+from headrace.services.dispose import TRIED_AGAIN_AFTER
+from headrace.settings import Settings
 from tests.support.world import World
 
 KEY = JobKey("default", "orders")
-LATER = GRACE.total_seconds() + 1
+LATER = Settings(_env_file=None).savepoint_disposal_notice_seconds + 1
 
 
 def runs_with(world: World, count: int, **settings: Any) -> list[str]:
