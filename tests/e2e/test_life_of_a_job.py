@@ -29,7 +29,8 @@ def web() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    with running_stack(tmp_path_factory.mktemp("stack") / "data") as running:
+    soon = {"HEADRACE_PRUNE_PERIOD_SECONDS": "5", "HEADRACE_SAVEPOINT_DISPOSAL_NOTICE_SECONDS": "1"}
+    with running_stack(tmp_path_factory.mktemp("stack") / "data", soon) as running:
         yield running
 
 
@@ -171,7 +172,19 @@ def test_a_job_is_resumed_from_a_chosen_savepoint_and_counts_from_there(stack: R
     restored = wait_for("it to be restored", lambda: stack.checkpoints("chosen").get("restored"))
     assert restored["external_path"] == first
     wait_for("what was counted after that to be counted again", lambda: not stack.lines_are_whole("chosen"))
+
+    assert stack.call("DELETE", f"/savepoints?path={first}").status_code == 409  # it has started from that
+    do(stack, "chosen", "savepoint")
+    assert stack.call("DELETE", f"/savepoints?path={second}").status_code == 202
+    wait_for("Flink to remove it", lambda: not file_of(second).exists())
+    wait_for("the record to say so", lambda: second not in paths_of(stack, "chosen"))
+    assert file_of(first).exists()
+    counts_on(stack, "chosen")
     do(stack, "chosen", "stop")
+
+
+def paths_of(stack: RunningStack, job_id: str) -> list[str]:
+    return [each["path"] for each in stack.call("GET", f"/jobs/{job_id}/savepoints").json()["savepoints"]]
 
 
 def test_a_job_is_released_and_adopted_without_a_restart_and_is_scaled_with_its_state(stack: RunningStack) -> None:
