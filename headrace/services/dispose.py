@@ -7,6 +7,7 @@ then, and it stays. A crash at any place is taken up by the next round, and Flin
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -86,8 +87,8 @@ class Dispose:
         if lease is None:
             return Disposals()
         try:
-            # never given back: nobody looks again before it has run out
-            if store.take_lease(scope.lease("retention"), self.holder, LOOKED_FOR_EVERY_SECONDS) is not None:
+            # never given back, and nobody's for a second time: it is looked again once it has run out
+            if store.take_lease(scope.lease("retention"), str(uuid.uuid4()), LOOKED_FOR_EVERY_SECONDS) is not None:
                 self._mark_what_is_beyond()
             return self._round()
         finally:

@@ -71,8 +71,10 @@ def job_location(job: Job, state: StateLocation, what: str) -> str:
 DEFAULTS: Mapping[str, str] = {
     "execution.checkpointing.interval": "10s",
     "execution.checkpointing.num-retained": "5",
+    "kubernetes.operator.savepoint.cleanup.enabled": "false",
 }
-"""What a job gets where it says nothing."""
+"""What a job gets where it says nothing. The operator's own cleanup would remove savepoints that are on our record:
+those of its status' history, after a day or beyond ten (SnapshotObserver.cleanupSavepointHistoryLegacy)."""
 
 
 def configuration(job: Job, request: JobRequest, platform: Platform) -> dict[str, str]:

@@ -12,7 +12,7 @@ from headrace.domain.jobs import JobKey, Phase
 from headrace.domain.operations import KindName
 from headrace.domain.savepoints import Savepoint
 from headrace.errors import Conflict, NotFound, Refused, Unavailable
-from headrace.services.dispose import TRIED_AGAIN_AFTER
+from headrace.services.dispose import LOOKED_FOR_EVERY_SECONDS, TRIED_AGAIN_AFTER
 from headrace.settings import Settings
 from tests.support.world import World
 
@@ -59,6 +59,21 @@ def test_what_is_too_old_goes_and_never_the_last(world: World) -> None:
     world.clock.advance(timedelta(days=100).total_seconds())
     passes(world)
     assert listed(world) == paths[3:]
+
+
+def test_what_is_beyond_is_looked_for_once_an_hour(world: World) -> None:
+    paths = runs_with(world, 2, kept=2)
+    world.services.dispose.run()
+    newest = Savepoint(
+        tenant="default", job_id="orders", path="s3://b/savepoint-9", kind="savepoint", run=1, at=world.clock.now()
+    )
+    world.clock.advance(1)
+    world.store.add_savepoint(replace(newest, at=world.clock.now()))
+    world.services.dispose.run()
+    assert world.store.savepoints_at(paths[0])[0].disposing_since is None
+    world.clock.advance(LOOKED_FOR_EVERY_SECONDS)
+    world.services.dispose.run()
+    assert world.store.savepoints_at(paths[0])[0].disposing_since is not None
 
 
 def test_without_settings_all_stay(world: World) -> None:
