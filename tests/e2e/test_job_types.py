@@ -46,7 +46,7 @@ def web(connector: Path | None) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    with running_stack(tmp_path_factory.mktemp("stack") / "data") as running:
+    with running_stack(tmp_path_factory.mktemp("stack") / "data", {"KUBEBUILDER_ASSETS": ""}) as running:
         yield running
 
 

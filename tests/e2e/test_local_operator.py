@@ -1,6 +1,7 @@
 """The local operator is held to the recordings of a real one: a recorded scenario again, step by step the same.
 
-It runs alone, under a small and a real Kubernetes API. Names, the delays between writes and the moments at which the
+It runs alone, under a small Kubernetes API, and with two scenarios under a real one: what the operator asks of either
+is the same. Names, the delays between writes and the moments at which the
 operator and a JobManager are frozen are drawn by chance; HEADRACE_TEST_SEED repeats a draw (but not the machine's own
 timing). All scenarios share one operator, three at a time: a Flink cluster costs some ten seconds of a processor.
 """
@@ -292,6 +293,15 @@ SCENARIOS: tuple[Callable[[Play], None], ...] = (
 )
 
 
+OF_A_REAL_API: tuple[Callable[[Play], None], ...] = (stop_and_second_run, invalid_parallelism)
+"""What a real API may tell apart: creates, patches, statuses, pods, snapshots and deletions, and a spec that is taken
+and then refused."""
+
+REAL = pytest.param("real", marks=pytest.mark.slow)
+small = pytest.mark.parametrize("plays", ["small"], indirect=True, scope="module")
+small_and_real = pytest.mark.parametrize("plays", ["small", REAL], indirect=True, scope="module")
+
+
 class Plays:
     """Every scenario, started at once and under way; a test waits for the one that it looks at."""
 
@@ -306,7 +316,7 @@ class Plays:
         return play.name
 
 
-@pytest.fixture(scope="module", params=["small", pytest.param("real", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module")
 def plays(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plays]:
     folder, chance = tmp_path_factory.mktemp(request.param), random.Random(f"{SEED} {request.param}")
     (folder / "state").mkdir()
@@ -318,7 +328,7 @@ def plays(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         ThreadPoolExecutor(3) as pool,
     ):
         started = {}
-        for scenario in SCENARIOS:
+        for scenario in SCENARIOS if request.param == "small" else OF_A_REAL_API:
             play = Play(api, folder, random.Random(chance.random()), legal_name(chance), missing_url)
             started[scenario.__name__] = play, pool.submit(scenario, play)
         yield Plays(api, started)
@@ -359,17 +369,20 @@ def _seed_is_shown() -> None:
 # What is shown
 
 
+@small_and_real
 def test_a_first_deployment(plays: Plays) -> None:
     name = plays.ended(stop_and_second_run)
     seen, recorded = plays.api.versions(name), recorded_versions("stop-and-second-run")
     assert looks_of(of_generations(seen, 1)) == looks_of(of_generations(recorded, 1))
 
 
+@small_and_real
 def test_a_suspend_with_savepoint_and_a_delete(plays: Plays) -> None:
     name = plays.ended(stop_and_second_run)
     assert looks_of(plays.api.versions(name)) == looks_of(recorded_versions("stop-and-second-run"))
 
 
+@small_and_real
 def test_a_start_from_a_savepoint(plays: Plays) -> None:
     name = plays.ended(stop_and_second_run)
     seen, recorded = plays.api.versions(name, run=1), recorded_versions("stop-and-second-run", run=1)
@@ -378,6 +391,7 @@ def test_a_start_from_a_savepoint(plays: Plays) -> None:
     assert savepoint_of(first) == start_from_of(first)
 
 
+@small
 def test_a_change_of_parallelism(plays: Plays) -> None:
     name = plays.ended(change_of_parallelism)
     recorded = recorded_versions("rescale-rollback-and-missing-jobmanager")
@@ -386,6 +400,7 @@ def test_a_change_of_parallelism(plays: Plays) -> None:
     assert looks_of(seen) == looks_of(of_generations(recorded, 2))
 
 
+@small
 def test_a_rescale_in_place(plays: Plays) -> None:
     name = plays.ended(rescale_in_place)
     recorded = recorded_versions("in-place-rescale-and-unschedulable")
@@ -408,16 +423,19 @@ def while_rescaling(versions: list[Resource]) -> list[Look]:
 RESCALING = ("RESTARTING", "CREATED", "INITIALIZING")
 
 
+@small
 def test_a_missing_script(plays: Plays) -> None:
     name = plays.ended(script_missing)
     assert looks_of(plays.api.versions(name)) == looks_of(recorded_versions("script-missing"))
 
 
+@small
 def test_an_init_container_that_fails(plays: Plays) -> None:
     name = plays.ended(init_container_fails)
     assert looks_of(plays.api.versions(name)) == looks_of(recorded_versions("init-container-fails"))
 
 
+@small
 def test_an_unwritable_savepoint_directory(plays: Plays) -> None:
     name = plays.ended(savepoint_directory_unwritable)
     recorded = looks_of(recorded_versions("savepoint-directory-unwritable"))
@@ -425,11 +443,13 @@ def test_an_unwritable_savepoint_directory(plays: Plays) -> None:
     assert looks_of(plays.api.versions(name)) == until_second_error(recorded)
 
 
+@small_and_real
 def test_an_invalid_parallelism(plays: Plays) -> None:
     name = plays.ended(invalid_parallelism)
     assert looks_of(plays.api.versions(name)) == looks_of(recorded_versions("invalid-parallelism"))
 
 
+@small
 def test_a_batch_that_finishes(plays: Plays) -> None:
     name = plays.ended(batch_finishes)
     # Whether a bounded job is seen RUNNING depends on when one looks: the recorded operator looked every 15 s.
@@ -437,11 +457,17 @@ def test_a_batch_that_finishes(plays: Plays) -> None:
     assert looks_of(plays.api.versions(name), passing) == looks_of(recorded_versions("batch-finishes"), passing)
 
 
-@pytest.mark.parametrize(
-    ("scenario", "recording"),
-    [(stop_and_second_run, "stop-and-second-run"), (change_of_parallelism, "rescale-rollback-and-missing-jobmanager")],
-)
-def test_each_savepoint_leaves_a_snapshot(plays: Plays, scenario: Callable[[Play], None], recording: str) -> None:
+@small_and_real
+def test_a_suspend_with_savepoint_leaves_a_snapshot(plays: Plays) -> None:
+    each_savepoint_left_a_snapshot(plays, stop_and_second_run, "stop-and-second-run")
+
+
+@small
+def test_an_upgrade_leaves_a_snapshot(plays: Plays) -> None:
+    each_savepoint_left_a_snapshot(plays, change_of_parallelism, "rescale-rollback-and-missing-jobmanager")
+
+
+def each_savepoint_left_a_snapshot(plays: Plays, scenario: Callable[[Play], None], recording: str) -> None:
     name = plays.ended(scenario)
     seen, recorded = plays.api.snapshots(name), recorded_snapshots(recording)
     deployment = recorded[0]["spec"]["jobReference"]["name"]
@@ -451,6 +477,7 @@ def test_each_savepoint_leaves_a_snapshot(plays: Plays, scenario: Callable[[Play
     assert seen[0]["metadata"]["name"] in [s["metadata"]["name"] for s in plays.api.get(SNAPSHOTS)["items"]]
 
 
+@small
 @pytest.mark.parametrize(
     "scenario", [script_missing, init_container_fails, savepoint_directory_unwritable, invalid_parallelism]
 )
@@ -458,10 +485,15 @@ def test_what_saved_nothing_leaves_no_snapshot(plays: Plays, scenario: Callable[
     assert plays.api.snapshots(plays.ended(scenario)) == []
 
 
+@small_and_real
+def test_events_of_a_stop_and_a_second_run_tell_what_the_recorded_ones_tell(plays: Plays) -> None:
+    events_tell_what_the_recorded_ones_tell(plays, stop_and_second_run, "stop-and-second-run")
+
+
+@small
 @pytest.mark.parametrize(
     ("scenario", "recording"),
     [
-        (stop_and_second_run, "stop-and-second-run"),
         (savepoint_directory_unwritable, "savepoint-directory-unwritable"),
         (batch_finishes, "batch-finishes"),
         (script_missing, "script-missing"),
@@ -469,14 +501,19 @@ def test_what_saved_nothing_leaves_no_snapshot(plays: Plays, scenario: Callable[
         (invalid_parallelism, "invalid-parallelism"),
     ],
 )
-def test_events_tell_what_the_recorded_ones_tell(
+def test_events_of_a_failure_tell_what_the_recorded_ones_tell(
     plays: Plays, scenario: Callable[[Play], None], recording: str
 ) -> None:
+    events_tell_what_the_recorded_ones_tell(plays, scenario, recording)
+
+
+def events_tell_what_the_recorded_ones_tell(plays: Plays, scenario: Callable[[Play], None], recording: str) -> None:
     name = plays.ended(scenario)
     told, recorded = lambda: events_told(plays.api.events(name)), recorded_events(recording)
     wait_for(f"the events of {name} to be {recorded}, not {told()}", lambda: told() == recorded, 10)
 
 
+@small
 def test_what_is_told_twice_is_counted(plays: Plays) -> None:
     events = plays.api.events(plays.ended(savepoint_directory_unwritable))
     counts = {event["reason"]: event["count"] for event in events}

@@ -108,13 +108,13 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(consuming: Consum
 
 def test_no_record_stops_the_consumer_and_none_is_lost(consuming: Consuming, monkeypatch: pytest.MonkeyPatch) -> None:
     """Poison of every kind between good records, a store that flickers, a record as large as the broker takes."""
-    monkeypatch.setattr("consumer.loop.LONGEST_REST_SECONDS", 0.2)
+    monkeypatch.setattr("consumer.loop.LONGEST_REST_SECONDS", 0.05)
+    monkeypatch.setattr("consumer.loop.POLL_SECONDS", 0.1)
     consuming.store = FlickeringStore()
     too_large_for_a_letter = b"x" * 1_048_400
     poison = [each for each in EVERY_POISON if len(each) < 1_000_000] + [too_large_for_a_letter]
     names = [f"job{number}" for number in range(len(poison))]
-    for each, name in zip(poison, names, strict=True):
-        consuming.produce(submit(name), each)
+    consuming.produce(*(value for name, each in zip(names, poison, strict=True) for value in (submit(name), each)))
     consuming.produce_with_header(b"\xff\xfe", submit("unreadable-header"))
     consuming.produce(submit("last"))
     with consuming.running():

@@ -75,7 +75,7 @@ def test_nothing_outlives_a_demo_that_is_stopped(tmp_path: Path, number: signal.
 
 
 def test_a_demo_beside_a_stack_that_is_up_in_its_folder_leaves_it_alone(tmp_path: Path) -> None:
-    with running_stack(tmp_path / "data") as stack:
+    with running_stack(tmp_path / "data", {"KUBEBUILDER_ASSETS": ""}) as stack:
         done = local("demo", "--data", str(tmp_path / "data"))
         assert done.returncode == 1
         assert f"it is up already (pid {stack.process.pid})" in done.stdout
