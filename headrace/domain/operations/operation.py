@@ -72,6 +72,9 @@ DUE = frozenset({Step.BEGIN, Step.CLEAR, Step.CREATE, Step.DELETE, Step.CLAIM, S
 LONGEST_LOOK_SECONDS = 60.0
 """What one look adds to the time that an operation has spent, at most: who looks seldom lets nothing run out."""
 
+LONGEST_SKEW_SECONDS = 600.0
+"""How far the clocks of two processes may be apart. A look from further ahead was by a clock that was wrong."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -160,10 +163,13 @@ class Operation:
         return self.looked_at is not None and self.spent_seconds >= self.deadline_seconds
 
     def looked(self, at: datetime) -> Operation:
-        """The operation after a look at it: the time since the look before it is spent, a minute at most."""
-        since = (at - self.looked_at).total_seconds() if self.looked_at is not None else 0.0
+        """The operation after a look at it: the time since the last look is spent, a minute at most. Who looks by a
+        clock that is behind spends none, and does not set the last look back: the next one, by another clock, would
+        spend the difference between both again, and a deadline would pass in a moment."""
+        last = self.looked_at or at
+        since = (at - last).total_seconds()
         spent = self.spent_seconds + min(max(since, 0.0), LONGEST_LOOK_SECONDS)
-        return replace(self, spent_seconds=spent, looked_at=at)
+        return replace(self, spent_seconds=spent, looked_at=last if -LONGEST_SKEW_SECONDS < since < 0 else at)
 
     def moved(self, step: Step, at: datetime, **facts: Any) -> Operation:
         """The operation at its next step."""
