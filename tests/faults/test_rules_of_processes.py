@@ -126,6 +126,17 @@ def failed_without_failing(history: History) -> None:
     at_rest(history, transitions=[*before, transition(6, "CANCELLED", "FAILED")], job={"status": "FAILED"})
 
 
+def rejected_without_a_refusal(history: History) -> None:
+    before = list(history.jobs[NAME].transitions)
+    rejected = {**transition(6, "CANCELLED", "REJECTED"), "reason": "the Kubernetes API answered 410"}
+    at_rest(history, transitions=[*before, rejected], job={"status": "REJECTED"})
+
+
+def passed_early(history: History) -> None:
+    late = {"state": "FAILED", "reason": "its deadline passed: no progress", "deadline_seconds": 180.0}
+    history.by_key["stop"] = {**history.by_key["stop"], **late}
+
+
 def lost_a_transition(history: History) -> None:
     at_rest(history, transitions=[t for t in history.jobs[NAME].transitions if t["number"] != 3])
 
@@ -158,9 +169,11 @@ CASES: dict[Callable[[History], None], str] = {
     rose_again: "nothing is resurrected",
     dropped_its_state: "no state is dropped",
     failed_without_failing: "no failure without one",
+    rejected_without_a_refusal: "no failure without one",
     lost_a_transition: "the history has no hole",
     shows_what_is_not: "the record says what is",
     hung: "no call is endless",
+    passed_early: "no deadline passes early",
 }
 
 

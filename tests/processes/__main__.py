@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from tests.processes.checker import broken
 from tests.processes.history import History
 from tests.processes.installation import Installation, running
+from tests.processes.mutant import MUTANTS
 from tests.processes.player import Player, playing
 from tests.processes.schedule import ASK, Event, chosen, drawn
 from tests.processes.shrinking import shrunk
@@ -24,9 +26,10 @@ from tests.processes.shrinking import shrunk
 def main(argv: list[str] | None = None) -> int:
     """The exit code: 0 where every schedule kept every rule."""
     asked = _asked(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it has started ends with it
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="headrace-faults-"))
     try:
-        with running(folder) as installation, playing(installation) as player:
+        with running(folder, asked.mutant) as installation, playing(installation) as player:
             _introduce(installation)
             return _all_played(player, asked, folder)
     finally:
@@ -45,6 +48,7 @@ def _asked(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=_numbers, help="play these events of a schedule alone: 3,5,8")
     parser.add_argument("--shrink-minutes", type=float, default=10, help="how long a broken schedule is made smaller")
     parser.add_argument("--go-on", action="store_true", help="do not end at the first that breaks a rule")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="a fault in our processes' code, to be found")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and histories")
     parser.add_argument("--folder", type=Path, help="where they go; it is kept")
     return parser.parse_args(argv)
@@ -73,6 +77,7 @@ def _all_played(player: Player, asked: argparse.Namespace, folder: Path) -> int:
             _tell(player, asked, folder, history, whys, events)
             if not asked.go_on:
                 break
+    struck.update({f"{what} (requests)": count for what, count in player.requests_struck.items()})
     _report(struck, asked_for, failed, time.monotonic() - begun)
     return 1 if failed else 0
 
@@ -104,13 +109,17 @@ def _tell(
     _say(f"  {len(few)} of {len(events)} events are enough, as far as it was tried:")
     for event in few:
         _say(f"  {event}")
+    _say("  what came of them:")
+    for line in (last or history).told():
+        _say(f"  {line}")
     only = ",".join(str(event.number) for event in few)
     size = f"--operations {asked.operations} --jobs {asked.jobs}"
     _say(f"  ./run faults --seed {history.seed} {size} --only {only} --keep plays them again")
 
 
 def _report(struck: Counter[str], asked_for: int, failed: int, seconds: float) -> None:
-    _say(f"{sum(struck.values())} faults struck, {asked_for} operations were on record, in {seconds:.0f} s")
+    faults = sum(count for what, count in struck.items() if not what.endswith("(requests)"))
+    _say(f"{faults} faults struck, {asked_for} operations were on record, in {seconds:.0f} s")
     for what, count in sorted(struck.items()):
         _say(f"  {what}: {count}")
     _say(f"{failed} schedules broke a rule" if failed else "every rule was kept")

@@ -135,19 +135,19 @@ class Asking:
 
 def wanted(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All kinds, in an order that `value` turns. What ends a run comes seldom: it ends all that waits before it."""
-    from_last = {"start_from": "last"} if value % 2 else {}
-    submit = ("SUBMIT", {"job_config": {"script": SCRIPT}, **from_last})
+    submit = ("SUBMIT", {"job_config": {"script": SCRIPT}})
+    from_last = ("SUBMIT", {"job_config": {"script": SCRIPT}, "start_from": "last"})
     asks: list[tuple[str, Mapping[str, Any]]] = [
         ("SCALE", {"parallelism": value % 4 + 1}),
         submit,
         ("SAVEPOINT", {}),
-        submit,
+        from_last,
         ("UPGRADE", {"job_config": {"args": [f"--step={value}"]}}),
         ("RESUME", {}),
         ("SUSPEND", {}),
         ("RESUME", {}),
         ("RESTART", {}),
-        submit,
+        from_last,
         ("ROLLBACK", {"to": value % 3 + 1}),
         ("SCALE", {"parallelism": value % 3 + 2}),
         submit,

@@ -12,6 +12,7 @@ from typing import Any
 
 from headrace.domain.jobs import SETTLED, Phase
 from headrace.domain.operations import operation_id
+from headrace.domain.operations.operation import LONGEST_LOOK_SECONDS
 from tests.model.flink import Stage
 from tests.model.promises import SHOWN
 from tests.processes.history import AtRest, History, Version
@@ -23,6 +24,11 @@ LONGEST_ANSWER_SECONDS = 25.0
 
 MOST_CHANGES = 2
 """Of the spec by one operation: its own, and the one that takes it back."""
+
+REFUSALS = (409, 422)
+DEADLINE = "its deadline passed"
+AT_REST_SECONDS = 10.0
+"""What may pass between the last that was seen of a deployment and the end of a history, at most, by and large."""
 
 Rule = Callable[[History], Iterator[str]]
 
@@ -163,11 +169,15 @@ def _no_state_is_dropped(history: History) -> Iterator[str]:
 
 
 def _no_failure_without_one(history: History) -> Iterator[str]:
-    """A call that fails changes no phase: FAILED is what the operator, or a JobManager, has shown."""
+    """A call that fails changes no phase: FAILED is what the operator, or a JobManager, has shown, and REJECTED for the
+    cluster's sake what a write was told."""
     for name, at_rest in history.jobs.items():
-        failed = [each for each in at_rest.transitions if each["to"] == Phase.FAILED]
-        if failed and not any(_shows_failure(each.whole) for each in history.versions_of(name)):
-            yield f"{name} was FAILED ({failed[0]['reason']}), and nothing of it ever was"
+        shown = any(_shows_failure(each.whole) for each in history.versions_of(name))
+        refused = any(each.told in REFUSALS and name in f"{each.path} {each.sent}" for each in history.writes)
+        for each in at_rest.transitions:
+            is_api = each["to"] == Phase.REJECTED and "Kubernetes API" in each["reason"]
+            if (each["to"] == Phase.FAILED and not shown) or (is_api and not refused):
+                yield f"{name} was {each['to']} ({each['reason']}), and nothing of it ever was"
 
 
 def _shows_failure(whole: Mapping[str, Any]) -> bool:
@@ -211,6 +221,16 @@ def _no_call_is_endless(history: History) -> Iterator[str]:
             yield f"{ask.kind} {ask.key} was answered after {ask.longest_seconds:.0f} s"
 
 
+def _no_deadline_passes_early(history: History) -> Iterator[str]:
+    """Rule 6: a deadline is time that was spent, whatever the clocks say; they may be apart once."""
+    over = max((each.at for each in history.versions), default=0.0) + AT_REST_SECONDS
+    for ask in history.asks:
+        found = history.by_key.get(ask.key, {})
+        is_late = found.get("state") == "FAILED" and DEADLINE in found["reason"]
+        if is_late and over - ask.at < found["deadline_seconds"] - LONGEST_LOOK_SECONDS:
+            yield f"{ask.kind} {ask.key} FAILED {over - ask.at:.0f} s after it was asked for: {found['reason']}"
+
+
 def _by_uid(history: History) -> dict[str, list[Version]]:
     found: dict[str, list[Version]] = defaultdict(list)
     for version in history.versions:
@@ -233,4 +253,5 @@ RULES: Mapping[str, Rule] = {
     "the history has no hole": _history_has_no_hole,
     "the record says what is": _the_record_says_what_is,
     "no call is endless": _no_call_is_endless,
+    "no deadline passes early": _no_deadline_passes_early,
 }

@@ -6,7 +6,7 @@ Must not know how it was brought about.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -82,6 +82,30 @@ class Version:
         return self.whole["metadata"].get("annotations") or {}
 
 
+Line = tuple[float, str]
+
+
+def _struck(struck: Struck) -> Line:
+    lasts = f" for {struck.seconds:.1f} s" if struck.seconds else ""
+    return struck.at, f"{struck.what}{lasts}" + (f" at {struck.job_id}" if struck.job_id else "")
+
+
+def _wrote(write: Write) -> Line:
+    words = "nothing was told" if write.told is None else f"{write.told} was told"
+    name = write.path.rpartition("/")[2]
+    done = "not passed on" if write.status is None else f"the server said {write.status}"
+    return write.at, f"  {write.method} {name}: {done}, {words}"
+
+
+def _shows(version: Version) -> str:
+    status = version.whole.get("status") or {}
+    flink = (status.get("jobStatus") or {}).get("state")
+    leaves = ", is being deleted" if "deletionTimestamp" in version.whole["metadata"] else ""
+    wanted, generation = version.whole["spec"]["job"].get("state"), version.whole["metadata"]["generation"]
+    shown = f"{status.get('lifecycleState')} {flink}, observed {status.get('observedGeneration')}"
+    return f"sequence {version.sequence}, generation {generation}, {wanted}; {shown}{leaves}"
+
+
 @dataclass(frozen=True)
 class AtRest:
     """What the readers' API and the cluster say of a job once nothing strikes any more."""
@@ -117,6 +141,26 @@ class History:
     def versions_of(self, job_id: str) -> list[Version]:
         """Every version of the deployments of a job, in the API's order; one whose annotations are gone by its name."""
         return [each for each in self.versions if each.name == job_id]
+
+    def told(self) -> list[str]:
+        """What happened, a line each, in its order: what was asked and struck, what we wrote, what was shown."""
+        lines = [*map(self._asked, self.asks), *map(_struck, self.struck), *map(_wrote, self.writes), *self._shown()]
+        first = min((at for at, _ in lines), default=0.0)
+        return [f"{at - first:7.2f} s  {words}" for at, words in sorted(lines)]
+
+    def _asked(self, ask: Ask) -> Line:
+        found = self.by_key.get(ask.key, {})
+        statuses = ", ".join(str(status) for status, _ in ask.answers) or "no answer"
+        became = f"{found['sequence']} {found['state']}: {found['reason']}" if found else "nothing"
+        return ask.at, f"{ask.kind} of {ask.job_id} by {ask.via} as {ask.key}: {statuses}; became {became}"
+
+    def _shown(self) -> Iterator[Line]:
+        before: dict[str, str] = {}
+        for version in self.versions:
+            words = "gone" if version.was_deleted else _shows(version)
+            if before.get(version.uid) != words:
+                before[version.uid] = words
+                yield version.at, f"  {version.name} {version.uid[:8]}: {words}"
 
     def written(self) -> str:
         """As text, for who looks into it."""

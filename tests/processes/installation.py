@@ -42,7 +42,7 @@ SETTINGS = {
     "HEADRACE_RELIST_PERIOD_SECONDS": "10",
     "HEADRACE_REDELIVER_PERIOD_SECONDS": "2",
     "HEADRACE_FAILURE_GRACE_SECONDS": "5",
-    "HEADRACE_OPERATION_DEADLINE_SECONDS": "60",
+    "HEADRACE_OPERATION_DEADLINE_SECONDS": "180",
 }
 """Shorter times than in production, so that a seed shows in a minute what takes ten there."""
 
@@ -53,8 +53,9 @@ class Installation:
     on_write: Callable[[Write], None]
     """Is handed every write that our processes make on Flink's resources."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mutant: str | None = None) -> None:
         self.folder = folder
+        self._run = [PYTHON, "-m", *(["tests.processes.mutant", mutant] if mutant else [])]
         self.on_write = lambda _: None
         self.has_durable_kafka = bool(os.environ.get("KAFKA_HOME"))
         self.processes: dict[str, LocalProcess] = {}
@@ -204,10 +205,10 @@ class Installation:
         yield self._module("sync", "worker", "--queues", "flink.sync")
         yield self._module("beat", "beat")
         yield self._module("consumer", "consumer")
-        yield Command("api", [PYTHON, "-m", "api"], lambda: servers.http_answers(api), api, self.settings)
+        yield Command("api", [*self._run, "api"], lambda: servers.http_answers(api), api, self.settings)
 
     def _module(self, name: str, module: str, *arguments: str) -> Command:
-        return Command(name, [PYTHON, "-m", module, *arguments], lambda: True, env=self.settings)
+        return Command(name, [*self._run, module, *arguments], lambda: True, env=self.settings)
 
     def _start(self, command: Command) -> None:
         process = LocalProcess(command, self.folder / f"{command.name}.log", ROOT)
@@ -235,9 +236,9 @@ class Installation:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Installation]:
-    """An installation that is stopped at the end, whatever happened."""
-    installation = Installation(folder)
+def running(folder: Path, mutant: str | None = None) -> Iterator[Installation]:
+    """An installation that is stopped at the end, whatever happened; its own processes with this fault in them."""
+    installation = Installation(folder, mutant)
     try:
         installation.up()
         yield installation

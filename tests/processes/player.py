@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from tests.processes.installation import LETTERS, Installation
 from tests.processes.proxies import Write
 from tests.processes.schedule import AGAIN, ASK, Event
 
-REST_SECONDS = 180.0
+REST_SECONDS = 300.0
 """What an installation has to come to rest: the longest that one operation may take, and room for a slow machine."""
 
 QUIET_SECONDS = 3.0
@@ -35,6 +36,8 @@ LOOK_SECONDS = 0.5
 OPEN = ("ACCEPTED", "RUNNING")
 FEW, MANY = 2, 16
 """Requests that a fault of the Kubernetes API strikes, at most while it lasts."""
+
+OF_ONE_KIND = {"409": "write", "422": "write", "cut": "write", "410": "read"}
 
 End = Callable[[], None]
 
@@ -57,6 +60,12 @@ class Player:
         """Lets go of its connections."""
         self._hands.close()
         self._letters.close()
+
+    @property
+    def requests_struck(self) -> Counter[str]:
+        """How many requests each kind of fault at a proxy has struck."""
+        there = self._installation
+        return Counter({**there.kubernetes.struck, "mongodb cut": there.mongodb.struck})
 
     def _wrote(self, write: Write) -> None:
         """Takes down a write of ours that has passed."""
@@ -176,7 +185,10 @@ class Player:
         if what == "watches":
             proxy.cut_streams()
             return None
-        armed = proxy.arm(what, ("any", "write", "read")[value % 3], FEW + value % (MANY - FEW))
+        of = {"409": "write", "422": "write", "cut": "write", "410": "read"}.get(
+            what, ("any", "write", "read")[value % 3]
+        )
+        armed = proxy.arm(what, of, FEW + value % (MANY - FEW))
         return lambda: proxy.disarm(armed)
 
     def _hand(self, event: Event, name: str) -> None:

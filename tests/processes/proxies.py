@@ -25,6 +25,7 @@ HANG_SECONDS = 5.0
 """Longer than our processes wait for an answer."""
 
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
+KINDS = ("/flinkdeployments", "/flinkstatesnapshots", "/pods", "/events")
 REASONS = {
     409: "Conflict",
     410: "Expired",
@@ -59,8 +60,14 @@ class Armed:
     of: str
     left: int
 
-    def strikes(self, is_write: bool) -> bool:
-        """Whether it strikes this request."""
+    def strikes(self, method: str, path: str) -> bool:
+        """Whether it strikes this request: a 409 and a 422 are answers to writes, and a 410 is one to lists and
+        watches, which name no object."""
+        is_write = method in WRITES
+        if self.what in ("409", "422", CUT) and not is_write:
+            return False
+        if self.what == "410" and (is_write or not urlsplit(path).path.endswith(KINDS)):
+            return False
         return self.left > 0 and self.of in ("any", "write" if is_write else "read")
 
 
@@ -110,10 +117,10 @@ class KubernetesProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def _taken(self, is_write: bool) -> str | None:
+    def _taken(self, method: str, path: str) -> str | None:
         with self._lock:
             for armed in self._armed:
-                if armed.strikes(is_write) and not (armed.what in ("409", "422", CUT) and not is_write):
+                if armed.strikes(method, path):
                     armed.left -= 1
                     self.struck[f"kubernetes {armed.what}"] += 1
                     return armed.what
@@ -127,7 +134,7 @@ class KubernetesProxy:
                 begun = time.time()
                 sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 is_write = self.command in WRITES
-                what = proxy._taken(is_write)
+                what = proxy._taken(self.command, self.path)
                 status, answered, told = None, b"", None
                 if what is None or what == CUT:
                     if not is_write and ("watch=true" in self.path or "follow=true" in self.path):
