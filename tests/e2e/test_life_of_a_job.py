@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from headrace.cli.files import source_from
+from local.flink_operator.pods import PID_ANNOTATION
 from tests.support.patience import wait_for
 from tests.support.serving import serving
-from tests.support.stack import ROOT, RunningStack, running_stack
+from tests.support.stack import DEPLOYMENTS, ROOT, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -186,30 +187,71 @@ def paths_of(stack: RunningStack, job_id: str) -> list[str]:
     return [each["path"] for each in stack.call("GET", f"/jobs/{job_id}/savepoints").json()["savepoints"]]
 
 
-def test_a_job_is_released_and_adopted_without_a_restart_and_is_scaled_with_its_state(stack: RunningStack) -> None:
-    stack.submit("given")
-    before = stack.await_phase("given", "RUNNING")
-    counts_on(stack, "given")
-    do(stack, "given", "release")
-    assert stack.job("given")["status"] == "RELEASED"
-    counts_on(stack, "given")
+def test_a_deployment_that_kubectl_made_is_adopted_scaled_and_released_without_a_restart_of_its_own(
+    stack: RunningStack,
+) -> None:
+    applied(stack, "given")
+    wait_for("output", lambda: stack.count("given"))
+    assert stack.call("GET", "/jobs/given").status_code == 404
     found = stack.call("GET", "/adoptable").json()["adoptable"]
     assert [each["name"] for each in found if not each["why_not"]] == ["given"]
 
+    before = processes_and_spec(stack, "given")
     do(stack, "given", "adopt")
-    after = stack.await_phase("given", "RUNNING")
-    assert [after[name] for name in ("flink_job_id", "start_time")] == [
-        before[name] for name in ("flink_job_id", "start_time")
-    ]
-    assert (after["run"], after["request"]) == (2, {})
+    shown = stack.await_phase("given", "RUNNING")
+    assert (shown["run"], shown["request"]) == (1, {})
     counts_on(stack, "given")
+    assert processes_and_spec(stack, "given") == before
 
     do(stack, "given", "scale", parallelism=2)
     assert stack.phases("given")[-2:] == ["SCALING", "RUNNING"]
     counts_on(stack, "given")
+    before = processes_and_spec(stack, "given")
+    do(stack, "given", "release")
+    assert stack.job("given")["status"] == "RELEASED"
+    counts_on(stack, "given")
+
+    do(stack, "given", "adopt")
+    shown = stack.await_phase("given", "RUNNING")
+    assert (shown["run"], shown["request"]) == (2, {})
+    assert processes_and_spec(stack, "given") == before
     kept = do(stack, "given", "stop")["savepoint_path"]
     assert (file_of(kept) / "_metadata").is_file()
     assert stack.lines_are_whole("given")
+
+
+def applied(stack: RunningStack, name: str) -> None:
+    """As the operator's own examples are (basic.yaml and pod-template.yaml): nothing of it is Headrace's."""
+    state, jars = stack.data / "state", EXAMPLES / "jar"
+    mounted = [{"name": "jars", "mountPath": "/opt/flink/usrlib"}]
+    pod = {
+        "containers": [{"name": "flink-main-container", "volumeMounts": mounted}],
+        "volumes": [{"name": "jars", "hostPath": {"path": str(jars), "type": "Directory"}}],
+    }
+    output = f"{state}/output/{name}"
+    job = {
+        "jarURI": f"local:///opt/flink/usrlib/{JAR}",
+        "entryClass": "io.headrace.examples.CountingJob",
+        "args": ["--rate", "20", "--output", output],
+        "parallelism": 1,
+        "upgradeMode": "stateless",
+    }
+    folders = {f"execution.checkpointing.{kind}-dir": f"file://{state}/theirs" for kind in ("savepoint", "checkpoint")}
+    sized = {"resource": {"memory": "1024m", "cpu": 1}}
+    spec = {
+        **{"image": "flink:2.2", "flinkVersion": "v2_2", "serviceAccount": "flink", "podTemplate": {"spec": pod}},
+        "flinkConfiguration": {"taskmanager.numberOfTaskSlots": "2", **SETTINGS, **folders},
+        **{"jobManager": sized, "taskManager": sized, "job": job},
+    }
+    body = {"apiVersion": "flink.apache.org/v1beta1", "kind": "FlinkDeployment", "metadata": {"name": name}}
+    stack.kube_post(DEPLOYMENTS, {**body, "spec": spec})
+
+
+def processes_and_spec(stack: RunningStack, name: str) -> tuple[list[str], int]:
+    """What a restart would change: the processes of its pods, and the generation of its spec."""
+    pods = [stack.pod(name, component) for component in ("jobmanager", "taskmanager")]
+    pids = [pod["metadata"]["annotations"][PID_ANNOTATION] for pod in pods]
+    return pids, stack.kube(f"{DEPLOYMENTS}/{name}")["metadata"]["generation"]
 
 
 def test_another_job_goes_on_from_a_savepoint_of_one_that_runs_on(stack: RunningStack) -> None:

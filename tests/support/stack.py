@@ -43,11 +43,17 @@ class RunningStack:
         return httpx.request(method, url, json=body, headers=sent, timeout=90, trust_env=False)
 
     def kube(self, path: str) -> Any:
+        return self._kube("GET", path).json()
+
+    def kube_post(self, path: str, body: Any) -> None:
+        """Makes an object as kubectl would: somebody else's."""
+        self._kube("POST", path, body).raise_for_status()
+
+    def _kube(self, method: str, path: str, body: Any = None) -> httpx.Response:
         config = yaml.safe_load(Path(self.file["kubeconfig"]).read_text())
-        token = config["users"][0]["user"]["token"]
+        headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
         url = config["clusters"][0]["cluster"]["server"] + path
-        answer = httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10, trust_env=False, verify=False)
-        return answer.json()
+        return httpx.request(method, url, json=body, headers=headers, timeout=10, trust_env=False, verify=False)
 
     def history(self, job_id: str) -> list[list[dict[str, Any]]]:
         """Every version that a job's deployments had since the stack was up: a list a deployment."""
