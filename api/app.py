@@ -22,8 +22,8 @@ from headrace import metrics
 from headrace.bootstrap import Services
 from headrace.domain.document import JobDocument
 from headrace.domain.inputs import json_or_yaml_object
-from headrace.domain.jobs import JobKey, Phase
-from headrace.domain.operations import KINDS, Kind, Source, SubmitArguments
+from headrace.domain.jobs import Job, JobKey, Phase
+from headrace.domain.operations import KINDS, Kind, Operation, Source, SubmitArguments
 from headrace.domain.templates import Template
 from headrace.errors import InvalidRequest, NotFound, Unavailable
 from headrace.ports import JobFilter
@@ -86,13 +86,19 @@ def _health(app: FastAPI, services: Services, keys: Sequence[bytes]) -> None:
 
 
 def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_seconds: float) -> None:
-    accept = services.accept
-    waiting = Waiting(services.records.operation, wait_limit_seconds)
+    accept, records = services.accept, services.records
+    waiting = Waiting(records.operation, wait_limit_seconds)
+
+    def job_of(accepted: Accepted, operation: Operation) -> Job | None:
+        """The job as it was accepted of, where nobody waited since."""
+        if accepted.document is not None and operation is accepted.operation:
+            return records.shown(accepted.document)
+        return records.job(operation.key)
 
     async def answer(request: Request, accepted: Accepted, wait: float) -> JSONResponse:
         metrics.ACCEPTED.labels(accepted.operation.kind, "http").inc()
         operation = await waiting.ended(request, accepted.operation, wait)
-        job = await run_in_threadpool(services.records.job, operation.key)
+        job = await run_in_threadpool(job_of, accepted, operation)
         location = f"{BASE}/operations/{operation.id}"
         headers = {"Location": location} | ({"Retry-After": "1"} if operation.is_open else {})
         return _json(views.answer_view(operation, job), 202 if operation.is_open else 200, headers)

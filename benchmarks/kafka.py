@@ -127,9 +127,10 @@ class _Timed(RecordConsumer):
         self.first_at = self.first_at or (time.monotonic() if record is not None else 0.0)
         return record
 
-    def commit(self, record: Record) -> None:
-        super().commit(record)
-        self.committed, self.committed_at = record.offset + 1, time.monotonic()
+    def commit_done(self) -> None:
+        reached = max(self._done.values(), default=0)
+        super().commit_done()
+        self.committed, self.committed_at = max(self.committed, reached), time.monotonic()
 
 
 def by_headrace(broker: str, topic: str, count: int) -> float:

@@ -21,7 +21,8 @@ FOLLOW_SECONDS = 3.0
 
 
 class Loop:
-    """One consumer's life. An offset is committed only once its operation, or its dead letter, is durable.
+    """One consumer's life. An offset is committed only once its operation, or its dead letter, is durable, and with
+    those of the records that were taken with it.
 
     What the record is at fault for makes a dead letter. Everything else is a server's trouble or ours: the record's
     partition rests, at most 30 s at a time, and the others go on.

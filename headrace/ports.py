@@ -379,12 +379,12 @@ class Store(Protocol):
         """A job's operations in the log, in their order, those with a sequence above `after`."""
         ...
 
-    def unplaced(self, scope: Scope, limit: int) -> Sequence[JobKey]:
-        """Jobs with operations that no document has yet, the longest accepted first."""
+    def unplaced(self, scope: Scope, limit: int) -> Mapping[JobKey, Sequence[str]]:
+        """The ids of operations that are marked as in no document yet, by their jobs, the longest accepted first."""
         ...
 
-    def clear_unplaced(self, key: JobKey, up_to: int) -> None:
-        """Remembers that the job's document has everything up to this sequence. Idempotent."""
+    def clear_unplaced(self, operation_ids: Sequence[str]) -> None:
+        """Remembers that the documents of their jobs have these operations. Idempotent."""
         ...
 
     def write_outcomes(self, operations: Sequence[Operation]) -> None:

@@ -168,17 +168,20 @@ class InMemoryStore:
             found = [o for o in self._operations.values() if o.key == key and o.sequence > after]
         return sorted(found, key=lambda o: o.sequence)[:limit]
 
-    def unplaced(self, scope: Scope, limit: int) -> Sequence[JobKey]:
+    def unplaced(self, scope: Scope, limit: int) -> Mapping[JobKey, Sequence[str]]:
         """See ports.Store."""
         with self._lock:
             found = [self._operations[name] for name in self._unplaced]
         ours = [o for o in found if o.tenant == scope.tenant and o.place == (scope.cluster, scope.namespace)]
-        return list(dict.fromkeys(o.key for o in sorted(ours, key=lambda o: o.accepted_at)))[:limit]
+        jobs: dict[JobKey, list[str]] = {}
+        for each in sorted(ours, key=lambda o: o.accepted_at)[:limit]:
+            jobs.setdefault(each.key, []).append(each.id)
+        return jobs
 
-    def clear_unplaced(self, key: JobKey, up_to: int) -> None:
+    def clear_unplaced(self, operation_ids: Sequence[str]) -> None:
         """See ports.Store."""
         with self._lock:
-            self._unplaced -= {o.id for o in self.operations_of(key) if o.sequence <= up_to}
+            self._unplaced -= set(operation_ids)
 
     def write_outcomes(self, operations: Sequence[Operation]) -> None:
         """See ports.Store."""

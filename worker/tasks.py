@@ -51,7 +51,7 @@ def accepting(kind: Kind) -> None:
         check_tenant(settings().tenant if tenant is None else tenant)
         key, source = key_of(self, idempotency_key), Source(via="celery", detail={"task_id": self.request.id})
         accepted = services().accept.operation(
-            kind.name, job_id, arguments, tenant=settings().tenant, key=key, source=source
+            kind.name, job_id, arguments, tenant=settings().tenant, key=key, source=source, is_executed_here=True
         )
         execute_now(accepted)
 

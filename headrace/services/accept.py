@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from headrace.domain.document import MOST_OPEN, JobDocument
 from headrace.domain.inputs import blamed_on_input
@@ -38,13 +38,14 @@ from headrace.errors import (
     InvalidRequest,
     LostRace,
     NotFound,
+    PermanentError,
     TooMany,
     TransientError,
     Unavailable,
 )
 from headrace.ports import Clock, TaskQueue
 from headrace.services.adopting import Adopting
-from headrace.services.records import Records
+from headrace.services.records import Records, merged
 from headrace.services.resolve import Place, Resolve
 from headrace.services.roll_back import RollBack
 from headrace.services.sealing import Sealing, refuse_secrets
@@ -77,10 +78,11 @@ class _Checked:
 
 @dataclass(frozen=True)
 class Accepted:
-    """An accepted operation, and whether this call stored it."""
+    """An accepted operation, whether this call stored it, and the job's document with it where that is at hand."""
 
     operation: Operation
     created: bool
+    document: JobDocument | None = None
 
 
 class Accept:
@@ -118,8 +120,10 @@ class Accept:
         tenant: str,
         key: str | None,
         source: Source,
+        is_executed_here: bool = False,
     ) -> Accepted:
-        """Accepts what was asked of a job, the same whichever way it came in; `key` is the idempotency key.
+        """Accepts what was asked of a job, the same whichever way it came in; `key` is the idempotency key. Who
+        executes the operation itself right after this needs no wake-up, and gets none.
 
         A SUBMIT begins run 1 of a new job, or run n+1 of a settled one; without a job id the job is named after its
         template and the operation; an adopted one after its deployment. A plain secret is sealed before anything is
@@ -131,11 +135,17 @@ class Accept:
             refuse_secrets({"idempotency_key": key})
         checked = self._checked(kind, job_id, arguments, tenant, operation_id(tenant, key), source)
         body_hash = checked.body_hash()
-        repeated = self._repeat_of(tenant, key, body_hash)
-        if repeated is not None:
-            return repeated
-        job_key, arguments_of = checked.resolved()
-        return self._insert(job_key, kind, arguments_of, body_hash, key, source, checked.stored)
+        try:
+            job_key, arguments_of = checked.resolved()
+            accepted = self._insert(job_key, kind, arguments_of, body_hash, key, source, checked.stored)
+        except PermanentError:
+            repeated = self._repeat_of(tenant, key, body_hash)  # accepted once, it stays so, whatever holds by now
+            if repeated is None:
+                raise
+            accepted = repeated
+        if not is_executed_here:
+            self._queue.wake(accepted.operation.key)
+        return accepted
 
     def proposed(
         self, kind: KindName, job_id: str | None, arguments: Mapping[str, Any], *, tenant: str, source: Source
@@ -280,29 +290,30 @@ class Accept:
         source: Source,
         asked: Mapping[str, Any],
     ) -> Accepted:
+        stored = self._records.stored(job_key)
+        document = stored if _is_enough(stored, kind, asked) else self._with_log(job_key, kind, stored)
         for _ in range(ATTEMPTS):
-            document = self._expected(job_key, kind)
             refused = _refusal(document, kind, asked)
             if refused is not None:
-                # The same request may have been accepted by another process since it was looked for.
-                repeated = self._repeat_of(job_key.tenant, key, body_hash)
-                if repeated is None:
-                    raise refused
-                return repeated
+                raise refused
             operation = self._operation(document, kind, arguments_of(document), body_hash, key, source)
             try:
                 inserted = self._store.insert_operation(operation)
             except LostRace:
+                document = self._expected(job_key, kind)
                 continue
             if inserted.operation.arguments_hash != body_hash:
                 raise _another_body(key, inserted.operation)
-            return self._accepted(inserted.operation, inserted.created)
+            return self._placed(inserted.operation, stored) if inserted.created else self._known(inserted.operation)
         raise Unavailable(f"job {job_key.job_id}: {ATTEMPTS} other requests were accepted at once; send this one again")
 
     def _expected(self, job_key: JobKey, kind: KindName) -> JobDocument:
         """The job with all that was accepted of it, placed or not. Raises NotFound, and Conflict where the job is
         another installation's."""
-        document = self._records.preview(job_key)
+        return self._with_log(job_key, kind, self._records.stored(job_key))
+
+    def _with_log(self, job_key: JobKey, kind: KindName, stored: JobDocument | None) -> JobDocument:
+        document = self._records.with_log(job_key, stored)
         is_there = document is not None and (not document.job.is_forgotten or document.next_run is not None)
         if not is_there and not KINDS[kind].makes_a_job:
             raise NotFound(f"job {job_key.job_id}: there is none of this name; GET jobs lists those that are")
@@ -336,13 +347,16 @@ class Accept:
             namespace=self._place.namespace,
         )
 
-    def _accepted(self, operation: Operation, created: bool) -> Accepted:
-        """It is accepted; placing it and waking a worker are best effort, and done by others where they fail."""
-        if created:
-            with suppress(TransientError):
-                self._records.place(operation.key)
-        self._queue.wake(operation.key)
-        return Accepted(self._records.operation(operation.tenant, operation.id) or operation, created)
+    def _placed(self, operation: Operation, stored: JobDocument | None) -> Accepted:
+        """It is accepted; placing it is best effort, and done by others where it fails."""
+        document = None
+        with suppress(TransientError):
+            document = self._records.place_next(stored, operation)
+        placed = document.operation(operation.id) if document is not None else None
+        return Accepted(merged(placed, operation) if placed is not None else operation, True, document)
+
+    def _known(self, operation: Operation) -> Accepted:
+        return Accepted(self._records.operation(operation.tenant, operation.id) or operation, created=False)
 
     def _new_job(self, key: JobKey) -> Job:
         return self._records.new(key).job
@@ -353,7 +367,13 @@ class Accept:
             return None
         if stored.arguments_hash != body_hash:
             raise _another_body(key, stored)
-        return self._accepted(stored, created=False)
+        return self._known(stored)
+
+
+def _is_enough(stored: JobDocument | None, kind: KindName, asked: Mapping[str, Any]) -> TypeGuard[JobDocument]:
+    """Whether an operation may be accepted on what is stored: what was accepted since has the sequence that it would
+    get, and so it is found at the insert. A refusal must rest on everything."""
+    return stored is not None and not stored.job.is_forgotten and _refusal(stored, kind, asked) is None
 
 
 def _refusal(document: JobDocument, kind: KindName, asked: Mapping[str, Any]) -> Conflict | TooMany | None:

@@ -70,7 +70,7 @@ from headrace.errors import (
 from headrace.ports import AsSeen, Clock, Fence, FlinkRuntime
 from headrace.services.looks import Looks
 from headrace.services.observe import Observe, ended
-from headrace.services.records import Records, soon
+from headrace.services.records import Records, merged, soon
 from headrace.services.sealing import Sealing
 
 KEY_LOOK_SECONDS = 10.0
@@ -225,10 +225,15 @@ class _Step:
         self.missed = False
 
     def written(self) -> JobDocument:
-        """The document once all of it is stored."""
+        """The document once all of it is stored, and what the log and the history lack is there too."""
+        self._on_record()
+        return self._of.records.flush(self._stored)
+
+    def _on_record(self) -> None:
+        """Stores what is about to happen. The log and the history get theirs at the step's end, or from who looks next:
+        readers find it in the document."""
         if self._document != self._stored:
-            self._stored = self._document = self._of.records.write(self._stored, self._document)
-        return self._stored
+            self._stored = self._document = self._of.records.write(self._stored, self._document, flush=False)
 
     @property
     def _operation(self) -> Operation:
@@ -243,11 +248,11 @@ class _Step:
             return True
         match effect:
             case Begin():
-                return self._begin(effect)
+                return self._begin(effect, case)
             case Create(manifest):
-                return self._create(manifest)
+                return self._create(manifest, case)
             case Adopt(deployment):
-                return self._adopt(deployment)
+                return self._adopt(deployment, case)
             case Change():
                 return self._change(effect, case)
             case Claim():
@@ -257,34 +262,34 @@ class _Step:
             case Delete(uid, then, wait_seconds):
                 return self._delete(uid, then, wait_seconds)
             case TakeSnapshot(manifest):
-                self.written()
+                self._on_record()
                 self._of.runtime.create_snapshot(manifest)
                 return True
             case DropSnapshot(snapshot):
-                self.written()
+                self._on_record()
                 return self._of.runtime.delete_snapshot(self._document.job.namespace, snapshot)
             case Renew(end):
                 return self._renew(end)
             case _:
                 assert_never(effect)
 
-    def _begin(self, begin: Begin) -> bool:
+    def _begin(self, begin: Begin, case: Case) -> bool:
         now, operation = self.seen.at, self._operation
         before = self._document.job
-        accepted = self._of.looks.with_arguments(operation)
+        accepted = merged(operation, case.operation)
         job = of_new_run(before, accepted, run=begin.run, start_from=begin.start_from, at=now)
         job = replace(job, is_gone=False, phase=before.phase).intending(begin.manifest)
         begun = replace(self._document, job=job).entering(Phase.REQUESTED, now)
         self._document = begun.with_operation(operation.moved(Step.CREATE, now))
-        self.written()
+        self._on_record()
         return True
 
-    def _create(self, manifest: Mapping[str, Any]) -> bool:
+    def _create(self, manifest: Mapping[str, Any], case: Case) -> bool:
         """The intent is on record. What nobody wants any more after the create is deleted again."""
-        self.written()
+        self._on_record()
         job, operation = self._document.job, self._operation
         try:
-            self._secrets(self._request())
+            self._secrets(_request(case))
         except Unopenable as error:
             return self._waits_for_a_key(error)
         created = self._of.runtime.create(manifest)
@@ -294,7 +299,7 @@ class _Step:
         if self._is_unwanted(operation, created.metadata.uid):
             self._of.runtime.delete(job.namespace, job.deployment_name, created.metadata.uid)
             return False
-        return self._adopt(created)
+        return self._adopt(created, case)
 
     def _is_unwanted(self, operation: Operation, uid: str) -> bool:
         """Reads what was accepted and recorded since: a worker that froze before its create must not bring a stopped
@@ -307,10 +312,10 @@ class _Step:
         ended = self._of.records.operation(operation.tenant, operation.id)
         return ended is None or ended.state is not State.SUCCEEDED
 
-    def _adopt(self, deployment: Deployment) -> bool:
+    def _adopt(self, deployment: Deployment, case: Case) -> bool:
         operation = self._operation
         try:
-            self._bring_files_and_secrets(deployment)
+            self._bring_files_and_secrets(deployment, case)
         except Unopenable as error:
             return self._waits_for_a_key(error)
         now = self.seen.at
@@ -329,17 +334,17 @@ class _Step:
         moved = operation.moved(Step.AWAIT_RUNNING, now, generation=generation, deployment_uid=uid, reason="")
         self._document = self._document.with_job(job).with_operation(moved)
         try:
-            self.written()
+            self._on_record()
         except LostRace:
             if self._is_unwanted(operation, uid):
                 self._of.runtime.delete(job.namespace, job.deployment_name, uid)
             raise
         return False
 
-    def _bring_files_and_secrets(self, created: Deployment) -> None:
+    def _bring_files_and_secrets(self, created: Deployment, case: Case) -> None:
         """What the pods wait for, made after the deployment since that owns it."""
         job = self._document.job
-        request = self._request()
+        request = _request(case)
         labels = metadata_labels(job, {})
         manifest = job.intended_manifest or job.applied_manifest or {}
         files = config_map_of(manifest, request)
@@ -349,9 +354,6 @@ class _Step:
         secret = secret_name_in(manifest, request)
         if secret is not None:
             self._of.runtime.put_secret(created, secret, self._secrets(request), labels)
-
-    def _request(self) -> JobRequest:
-        return recorded_request(self._of.looks.with_arguments(self._operation).arguments["request"])
 
     def _secrets(self, request: JobRequest) -> Mapping[str, str]:
         """What was sealed for this job, or for the template that it is made from. Raises Unopenable."""
@@ -373,13 +375,13 @@ class _Step:
         if change.intent is not None:
             self._document = self._document.with_job(self._document.job.intending(change.intent))
         self._document = self._document.with_operation(operation.moved(change.then, self.seen.at, **facts))
-        self.written()
+        self._on_record()
         if not change.changes:
             return True
         live = _deployment(case)
         if change.intent is not None and KINDS[operation.kind].resolves:
             try:
-                self._bring_files_and_secrets(live)
+                self._bring_files_and_secrets(live, case)
             except Unopenable as error:
                 return self._waits_for_a_key(error)
         job = self._document.job
@@ -402,7 +404,7 @@ class _Step:
             begun = self._document.with_job(found).entering(Phase.REQUESTED, self.seen.at)
             self._document = begun.with_operation(self._operation.moved(Step.CLAIM, self.seen.at))
         self._document = self._document.with_job(self._document.job.intending(claim.manifest))
-        self.written()
+        self._on_record()
         if claim.changes:
             as_seen = AsSeen(live.metadata.uid, live.metadata.resource_version)
             patched = self._of.runtime.patch(before.namespace, before.deployment_name, as_seen, claim.changes)
@@ -438,7 +440,7 @@ class _Step:
         return True
 
     def _delete(self, uid: str, then: Step, wait_seconds: float) -> bool:
-        self.written()
+        self._on_record()
         job = self._document.job
         self._of.runtime.delete(job.namespace, job.deployment_name, uid)
         now = self.seen.at
@@ -457,3 +459,8 @@ def _is_the_syncs(effects: Sequence[Effect]) -> bool:
 def _deployment(case: Case) -> Deployment:
     assert isinstance(case.sight, Live)  # noqa: S101 - a plan changes only what it was shown
     return case.sight.deployment
+
+
+def _request(case: Case) -> JobRequest:
+    """What was asked for: the case has it from the log."""
+    return recorded_request(case.operation.arguments["request"])

@@ -66,11 +66,19 @@ class Records:
                 continue
         raise LostRace(f"job {key.job_id}: its record changes too often to take in what was accepted")
 
-    def preview(self, key: JobKey) -> JobDocument | None:
-        """The document with everything of the log in it, not written. Raises Conflict as `place` does."""
+    def stored(self, key: JobKey) -> JobDocument | None:
+        """The document as it is stored: what was accepted a moment ago may not be in it. Raises Conflict as `place`."""
         document = self.store.document(key)
         if document is not None and not self.scope.has(document.job):
             raise Conflict(_elsewhere(document.job))
+        return document
+
+    def preview(self, key: JobKey) -> JobDocument | None:
+        """The document with everything of the log in it, not written. Raises Conflict as `place` does."""
+        return self.with_log(key, self.stored(key))
+
+    def with_log(self, key: JobKey, document: JobDocument | None) -> JobDocument | None:
+        """The same of a document that was just read."""
         later = self.store.operations_of(key, after=document.job.last_sequence if document else 0)
         if document is None and not later:
             return None
@@ -93,9 +101,19 @@ class Records:
             )
         )
 
+    def place_next(self, stored: JobDocument | None, operation: Operation) -> JobDocument | None:
+        """Places what was just inserted into the document that was read before it, or into a new one, without another
+        read; where that is not the newest any more, or lacked something, as `place` does."""
+        if operation.sequence != (stored.job.last_sequence if stored is not None else 0) + 1:
+            return self.place(operation.key)
+        try:
+            return self._placed(stored or self._rebuilt(operation.key, [operation]), [operation])
+        except (LostRace, NameTaken):
+            return self.place(operation.key)
+
     def _placed(self, before: JobDocument, later: Sequence[Operation]) -> JobDocument:
         stored = self.write(before, before.placing(later, self.clock.now()), flush=False)
-        self.store.clear_unplaced(before.key, stored.job.last_sequence)
+        self.store.clear_unplaced([each.id for each in later])
         return self.flush(stored)
 
     def _rebuilt(self, key: JobKey, log: Sequence[Operation]) -> JobDocument:

@@ -51,8 +51,10 @@ class Redeliver:
     def _place(self) -> None:
         """Takes in what was accepted and is in no document yet: its accepting process died, or lost its race. What a
         later release has accepted is left to that."""
-        for key in self._records.store.unplaced(self._records.scope, MOST_AT_ONCE):
+        store, scope = self._records.store, self._records.scope
+        for key, operation_ids in store.unplaced(scope, MOST_AT_ONCE).items():
             try:
                 self._records.place(key)
+                store.clear_unplaced(operation_ids)  # also of what was placed by who ended before it said so
             except (LostRace, Conflict, Unreadable):
                 continue

@@ -205,16 +205,16 @@ def test_of_ten_inserts_of_one_sequence_one_is_stored(store: Store) -> None:
 
 
 def test_an_operation_is_unplaced_until_it_is_said_to_be_placed(store: Store) -> None:
-    for n in (3, 1, 2):
-        store.insert_operation(operation(f"k{n}", n, accepted_at=NOW + timedelta(seconds=n)))
-    store.insert_operation(operation("other", 1, JobKey("default", "b"), accepted_at=NOW))
-    assert list(store.unplaced(SCOPE, 10)) == [JobKey("default", "b"), KEY]
-    assert list(store.unplaced(SCOPE, 1)) == [JobKey("default", "b")]
-    store.clear_unplaced(JobKey("default", "b"), 1)
-    store.clear_unplaced(KEY, 2)
-    assert list(store.unplaced(SCOPE, 10)) == [KEY]
-    store.clear_unplaced(KEY, 3)
-    assert list(store.unplaced(SCOPE, 10)) == []
+    other = JobKey("default", "b")
+    made = {n: operation(f"k{n}", n, accepted_at=NOW + timedelta(seconds=n)) for n in (3, 1, 2)}
+    for each in (*made.values(), first := operation("other", 1, other, accepted_at=NOW)):
+        store.insert_operation(each)
+    assert list(store.unplaced(SCOPE, 10).items()) == [(other, [first.id]), (KEY, [made[n].id for n in (1, 2, 3)])]
+    assert dict(store.unplaced(SCOPE, 1)) == {other: [first.id]}
+    store.clear_unplaced([first.id, made[1].id, made[2].id])
+    assert dict(store.unplaced(SCOPE, 10)) == {KEY: [made[3].id]}
+    store.clear_unplaced([made[3].id])
+    assert dict(store.unplaced(SCOPE, 10)) == {}
     assert [o.sequence for o in store.operations_of(KEY, after=1, limit=1)] == [2]
 
 

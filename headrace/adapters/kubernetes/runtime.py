@@ -412,12 +412,13 @@ class OperatorRuntime:
     def flink_versions(self) -> Sequence[str]:
         """See ports.FlinkRuntime."""
         read_at, versions = self._versions
-        if versions and time.monotonic() - read_at < VERSIONS_KEPT_SECONDS:
+        if read_at and time.monotonic() - read_at < VERSIONS_KEPT_SECONDS:
             return versions
         doing = "reading the FlinkDeployment CRD"
         answer = self._api.send("GET", CRD, doing=doing)
-        if answer.status == 403:
-            return ()  # a namespaced Role may not read CRDs: the operator's validation decides
+        if answer.status == 403:  # a namespaced Role may not read CRDs: the operator's validation decides
+            self._versions = (time.monotonic(), ())
+            return ()
         if answer.status == 404:
             raise CrdMissing
         if answer.status != 200:

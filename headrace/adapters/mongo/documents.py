@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -16,13 +17,27 @@ from typing import Any, TypeVar
 
 Record = TypeVar("Record")
 
+PLAIN = frozenset({str, int, float, bool, bytes, datetime, type(None)})
+"""Types whose values, but not those of their subclasses, stand in a document as they are: most of all values."""
+
 
 def to_document(record: Any) -> dict[str, Any]:
     """The document of a frozen dataclass."""
     return {each.name: _plain(getattr(record, each.name)) for each in fields(record)}
 
 
-def from_document(kind: type[Record], document: typing.Mapping[str, Any]) -> Record:
+def changed_fields(before: Record, after: Record) -> dict[str, Any]:
+    """The fields of `after`'s document that `before`'s has otherwise. What is equal is not made a document of."""
+    names = [each.name for each in fields(typing.cast(Any, after)) if _differ(before, after, each.name)]
+    return {name: _plain(getattr(after, name)) for name in names}
+
+
+def _differ(before: Any, after: Any, name: str) -> bool:
+    old, new = getattr(before, name), getattr(after, name)
+    return old is not new and old != new
+
+
+def from_document(kind: type[Record], document: Mapping[str, Any]) -> Record:
     """The record of a document; fields that the record does not know are skipped, absent ones take their default."""
     hints = _hints(typing.cast(Any, kind))
     known = {name: _typed(hints[name], document[name]) for name in hints if name in document}
@@ -35,11 +50,13 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
         return to_document(value)
-    if isinstance(value, typing.Mapping):
+    if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]

@@ -27,7 +27,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from headrace.adapters.mongo import migrations, resealing
-from headrace.adapters.mongo.documents import Record, from_document, to_document
+from headrace.adapters.mongo.documents import Record, changed_fields, from_document, to_document
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import ENDED, SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
@@ -163,17 +163,20 @@ class MongoStore:
             documents = list(self._majority.operations.find(where).sort("sequence", ASCENDING).limit(limit))
         return [_read(Operation, document) for document in documents]
 
-    def unplaced(self, scope: Scope, limit: int) -> Sequence[JobKey]:
+    def unplaced(self, scope: Scope, limit: int) -> Mapping[JobKey, Sequence[str]]:
         """See ports.Store."""
         where = {**_scope(scope), "is_unplaced": True}
+        jobs: dict[JobKey, list[str]] = {}
         with self._translated("reading what is not placed"):
             found = self._db.operations.find(where, {"tenant": 1, "job_id": 1}).sort("accepted_at", ASCENDING)
-            return list(dict.fromkeys(JobKey(each["tenant"], each["job_id"]) for each in found.limit(limit)))
+            for each in found.limit(limit):
+                jobs.setdefault(JobKey(each["tenant"], each["job_id"]), []).append(each["_id"])
+        return jobs
 
-    def clear_unplaced(self, key: JobKey, up_to: int) -> None:
-        """See ports.Store."""
-        where = {"tenant": key.tenant, "job_id": key.job_id, "sequence": {"$lte": up_to}, "is_unplaced": True}
+    def clear_unplaced(self, operation_ids: Sequence[str]) -> None:
+        """See ports.Store. Each is found by its `_id`, the one lookup that is cheap on every server."""
         with self._translated("writing what is placed"):
+            where = {"_id": {"$in": list(operation_ids)}, "is_unplaced": True}
             self._db.operations.update_many(where, {"$unset": {"is_unplaced": ""}})
 
     def write_outcomes(self, operations: Sequence[Operation]) -> None:
@@ -611,8 +614,7 @@ def _document(document: JobDocument) -> dict[str, Any]:
         "_id": _job_document_id(document.key),
         **job,
         **parts,
-        "is_settled": document.job.phase in SETTLED,
-        "is_for_workers": document.is_for_workers,
+        **_for_indexes(document),
     }
 
 
@@ -642,9 +644,14 @@ def _read(kind: type[Record], stored: Mapping[str, Any]) -> Record:
 
 def _difference(before: JobDocument, after: JobDocument, mark: str = "") -> dict[str, Any]:
     """The update that writes the fields that differ, and no other; `mark` tells one writer's from another's."""
-    old, new = _document(before), _document(after)
-    differing = {name: value for name, value in new.items() if name not in old or old[name] != value}
-    return {"$set": {**differing, "mark": mark}}
+    aggregate = changed_fields(before, after)
+    aggregate.pop("job", None)
+    told = {**changed_fields(before.job, after.job), **aggregate, **_for_indexes(after)}
+    return {"$set": {**told, "mark": mark}}
+
+
+def _for_indexes(document: JobDocument) -> dict[str, bool]:
+    return {"is_settled": document.job.phase in SETTLED, "is_for_workers": document.is_for_workers}
 
 
 def _revision(document: JobDocument) -> dict[str, Any]:
