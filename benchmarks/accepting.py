@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from bson import json_util
-from pymongo import MongoClient
 
 from benchmarks.installation import SUBMIT, Installation
 from local.process import free_port
@@ -54,8 +53,7 @@ def headrace(where: Installation) -> Service:
 def bare(where: Installation) -> Service:
     """The bare route. Headrace must have accepted something: what it wrote is what this one writes."""
     records, port = where.folder / "records.json", free_port()
-    with MongoClient(where.mongodb_url) as client:
-        database = client[where.database("headrace")]
+    with where.records("headrace") as database:
         copied = {"operation": database.operations.find_one(), "job": database.jobs.find_one()}
     records.write_text(json_util.dumps(copied))
     url = f"http://127.0.0.1:{port}"

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import redis
+from pymongo import MongoClient
 
 from benchmarks import stand_in
 from headrace.adapters.mongo import connect as connect_mongodb
@@ -66,6 +67,13 @@ class Installation:
             store.close()
             self.databases[side] = name
         return self.databases[side]
+
+    @contextmanager
+    def records(self, side: str) -> Iterator[Any]:
+        """The side's database, to read what is in it."""
+        client: MongoClient[dict[str, Any]] = MongoClient(self.mongodb_url)
+        with client:
+            yield client[self.database(side)]
 
     def env(self, side: str) -> dict[str, str]:
         """The environment of the side's processes."""

@@ -103,16 +103,16 @@ def consume(where: Installation, side: str, broker: str, topic: str, count: int)
 
 def stored(where: Installation, side: str) -> int:
     """Operations on record."""
-    with MongoClient(where.mongodb_url) as client:
-        return int(client[where.database(side)].operations.count_documents({}))
+    with where.records(side) as database:
+        return int(database.operations.count_documents({}))
 
 
 def keep_record(where: Installation) -> None:
     """What Headrace stored is what the bare side stores, under other names."""
     file = where.folder / "records.json"
     if not file.exists():
-        with MongoClient(where.mongodb_url) as client:
-            file.write_text(json_util.dumps(client[where.database(HEADRACE)].operations.find_one()))
+        with where.records(HEADRACE) as database:
+            file.write_text(json_util.dumps(database.operations.find_one()))
 
 
 class _Timed(RecordConsumer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from loguru import logger
 
@@ -11,7 +12,8 @@ from headrace import metrics
 from headrace.adapters.kafka import DeadLetters, Record, RecordConsumer
 from headrace.errors import HeadraceError, PermanentError, TransientError, unforeseen
 from headrace.logs import say_unforeseen
-from headrace.services.handle_record import HandleRecord
+from headrace.services.accept import Accepted
+from headrace.services.handle_record import Handled, HandleRecord
 from headrace.services.triggers import Triggers
 
 POLL_SECONDS = 1.0
@@ -38,6 +40,7 @@ class Loop:
         self._follow_at = 0.0
         self._is_following = True
         self._tries: dict[tuple[str, int], int] = {}
+        self._ahead: dict[str, Accepted | None] = {}
         self._is_away = False
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
@@ -84,8 +87,21 @@ class Loop:
         else:
             self._tries.pop((record.topic, record.partition), None)
 
+    def _look_ahead(self, record: Record) -> None:
+        """Accepts at once what can be, of this record and those that were taken with it. Each is known by its place, so
+        it may be handled again, by itself; where it was no use, all are."""
+        if record.origin.key in self._ahead:
+            return
+        taken = [record, *self._consumer.ready()]
+        self._ahead = dict.fromkeys(each.origin.key for each in taken)
+        if len(taken) > 1:
+            with suppress(Exception):  # whatever it is, it is met again by the record that it is about
+                self._ahead |= self._handle_record.ahead([each.arrived for each in taken])
+
     def _handle(self, record: Record) -> None:
-        handled = self._handle_record.handle_any(record.arrived)
+        self._look_ahead(record)
+        known = self._ahead[record.origin.key]
+        handled = Handled([known]) if known is not None else self._handle_record.handle_any(record.arrived)
         for accepted in handled.accepted:
             operation, key = accepted.operation, record.origin.key
             with logger.contextualize(job_id=operation.job_id, operation_id=operation.id):

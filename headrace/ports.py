@@ -367,6 +367,20 @@ class Store(Protocol):
         under it; a sequence that is taken raises LostRace (take the next one)."""
         ...
 
+    def insert_operations(self, operations: Sequence[Operation]) -> Collection[str]:
+        """The same for many, one a job at most, in one call: returns the ids of those that it stored. A key or a
+        sequence that is taken keeps none of the others out."""
+        ...
+
+    def known_jobs(self, keys: Sequence[JobKey]) -> Collection[JobKey]:
+        """Those of these jobs that have a document, or anything in the log."""
+        ...
+
+    def add_documents(self, documents: Sequence[JobDocument]) -> Collection[JobKey]:
+        """Stores documents of new jobs in one call: returns the keys of those that it stored. A job that has a document
+        by now, or a deployment's name that is another's, keeps none of the others out."""
+        ...
+
     def operation(self, tenant: str, operation_id: str) -> Operation | None:
         """One operation as the log has it: as it was accepted, or with its outcome."""
         ...

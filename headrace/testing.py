@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -150,6 +151,26 @@ class InMemoryStore:
             self._operations[operation.id] = operation
             self._unplaced.add(operation.id)
             return Inserted(operation, created=True)
+
+    def insert_operations(self, operations: Sequence[Operation]) -> Collection[str]:
+        """See ports.Store."""
+        stored = []
+        for operation in operations:
+            with suppress(LostRace):
+                stored += [operation.id] if self.insert_operation(operation).created else []
+        return stored
+
+    def known_jobs(self, keys: Sequence[JobKey]) -> Collection[JobKey]:
+        """See ports.Store."""
+        return [key for key in keys if key in self._documents or self.operations_of(key)]
+
+    def add_documents(self, documents: Sequence[JobDocument]) -> Collection[JobKey]:
+        """See ports.Store."""
+        stored = []
+        for document in documents:
+            with suppress(LostRace, NameTaken):
+                stored.append(self.write(replace(document, revision=0), document).key)
+        return stored
 
     def operation(self, tenant: str, operation_id: str) -> Operation | None:
         """See ports.Store."""

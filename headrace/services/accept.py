@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,12 +33,13 @@ from headrace.domain.operations import (
 from headrace.domain.operations.resume import ResumeArguments
 from headrace.domain.templates import Template
 from headrace.errors import (
+    INPUTS_FAULT,
     Conflict,
+    HeadraceError,
     IdempotencyConflict,
     InvalidRequest,
     LostRace,
     NotFound,
-    PermanentError,
     TooMany,
     TransientError,
     Unavailable,
@@ -83,6 +84,17 @@ class Accepted:
     operation: Operation
     created: bool
     document: JobDocument | None = None
+
+
+@dataclass(frozen=True)
+class Requested:
+    """One request among many; see Accept.operation."""
+
+    kind: KindName
+    job_id: str | None
+    arguments: Mapping[str, Any]
+    key: str
+    source: Source
 
 
 class Accept:
@@ -138,7 +150,7 @@ class Accept:
         try:
             job_key, arguments_of = checked.resolved()
             accepted = self._insert(job_key, kind, arguments_of, body_hash, key, source, checked.stored)
-        except PermanentError:
+        except (*INPUTS_FAULT, TooMany):
             repeated = self._repeat_of(tenant, key, body_hash)  # accepted once, it stays so, whatever holds by now
             if repeated is None:
                 raise
@@ -146,6 +158,46 @@ class Accept:
         if not is_executed_here:
             self._queue.wake(accepted.operation.key)
         return accepted
+
+    def new_jobs(self, asked: Sequence[Requested], *, tenant: str) -> Sequence[Accepted | None]:
+        """Accepts those of these requests that begin jobs of which nothing is known yet, in a few calls for all of
+        them: each is durable as by `operation`. None for every other, which `operation` accepts, or says why not: of
+        two of one job the first alone is done here. Raises what a server's trouble is, and then nothing is lost."""
+        first: dict[JobKey, Operation] = {}
+        made = [self._as_new_job(each, tenant) for each in asked]
+        for each in made:
+            if each is not None:
+                first.setdefault(each.key, each)
+        known = self._store.known_jobs(list(first))
+        inserted = self._store.insert_operations([each for key, each in first.items() if key not in known])
+        stored = {each.id: each for each in first.values() if each.id in set(inserted)}
+        documents: Mapping[JobKey, JobDocument] = {}
+        with suppress(TransientError):
+            documents = self._records.place_new(list(stored.values()))
+        for operation in stored.values():
+            self._queue.wake(operation.key)
+        return [
+            Accepted(each, True, documents.get(each.key)) if each is not None and stored.get(each.id) is each else None
+            for each in made
+        ]
+
+    def _as_new_job(self, asked: Requested, tenant: str) -> Operation | None:
+        """The operation with which a new job would begin; None where it begins none, or may not be asked."""
+        try:
+            with blamed_on_input("arguments"):
+                refuse_secrets({"idempotency_key": asked.key})
+            unique = operation_id(tenant, asked.key)
+            checked = self._checked(asked.kind, asked.job_id, asked.arguments, tenant, unique, asked.source)
+            body_hash = checked.body_hash()
+            if not KINDS[asked.kind].begins_a_run:
+                return None
+            job_key, arguments_of = checked.resolved()
+        except HeadraceError:
+            return None
+        document = self._records.new(job_key)
+        if _refusal(document, asked.kind, checked.stored) is not None:
+            return None
+        return self._operation(document, asked.kind, arguments_of(document), body_hash, asked.key, asked.source)
 
     def proposed(
         self, kind: KindName, job_id: str | None, arguments: Mapping[str, Any], *, tenant: str, source: Source

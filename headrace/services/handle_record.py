@@ -9,6 +9,7 @@ of other topics are events: each trigger of the topic makes one operation of one
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from headrace.domain.operations import KINDS, KindName, Source
 from headrace.domain.triggers import Asked, Trigger, idempotency_key, outcome
 from headrace.errors import INPUTS_FAULT, IdempotencyConflict, InvalidRequest, PermanentError
 from headrace.ports import Store
-from headrace.services.accept import LONGEST_KEY, Accept, Accepted
+from headrace.services.accept import LONGEST_KEY, Accept, Accepted, Requested
 from headrace.services.triggers import Triggers
 
 __all__ = ["ENVELOPE", "HandleRecord", "Handled", "Origin"]
@@ -63,12 +64,21 @@ class HandleRecord:
     def handle(self, value: bytes, origin: Origin) -> Accepted:
         """Accepts the operation that a record names. Raises one of errors.INPUTS_FAULT for what can never be used;
         anything else is trouble of ours or a server's."""
-        with blamed_on_input("record"):
-            record = json_object(value, "record")
-            kind, key, job_id = _kind_of(record), _key(record) or origin.key, _job_id(record)
-            arguments = {field: each for field, each in record.items() if field not in ENVELOPE}
-        source = Source(via="kafka", detail=asdict(origin))
-        return self._accept.operation(kind, job_id, arguments, tenant=self._tenant, key=key, source=source)
+        asked = _asked(value, origin)
+        return self._accept.operation(
+            asked.kind, asked.job_id, asked.arguments, tenant=self._tenant, key=asked.key, source=asked.source
+        )
+
+    def ahead(self, arrived: Sequence[Arrived]) -> Mapping[str, Accepted]:
+        """Accepts at once those of these records that begin new jobs, by their origins' keys; the others are left to
+        `handle_any`. Raises a server's trouble: then, too, `handle_any` of each record is right."""
+        asked: dict[str, Requested] = {}
+        for each in arrived:
+            if self.takes_operations_from(each.origin.topic):
+                with suppress(*INPUTS_FAULT):
+                    asked[each.origin.key] = _asked(each.value, each.origin)
+        accepted = self._accept.new_jobs(list(asked.values()), tenant=self._tenant)
+        return {key: each for key, each in zip(asked, accepted, strict=True) if each is not None}
 
     def _event(self, arrived: Arrived, only: Collection[str] | None) -> Handled:
         triggers = [each for each in self._triggers.of_topic(arrived.origin.topic) if only is None or each.name in only]
@@ -113,6 +123,14 @@ class HandleRecord:
     def _known(self, key: str) -> Accepted | None:
         found = self._store.operation_by_key(self._tenant, key)
         return Accepted(found, created=False) if found is not None else None
+
+
+def _asked(value: bytes, origin: Origin) -> Requested:
+    with blamed_on_input("record"):
+        record = json_object(value, "record")
+        kind, key, job_id = _kind_of(record), _key(record) or origin.key, _job_id(record)
+    arguments = {field: each for field, each in record.items() if field not in ENVELOPE}
+    return Requested(kind, job_id, arguments, key, Source(via="kafka", detail=asdict(origin)))
 
 
 def _key(record: Mapping[str, Any]) -> str:

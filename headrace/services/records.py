@@ -6,7 +6,7 @@ a document's last sequence is placed by whoever touches the job next, in order, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -110,6 +110,17 @@ class Records:
             return self._placed(stored or self._rebuilt(operation.key, [operation]), [operation])
         except (LostRace, NameTaken):
             return self.place(operation.key)
+
+    def place_new(self, operations: Sequence[Operation]) -> Mapping[JobKey, JobDocument]:
+        """Places what was just inserted as the first of new jobs, all in one call; what somebody else has placed
+        meanwhile, or what needs another name, as `place` does."""
+        new = {each.key: self._rebuilt(each.key, [each]) for each in operations}
+        now = self.clock.now()
+        placed = [self.counted(new[each.key], new[each.key].placing([each], now)) for each in operations]
+        stored = set(self.store.add_documents(placed))
+        self.store.clear_unplaced([each.id for each in operations if each.key in stored])
+        others = [found for key in new if key not in stored and (found := self.place(key)) is not None]
+        return {each.key: each for each in (*(each for each in placed if each.key in stored), *others)}
 
     def _placed(self, before: JobDocument, later: Sequence[Operation]) -> JobDocument:
         stored = self.write(before, before.placing(later, self.clock.now()), flush=False)

@@ -836,3 +836,37 @@ def test_triggers_have_a_bound(store: Store) -> None:
     with pytest.raises(TooMany):
         store.put_trigger(SCOPE, trigger("one-more"))
     assert len(store.triggers(SCOPE)) == MOST_TRIGGERS
+
+
+def test_of_many_operations_those_whose_key_and_sequence_are_free_are_stored(store: Store) -> None:
+    jobs = [JobKey("default", name) for name in ("a", "b", "c")]
+    store.insert_operation(operation("taken", 7, jobs[0]))
+    store.insert_operation(operation("other", 1, jobs[1]))
+    same_key, same_sequence, free = (
+        operation("taken", 1, JobKey("default", "d")),
+        operation("new", 1, jobs[1]),
+        operation("free", 1, jobs[2]),
+    )
+    assert list(store.insert_operations([same_key, same_sequence, free])) == [free.id]
+    assert [o.id for o in store.operations_of(jobs[1])] == [operation("other", 1, jobs[1]).id]
+    assert dict(store.unplaced(SCOPE, 10))[jobs[2]] == [free.id]
+    assert list(store.insert_operations([])) == []
+
+
+def test_a_job_is_known_by_its_document_and_by_its_log(store: Store) -> None:
+    logged, written, neither = (JobKey("default", name) for name in ("logged", "written", "neither"))
+    store.insert_operation(operation("k", 5, logged))
+    stored_in(store, document("written"))
+    assert set(store.known_jobs([logged, written, neither])) == {logged, written}
+    assert set(store.known_jobs([JobKey("other", "written")])) == set()
+
+
+def test_of_many_new_documents_those_are_stored_that_nothing_stands_against(store: Store) -> None:
+    before = stored_in(store, document("there", deployment_name="there"))
+    mine = document("mine", deployment_name="mine")
+    added = store.add_documents(
+        [document("there", deployment_name="x"), document("named-alike", deployment_name="there"), mine]
+    )
+    assert list(added) == [mine.key]
+    assert store.document(mine.key) == mine
+    assert store.document(before.key) == before

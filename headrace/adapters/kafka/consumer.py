@@ -74,6 +74,10 @@ class RecordConsumer:
             self._ready.extend(self._taken(timeout_seconds))
         return self._ready.popleft() if self._ready else None
 
+    def ready(self) -> Sequence[Record]:
+        """What was taken with the records that `poll` gave, and comes next."""
+        return tuple(self._ready)
+
     def _taken(self, timeout_seconds: float) -> Sequence[Record]:
         """What has come of partitions that do not rest, each record with its topic's id."""
         records = self._fetched(timeout_seconds)

@@ -143,6 +143,39 @@ class MongoStore:
             return Inserted(stored, created=False)
         return Inserted(operation, created=True)
 
+    def insert_operations(self, operations: Sequence[Operation]) -> Collection[str]:
+        """See ports.Store."""
+        documents = [{**_logged(each), "is_unplaced": True} for each in operations]
+        return self._inserted("operations", documents, "accepting operations")
+
+    def known_jobs(self, keys: Sequence[JobKey]) -> Collection[JobKey]:
+        """See ports.Store."""
+        known: set[JobKey] = set()
+        with self._translated("looking for jobs"):
+            for tenant in {key.tenant for key in keys}:
+                where = {"tenant": tenant, "job_id": {"$in": [key.job_id for key in keys if key.tenant == tenant]}}
+                for collection in (self._majority.jobs, self._majority.operations):
+                    known |= {JobKey(tenant, each["job_id"]) for each in collection.find(where, {"job_id": 1})}
+        return known
+
+    def add_documents(self, documents: Sequence[JobDocument]) -> Collection[JobKey]:
+        """See ports.Store."""
+        stored = set(self._inserted("jobs", [_document(each) for each in documents], "writing new jobs"))
+        return [each.key for each in documents if _job_document_id(each.key) in stored]
+
+    def _inserted(self, collection: str, documents: Sequence[Mapping[str, Any]], doing: str) -> Sequence[str]:
+        """The ids of those that no unique index kept out."""
+        kept_out: set[int] = set()
+        with self._translated(doing):
+            try:
+                if documents:
+                    self._db[collection].insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                if not isinstance(self._of_bulk(error, doing), _Duplicate):
+                    raise
+                kept_out = {each["index"] for each in error.details["writeErrors"]}
+        return [each["_id"] for number, each in enumerate(documents) if number not in kept_out]
+
     def operation(self, tenant: str, operation_id: str) -> Operation | None:
         """See ports.Store."""
         return self._one_operation({"_id": operation_id, "tenant": tenant})

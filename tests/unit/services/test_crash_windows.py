@@ -24,6 +24,8 @@ WRITES = frozenset(
         "delete",
         "put_files",
         "insert_operation",
+        "insert_operations",
+        "add_documents",
         "clear_unplaced",
         "write_outcomes",
         "write",
