@@ -183,14 +183,14 @@ class Accept:
 
     def _as_new_job(self, asked: Requested, tenant: str) -> Operation | None:
         """The operation with which a new job would begin; None where it begins none, or may not be asked."""
+        if not KINDS[asked.kind].begins_a_run:
+            return None
         try:
             with blamed_on_input("arguments"):
                 refuse_secrets({"idempotency_key": asked.key})
             unique = operation_id(tenant, asked.key)
             checked = self._checked(asked.kind, asked.job_id, asked.arguments, tenant, unique, asked.source)
             body_hash = checked.body_hash()
-            if not KINDS[asked.kind].begins_a_run:
-                return None
             job_key, arguments_of = checked.resolved()
         except HeadraceError:
             return None

@@ -101,3 +101,13 @@ def test_who_takes_the_name_of_a_deployment_meanwhile_keeps_it(world: World, mon
     assert [each and each.document is not None for each in found] == [True, True]
     document, _ = recorded(world, "a")
     assert document.job.deployment_name not in ("a", "x")
+
+
+def test_a_job_whose_document_is_lost_goes_on_behind_its_log(world: World) -> None:
+    """Of its log the oldest may be gone too: its first sequence is free then, and not the next one."""
+    accepted = world.submit("lost")
+    key = JobKey("default", "lost")
+    world.store._documents.clear()
+    world.store._operations[accepted.id] = replace(accepted, sequence=7)
+    assert at_once(world, submit("lost", "1"), submit("new", "2"))[0] is None
+    assert [each.sequence for each in world.store.operations_of(key)] == [7]
