@@ -72,8 +72,7 @@ SAVEPOINTS = (
     field("format", is_wide=True),
     field("size_bytes", heading="BYTES", is_wide=True),
     *(field("operation", is_wide=True), field("expires_at", is_wide=True), field("disposing_since", is_wide=True)),
-    field("trouble", is_wide=True),
-    field("path"),
+    *(field("kept_because", is_wide=True), field("trouble", is_wide=True), field("path")),
 )
 TEMPLATES = (field("template_id"), field("version"), field("type"), field("parallelism"))
 WITHOUT_NAMES = tuple(form for form in Format if form is not Format.NAME)

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, StrictInt
+from pydantic import AfterValidator, Field, StrictInt, ValidationError
 
 from headrace.domain.jobs import JobKey
 from headrace.domain.sources import Part
+from headrace.errors import Unreadable
 
 WINDOW = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])(?: ([A-Za-z0-9_+/-]{1,60}))?")
 
@@ -76,14 +77,12 @@ class SavepointSettings(Part):
     kept_days: float | None = Field(None, gt=0, le=36_500)
 
     def under(self, own: Mapping[str, Any] | None) -> SavepointSettings:
-        """These, with a job's own in their places."""
+        """These, with a job's own in their places. Raises Unreadable where those are of a later release."""
         given = {name: value for name, value in (own or {}).items() if name in type(self).model_fields}
-        return SavepointSettings.model_validate({**self.model_dump(), **given})
-
-    @property
-    def ends_any(self) -> bool:
-        """Whether a savepoint of the job ever goes by itself."""
-        return self.kept is not None or self.kept_days is not None
+        try:
+            return SavepointSettings.model_validate({**self.model_dump(), **given})
+        except ValidationError as error:
+            raise Unreadable(f"savepoints: {error.errors()[0]['msg']}; a later release has written that") from error
 
     def expires_at(self, taken: datetime) -> datetime | None:
         """When a savepoint may go at the earliest for its age; None where age does not count."""

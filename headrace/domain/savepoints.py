@@ -25,8 +25,8 @@ METADATA_FILE = "/_metadata"
 @dataclass(frozen=True, kw_only=True)
 class Savepoint:
     """State that a job could be started from. `kind` is savepoint or checkpoint, `run` the run of the job that made it,
-    `operation` the id of the operation that kept it; `format` and `size_bytes` where they were said. `expires_at` is
-    None for state that stays until somebody removes it.
+    `operation` the id of the operation that kept it; `format` and `size_bytes` where they were said. `expires_at` and
+    `kept_because` are filled in for readers: when it may go for its age, None where it stays, and why it has to.
     `disposing_since` says that it is to go, and no job may be started from it any more; `trouble` what keeps it from
     going; `disposed_at` that Flink has removed it."""
 
@@ -43,6 +43,7 @@ class Savepoint:
     disposing_since: datetime | None = None
     disposed_at: datetime | None = None
     trouble: str = ""
+    kept_because: str = ""
 
     @property
     def key(self) -> JobKey:

@@ -16,7 +16,7 @@ from itertools import groupby
 from headrace.domain.jobs import Job, JobKey, Phase
 from headrace.domain.savepoint_settings import SavepointSettings
 from headrace.domain.savepoints import Savepoint, place_of, surplus
-from headrace.errors import Conflict, HeadraceError, NotFound, PermanentError, Refused, Unavailable
+from headrace.errors import Conflict, HeadraceError, NotFound, PermanentError, Refused, Unavailable, Unreadable
 from headrace.ports import Clock, FlinkRuntime, JobManager
 from headrace.services.records import Records
 
@@ -34,13 +34,17 @@ LONGEST_ROUND = timedelta(seconds=25)
 InUse = Mapping[str, JobKey]
 """Which job needs the state at a place, as savepoints.place_of writes it."""
 
+Troubles = Sequence[tuple[Savepoint, HeadraceError]]
+
+LAST_ONE = "it is the job's last one"
+
 
 @dataclass(frozen=True)
 class Disposals:
     """What one round did: savepoints that are gone, and what kept others."""
 
     gone: Sequence[Savepoint] = ()
-    troubles: Sequence[tuple[Savepoint, HeadraceError]] = ()
+    troubles: Troubles = ()
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,19 @@ class Dispose:
         return self._marked(found[0], replace(found[0], disposing_since=self.clock.now()))
 
     def shown(self, savepoints: Sequence[Savepoint]) -> list[Savepoint]:
-        """The savepoints, each with when it may go for its age: none of them has to before."""
-        jobs = {key: self.records.store.job(key) for key in {each.key for each in savepoints}}
-        kept = {key: self._settings(job) for key, job in jobs.items() if job is not None}
-        return [
-            replace(each, expires_at=kept.get(each.key, self.defaults).expires_at(each.at))
-            if each.kind == "savepoint"
-            else each
-            for each in savepoints
-        ]
+        """The savepoints, each with why it stays, or else when it may go for its age: none of them has to before."""
+        keys, in_use = {each.key for each in savepoints}, self._in_use()
+        settings = {key: self._settings_of(key) for key in keys}
+        newest = {key: self._newest_of(key) for key in keys}
+        return [_told(each, newest[each.key], settings[each.key], in_use) for each in savepoints]
+
+    def _settings_of(self, key: JobKey) -> SavepointSettings | None:
+        """None where no savepoint of the job goes by itself."""
+        try:
+            job = self.records.store.job(key)
+            return self._settings(job) if job is not None else None
+        except Unreadable:
+            return None
 
     def run(self) -> Disposals:
         """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
@@ -89,22 +97,30 @@ class Dispose:
         try:
             # never given back, and nobody's for a second time: it is looked again once it has run out
             if store.take_lease(scope.lease("retention"), str(uuid.uuid4()), LOOKED_FOR_EVERY_SECONDS) is not None:
-                self._mark_what_is_beyond()
-            return self._round()
+                return self._round(self._mark_what_is_beyond())
+            return self._round(())
         finally:
             store.release_lease(lease, self.holder)
 
     # What is to go
 
-    def _mark_what_is_beyond(self) -> None:
-        now, in_use = self.clock.now(), self._in_use()
+    def _mark_what_is_beyond(self) -> Troubles:
+        """What cannot be told of a job is that job's trouble, and holds up no other."""
+        in_use, troubles = self._in_use(), list[tuple[Savepoint, HeadraceError]]()
         for of_job in self._by_job():
-            job = self.records.store.job(of_job[0].key)
-            if job is None or not self.records.scope.has(job):
-                continue
-            for each in surplus(of_job, self._settings(job), now):
-                if each.disposing_since is None and not self._why_kept(each, in_use):
-                    self._marked(each, replace(each, disposing_since=now))
+            try:
+                self._mark_of_job(of_job, in_use)
+            except (Conflict, Unreadable) as error:
+                troubles.append((of_job[0], error))
+        return troubles
+
+    def _mark_of_job(self, newest_first: Sequence[Savepoint], in_use: InUse) -> None:
+        job, now = self.records.store.job(newest_first[0].key), self.clock.now()
+        if job is None or not self.records.scope.has(job):
+            return
+        for each in surplus(newest_first, self._settings(job), now):
+            if each.disposing_since is None and not self._why_kept(each, in_use):
+                self._marked(each, replace(each, disposing_since=now))
 
     def _by_job(self) -> Iterator[list[Savepoint]]:
         """The savepoints of each job, the newest first."""
@@ -132,18 +148,16 @@ class Dispose:
             return "it is a checkpoint, which is Flink's own"
         if any(each.tenant != savepoint.tenant for each in store.savepoints_at(savepoint.path)):
             return "others have it on record too"
-        user = in_use.get(place_of(savepoint.path))
-        if user is not None:
-            whose = f"job {user.job_id}" if user.tenant == savepoint.tenant else "a job"
-            return f"{whose} has started from it, or would"
-        newest = next(iter(self._newest_first(savepoint)), None)
-        return "it is the job's last one" if newest is None or newest.path == savepoint.path else ""
+        if store.document(savepoint.key) is None:
+            return f"there is no job {savepoint.job_id} any more whose JobManager would remove it"
+        newest = self._newest_of(savepoint.key, savepoint.disposing_since)
+        return _whose(savepoint, in_use) or (LAST_ONE if newest is None or newest.path == savepoint.path else "")
 
-    def _newest_first(self, savepoint: Savepoint) -> Iterator[Savepoint]:
-        """The job's savepoints that stay."""
-        for each in self.records.store.savepoints_of(savepoint.tenant, savepoint.job_id, None, PAGE):
-            if each.kind == "savepoint" and each.disposing_since in (None, savepoint.disposing_since):
-                yield each
+    def _newest_of(self, key: JobKey, disposing_since: datetime | None = None) -> Savepoint | None:
+        """The newest of a job's savepoints that stay, or go since then."""
+        found = self.records.store.savepoints_of(key.tenant, key.job_id, None, PAGE)
+        stay = (each for each in found if each.kind == "savepoint" and each.disposing_since in (None, disposing_since))
+        return next(stay, None)
 
     def _marked(self, before: Savepoint, after: Savepoint) -> Savepoint:
         """Raises Conflict where somebody else has marked it meanwhile."""
@@ -153,13 +167,13 @@ class Dispose:
 
     # Its going
 
-    def _round(self) -> Disposals:
-        began, gone, troubles = self.clock.now(), list[Savepoint](), list[tuple[Savepoint, HeadraceError]]()
-        waiting = self.records.store.disposing(self.records.scope.tenant, began - self.notice, AT_ONCE)
+    def _round(self, before: Troubles) -> Disposals:
+        began, gone, troubles = self.clock.now(), list[Savepoint](), list(before)
+        waiting = self.records.store.disposing(self.records.scope.tenant, began - self.notice, PAGE)
         in_use = self._in_use() if waiting else {}
         for each in waiting:
-            if self.clock.now() - began > LONGEST_ROUND:
-                break
+            if self.clock.now() - began > LONGEST_ROUND or len(gone) + len(troubles) >= AT_ONCE:
+                break  # those of another namespace do not count: there they go
             try:
                 if self._goes(each, in_use):
                     gone.append(each)
@@ -199,3 +213,19 @@ class Dispose:
             self._marked(savepoint, replace(savepoint, disposing_since=again, trouble=why[:500]))
         except PermanentError:
             return
+
+
+def _told(savepoint: Savepoint, newest: Savepoint | None, kept: SavepointSettings | None, in_use: InUse) -> Savepoint:
+    if savepoint.kind != "savepoint" or savepoint.disposing_since is not None:
+        return savepoint
+    why = _whose(savepoint, in_use) or (LAST_ONE if newest is None or newest.path == savepoint.path else "")
+    ends = kept.expires_at(savepoint.at) if kept is not None and not why else None
+    return replace(savepoint, kept_because=why, expires_at=ends)
+
+
+def _whose(savepoint: Savepoint, in_use: InUse) -> str:
+    user = in_use.get(place_of(savepoint.path))
+    if user is None:
+        return ""
+    whose = f"job {user.job_id}" if user.tenant == savepoint.tenant else "a job"
+    return f"{whose} has started from it, or would"

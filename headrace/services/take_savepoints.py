@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from headrace.domain.jobs import JobKey
 from headrace.domain.operations import KindName, Source
 from headrace.domain.savepoint_settings import SavepointSettings, due_slot
-from headrace.errors import HeadraceError, PermanentError
+from headrace.errors import HeadraceError, PermanentError, Unreadable
 from headrace.ports import Clock, Steady
 from headrace.services.accept import Accept
 from headrace.services.records import Records
@@ -64,7 +64,7 @@ class TakeSavepoints:
             try:
                 if self._asks(each, now):
                     asked.append(each.key)
-            except PermanentError as error:  # it is something else by now, or its settings are of another release
+            except (PermanentError, Unreadable) as error:  # it is something else by now, or of another release
                 troubles.append((each.key, error))
         return AskedFor(asked, troubles)
 

@@ -531,14 +531,16 @@ def test_savepoints_are_listed_of_a_job_and_of_all_page_by_page(api: Api, world:
 
 def test_a_savepoint_is_disposed_of_or_stays_with_the_reason(api: Api, world: World) -> None:
     world.runs(job_config={"savepoints": {"kept_days": 2}})
-    for number in range(2):
+    for number in range(3):
         savepoint(world, f"s3://b/savepoint-{number}")
     first = api.v1("DELETE", "/savepoints?path=s3://b/savepoint-0")
     assert (first.status_code, first.json()["path"]) == (202, "s3://b/savepoint-0")
     listed = {each["path"]: each for each in api.v1("GET", "/savepoints").json()["savepoints"]}
     assert listed["s3://b/savepoint-0"]["disposing_since"] is not None
     assert listed["s3://b/savepoint-1"]["expires_at"] is not None
-    last = api.v1("DELETE", "/savepoints?path=s3://b/savepoint-1")
+    kept = listed["s3://b/savepoint-2"]
+    assert (kept["expires_at"], kept["kept_because"]) == (None, "it is the job's last one")
+    last = api.v1("DELETE", "/savepoints?path=s3://b/savepoint-2")
     assert (last.status_code, "it is the job's last one" in last.json()["detail"]) == (409, True)
     assert api.v1("DELETE", "/savepoints?path=s3://b/none").status_code == 404
     assert api.v1("DELETE", "/savepoints").status_code == 400

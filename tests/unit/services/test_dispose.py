@@ -12,7 +12,7 @@ from headrace.domain.jobs import JobKey, Phase
 from headrace.domain.operations import KindName
 from headrace.domain.savepoints import Savepoint
 from headrace.errors import Conflict, NotFound, Refused, Unavailable
-from headrace.services.dispose import LOOKED_FOR_EVERY_SECONDS, TRIED_AGAIN_AFTER
+from headrace.services.dispose import AT_ONCE, LOOKED_FOR_EVERY_SECONDS, TRIED_AGAIN_AFTER
 from headrace.settings import Settings
 from tests.support.world import World
 
@@ -204,3 +204,60 @@ def test_anothers_is_none(world: World) -> None:
     world.store.add_savepoint(theirs)
     with pytest.raises(NotFound, match="there is no savepoint"):
         world.services.dispose.ask("default", theirs.path)
+
+
+def test_a_list_says_what_may_go_when_and_what_stays_and_why(world: World) -> None:
+    paths = runs_with(world, 4, kept_days=10)
+    world.runs("other", start_from=paths[0])
+    world.services.dispose.ask("default", paths[2])
+    shown = world.services.dispose.shown(world.store.savepoints_of("default", "orders", None, 10))
+    told = {each.path: (each.kept_because, each.expires_at) for each in shown}
+    taken = {each.path: each.at for each in shown}
+    assert told == {
+        paths[0]: ("job other has started from it, or would", None),
+        paths[1]: ("", taken[paths[1]] + timedelta(days=10)),
+        paths[2]: ("", None),
+        paths[3]: ("it is the job's last one", None),
+    }
+
+
+def test_a_job_that_only_a_later_release_reads_holds_up_no_other(world: World) -> None:
+    paths = runs_with(world, 3, kept=1)
+    world.runs("another", job_config={"savepoints": {"kept": 1}})
+    of_later = world.store.document(JobKey("default", "another"))
+    assert of_later is not None
+    submitted = {**of_later.job.submitted, "savepoints": {"kept": "a few"}}
+    world.store.write(of_later, of_later.with_job(replace(of_later.job, submitted=submitted)))
+    made = Savepoint(tenant="default", job_id="another", path="s3://c/1", kind="savepoint", run=1, at=world.clock.now())
+    world.store.add_savepoint(made)
+    troubles = world.services.dispose.run().troubles
+    assert [(each.job_id, "later release" in str(error)) for each, error in troubles] == [("another", True)]
+    assert "s3://c/1" in {each.path for each in world.services.dispose.shown([made])}
+    world.clock.advance(LATER)
+    world.services.dispose.run()
+    assert listed(world) == paths[2:]
+
+
+def test_what_another_namespace_removes_holds_up_nothing_here(world: World) -> None:
+    paths = runs_with(world, 3, kept=1)
+    world.submit("elsewhere")
+    theirs = world.store.document(JobKey("default", "elsewhere"))
+    assert theirs is not None
+    world.store.write(theirs, theirs.with_job(replace(theirs.job, namespace="elsewhere")))
+    for number in range(AT_ONCE + 1):
+        made = Savepoint(
+            tenant="default", job_id="elsewhere", path=f"s3://c/{number}", kind="savepoint", run=1, at=world.clock.now()
+        )
+        world.store.add_savepoint(replace(made, disposing_since=world.clock.now()))
+    world.store.add_savepoint(replace(made, path="s3://c/last", at=world.clock.now() + timedelta(seconds=1)))
+    world.clock.advance(1)
+    passes(world)
+    assert (listed(world), sorted(world.job_manager.disposed)) == (paths[2:], paths[:2])
+
+
+def test_one_whose_job_is_not_on_record_any_more_is_refused(world: World) -> None:
+    made = Savepoint(tenant="default", job_id="gone", path="s3://c/1", kind="savepoint", run=1, at=world.clock.now())
+    for each in (made, replace(made, path="s3://c/2", at=world.clock.now() + timedelta(seconds=1))):
+        world.store.add_savepoint(each)
+    with pytest.raises(Conflict, match="there is no job gone any more whose JobManager would remove it"):
+        world.services.dispose.ask("default", "s3://c/1")

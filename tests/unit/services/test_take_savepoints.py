@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -157,3 +158,16 @@ def test_a_request_with_no_such_time_is_refused_by_its_field(world: World) -> No
     with pytest.raises(InvalidRequest) as refused:
         world.submit(job_config={"savepoints": {"every_minutes": 60, "blackout": ["at night"]}})
     assert any("blackout" in field for field in refused.value.problems)
+
+
+def test_settings_that_only_a_later_release_reads_hold_up_no_other_job(world: World) -> None:
+    world.runs("another", job_config={"savepoints": {"every_minutes": 60}})
+    of_later = world.store.document(JobKey("default", "another"))
+    assert of_later is not None
+    submitted = {**of_later.job.submitted, "savepoints": {"every_minutes": "hourly"}}
+    world.store.write(of_later, of_later.with_job(replace(of_later.job, submitted=submitted)))
+    runs(world)
+    begins_a_slot(world)
+    troubles = world.services.take_savepoints.run().troubles
+    assert [(key.job_id, "later release" in str(error)) for key, error in troubles] == [("another", True)]
+    assert len(saved(world)) == 1
