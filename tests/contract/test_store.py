@@ -12,12 +12,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.collection import Collection
 
 from headrace.adapters.mongo import connect
 from headrace.domain.diff import Change
@@ -571,6 +573,29 @@ def test_states_in_use_are_those_of_every_job_and_of_what_is_asked(store: Store)
         "s3://b/4": "asked",
         "s3://b/5": "late",
     }
+
+
+def test_a_state_that_an_operation_asks_for_is_in_use_while_that_is_placed(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two reads of one look: MongoDB has no look at both collections at once."""
+    with closing(connect(server, f"test-{uuid.uuid4().hex[:8]}", TIMEOUT_SECONDS)) as store:
+        store.migrate()
+        asked = operation("a", arguments={"start_from": "s3://b/1"})
+        store.insert_operation(asked)
+        find, reads = Collection.find, list[str]()
+
+        def placed_before_the_second_read(self: Collection[Any], *args: Any, **named: Any) -> list[Any]:
+            reads.append(self.name)
+            if len(reads) == 2:
+                stored_in(store, document(open_operations=(asked,)))
+                store.clear_unplaced([asked.id])
+            return list(find(self, *args, **named))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Collection, "find", placed_before_the_second_read)
+            assert "s3://b/1" in store.states_in_use()
+        assert set(reads[:2]) == {"jobs", "operations"}
 
 
 # templates

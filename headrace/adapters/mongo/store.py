@@ -434,13 +434,13 @@ class MongoStore:
         return [from_document(Savepoint, each) for each in found]
 
     def states_in_use(self) -> Mapping[str, JobKey]:
-        """See ports.Store."""
+        """See ports.Store. The log first: what is placed meanwhile stands with its job by then."""
         named = {"tenant": 1, "job_id": 1}
         of_jobs = dict.fromkeys(STATES, 1) | {"open_operations.arguments.start_from": 1}
         asked = {"is_unplaced": True, "arguments.start_from": {"$type": "string"}}
         with self._translated("reading which states are in use"):
-            jobs = list(self._db.jobs.find({}, {**named, **of_jobs}))
             unplaced = list(self._db.operations.find(asked, {**named, "arguments.start_from": 1}))
+            jobs = list(self._db.jobs.find({}, {**named, **of_jobs}))
         found = [*jobs, *({**each, "open_operations": [each]} for each in unplaced)]
         return {path: JobKey(each["tenant"], each["job_id"]) for each in found for path in _states_of(each)}
 
