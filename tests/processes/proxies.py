@@ -264,6 +264,9 @@ class MongoProxy:
         back = threading.Thread(target=_pumped, args=[theirs, ours, lambda _: is_cut.is_set()], daemon=True)
         back.start()
         _pumped(ours, theirs, lambda part: self._noticed(part, is_cut))
+        back.join()
+        ours.close()
+        theirs.close()
 
     def _noticed(self, part: bytes, is_cut: threading.Event) -> bool:
         """A write that is to be cut is passed on; what comes back for it is not."""
@@ -277,7 +280,7 @@ class MongoProxy:
 
 
 def _pumped(source: socket.socket, target: socket.socket, ends: Callable[[bytes], bool]) -> None:
-    """Passes bytes on until one side ends, or `ends` says so of a part; then both connections are closed."""
+    """Passes bytes on until one side ends, or `ends` says so of a part; then neither connection passes any more."""
     with suppress(OSError):
         while part := source.recv(65536):
             if ends(part):
