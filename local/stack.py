@@ -34,6 +34,9 @@ STEADY_SECONDS = 20.0
 
 MOST_RESTARTS = 5
 
+TOGETHER_SECONDS = 180.0
+"""How long our own processes may take to be ready: they start at once, and share the machine."""
+
 
 class Stopping(Exception):
     """The stack was told to stop before it was up."""
@@ -248,27 +251,28 @@ class Stack:
             raise StackError(f"headrace-migrate failed: {(done.stderr or done.stdout).strip()[-500:]}")
 
     def _ours(self) -> Iterator[Command]:
-        env = self._settings
+        env, together = self._settings, TOGETHER_SECONDS
         api = f"http://127.0.0.1:{self._options.api_port}"
         flower = f"http://127.0.0.1:{self._options.flower_port}"
-        yield self._module("worker", "worker", lambda: self._workers_answer(2), stop_timeout_seconds=30)
+        yield self._module("worker", "worker", lambda: self._workers_answer(1), stop_timeout_seconds=30)
         yield self._module("sync", "worker", lambda: self._workers_answer(2), "--queues", "flink.sync")
         yield self._module("beat", "beat", lambda: True)
         yield self._module("consumer", "consumer", lambda: True)
-        yield Command("api", [PYTHON, "-m", "api"], lambda: servers.http_answers(f"{api}/livez"), api, env)
+        yield Command("api", [PYTHON, "-m", "api"], lambda: servers.http_answers(f"{api}/livez"), api, env, together)
         yield Command(
             "flower",
             [PYTHON, "-m", "worker.flower"],
             lambda: servers.http_answers(f"{flower}/healthcheck"),
             f"{flower} (login: {self._data / 'flower-login'})",
             env,
+            together,
         )
 
     def _module(
         self, name: str, module: str, is_ready: Callable[[], bool], *arguments: str, stop_timeout_seconds: float = 15
     ) -> Command:
         argv = [PYTHON, "-m", module, *arguments]
-        return Command(name, argv, is_ready, env=self._settings, stop_timeout_seconds=stop_timeout_seconds)
+        return Command(name, argv, is_ready, "", self._settings, TOGETHER_SECONDS, stop_timeout_seconds)
 
     def _workers_answer(self, count: int) -> bool:
         with Celery(broker=self._settings["HEADRACE_REDIS_URL"]) as app:
