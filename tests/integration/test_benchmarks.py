@@ -42,6 +42,7 @@ def test_accepting_is_timed_from_the_moment_that_a_request_had(where: Installati
     assert all(taken[0][accept.P99] >= taken[0][accept.P50] > 0 for taken in found.sides.values())
 
 
+@pytest.mark.slow
 def test_every_record_becomes_an_operation_on_both_sides(where: Installation) -> None:
     """`consume` counts what is stored, and fails where that is not what was sent."""
     if not os.environ.get("KAFKA_HOME"):
