@@ -25,6 +25,7 @@ HANG_SECONDS = 5.0
 """Longer than our processes wait for an answer."""
 
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
+WRITTEN_DOWN = ("/flink.apache.org/", "/configmaps")
 KINDS = ("/flinkdeployments", "/flinkstatesnapshots", "/pods", "/events")
 REASONS = {
     409: "Conflict",
@@ -148,7 +149,7 @@ class KubernetesProxy:
                 else:
                     told = status if what is None else int(what)
                     self._answer(told, answered if what is None else _refusal(told), is_asked_to_wait=told == 429)
-                if is_write and "/flink.apache.org/" in self.path:
+                if is_write and any(part in self.path for part in WRITTEN_DOWN):
                     path = urlsplit(self.path).path
                     proxy._wrote(Write(begun, self.command, path, _json(sent), status, told, _json(answered) or {}))
 
