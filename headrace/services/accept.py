@@ -150,7 +150,7 @@ class Accept:
         try:
             job_key, arguments_of = checked.resolved()
             accepted = self._insert(job_key, kind, arguments_of, body_hash, key, source, checked.stored)
-        except (*INPUTS_FAULT, TooMany):
+        except (*INPUTS_FAULT, TooMany, TransientError):
             repeated = self._repeat_of(tenant, key, body_hash)  # accepted once, it stays so, whatever holds by now
             if repeated is None:
                 raise
