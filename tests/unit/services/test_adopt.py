@@ -133,6 +133,8 @@ def test_a_repeated_adopt_is_one(world: World) -> None:
     first = adopt(world, idempotency_key="k")
     world.execute("shop")
     assert adopt(world, idempotency_key="k").id == first.id
+    world.accept(KindName.RELEASE, "shop")
+    world.execute("shop")
     world.runtime.outage = True  # what is on record needs no cluster to be told
     assert adopt(world, idempotency_key="k").id == first.id
 
