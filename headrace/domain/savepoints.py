@@ -15,7 +15,7 @@ from headrace.domain.jobs import JobKey
 from headrace.domain.savepoint_settings import SavepointSettings
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/*")
-SAME_STORE = {"s3a": "s3", "s3n": "s3", "s3p": "s3"}
+SAME_STORE = {"s3a": "s3", "s3n": "s3", "s3p": "s3", "abfss": "abfs", "wasbs": "wasb"}
 """Schemes of file systems that read the same store."""
 
 METADATA_FILE = "/_metadata"
@@ -52,11 +52,21 @@ class Savepoint:
 
 
 def surplus(newest_first: Sequence[Savepoint], kept: SavepointSettings, at: datetime) -> list[Savepoint]:
-    """Which of a job's savepoints are beyond what it keeps, by count or by age: never the last, and no checkpoint."""
-    savepoints = [each for each in newest_first if each.kind == "savepoint"]
-    counted = savepoints[kept.kept :] if kept.kept is not None else []
-    aged = [each for each in savepoints if (until := kept.expires_at(each.at)) is not None and until <= at]
-    return [each for each in savepoints[1:] if each in counted or each in aged]
+    """Which of a job's savepoints are beyond what it keeps, by count or by age: never the last, and no checkpoint. What
+    is to go already counts for none, and what is on record by two paths for one."""
+    staying = [(place_of(each.path), each) for each in newest_first if _stays(each)]
+    places = list(dict.fromkeys(place for place, _ in staying))
+    beyond = set(places[kept.kept :]) if kept.kept is not None else set()
+    return [each for place, each in staying if place != places[0] and (place in beyond or _is_old(each, kept, at))]
+
+
+def _stays(savepoint: Savepoint) -> bool:
+    return savepoint.kind == "savepoint" and savepoint.disposing_since is None
+
+
+def _is_old(savepoint: Savepoint, kept: SavepointSettings, at: datetime) -> bool:
+    until = kept.expires_at(savepoint.at)
+    return until is not None and until <= at
 
 
 def place_of(path: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from headrace.domain import diff
 from headrace.domain.jobs import Job, JobKey, Phase
 from headrace.domain.savepoint_settings import SavepointSettings
 from headrace.domain.savepoints import Savepoint, place_of, surplus
@@ -30,6 +31,9 @@ AT_ONCE = 20
 PAGE = 500
 LONGEST_ROUND = timedelta(seconds=25)
 
+
+NAMING = (("spec", "job", "initialSavepointPath"), ("status", "jobStatus", "upgradeSavepointPath"))
+"""Where a deployment names the state that it starts from, or goes on from."""
 
 InUse = Mapping[str, JobKey]
 """Which job needs the state at a place, as savepoints.place_of writes it."""
@@ -115,11 +119,12 @@ class Dispose:
         return troubles
 
     def _mark_of_job(self, newest_first: Sequence[Savepoint], in_use: InUse) -> None:
+        """Of a job that runs alone: nothing else could remove them now, and until then somebody may start from one."""
         job, now = self.records.store.job(newest_first[0].key), self.clock.now()
-        if job is None or not self.records.scope.has(job):
+        if job is None or not self.records.scope.has(job) or job.phase is not Phase.RUNNING:
             return
         for each in surplus(newest_first, self._settings(job), now):
-            if each.disposing_since is None and not self._why_kept(each, in_use):
+            if not self._why_kept(each, in_use):
                 self._marked(each, replace(each, disposing_since=now))
 
     def _by_job(self) -> Iterator[list[Savepoint]]:
@@ -146,12 +151,12 @@ class Dispose:
         store = self.records.store
         if savepoint.kind != "savepoint":
             return "it is a checkpoint, which is Flink's own"
-        if any(each.tenant != savepoint.tenant for each in store.savepoints_at(savepoint.path)):
+        if any(each.key != savepoint.key for each in store.savepoints_at(savepoint.path)):
             return "others have it on record too"
         if store.document(savepoint.key) is None:
             return f"there is no job {savepoint.job_id} any more whose JobManager would remove it"
         newest = self._newest_of(savepoint.key, savepoint.disposing_since)
-        return _whose(savepoint, in_use) or (LAST_ONE if newest is None or newest.path == savepoint.path else "")
+        return _whose(savepoint, in_use) or _as_the_last(savepoint, newest)
 
     def _newest_of(self, key: JobKey, disposing_since: datetime | None = None) -> Savepoint | None:
         """The newest of a job's savepoints that stay, or go since then."""
@@ -185,17 +190,30 @@ class Dispose:
     def _goes(self, savepoint: Savepoint, in_use: InUse) -> bool:
         why = self._why_kept(savepoint, in_use)
         if why:
-            self._marked(savepoint, replace(savepoint, disposing_since=None, trouble=f"it stays: {why}"))
-            return False
+            return self._stays(savepoint, why)
         job = self.records.store.job(savepoint.key)
         if job is None or not self.records.scope.has(job):
             return False
         if job.phase is not Phase.RUNNING:
             raise Unavailable(f"its JobManager removes it once job {job.job_id} is RUNNING; it is {job.phase}")
+        if place_of(savepoint.path) in self._named_live(job):
+            return self._stays(savepoint, f"the deployment of job {job.job_id} names it")
         self.job_manager.dispose(job.namespace, job.deployment_name, savepoint.path)
         self._marked(savepoint, replace(savepoint, disposed_at=self.clock.now(), trouble=""))
         self._drops_snapshot(job, savepoint)
         return True
+
+    def _stays(self, savepoint: Savepoint, why: str) -> bool:
+        self._marked(savepoint, replace(savepoint, disposing_since=None, trouble=f"it stays: {why}"))
+        return False
+
+    def _named_live(self, job: Job) -> set[str]:
+        """The places of state that the job's deployment names as it is now: hands may have been at it since the records
+        were written."""
+        whole = self.runtime.get_whole(job.namespace, job.deployment_name)
+        if whole is None:
+            raise Unavailable(f"its JobManager removes it, and the deployment of job {job.job_id} is gone")
+        return {place_of(path) for each in NAMING if isinstance(path := diff.at(whole, each), str)}
 
     def _drops_snapshot(self, job: Job, savepoint: Savepoint) -> None:
         """The resource by which Headrace had it taken stands for nothing any more; an operator's own is left alone."""
@@ -218,9 +236,14 @@ class Dispose:
 def _told(savepoint: Savepoint, newest: Savepoint | None, kept: SavepointSettings | None, in_use: InUse) -> Savepoint:
     if savepoint.kind != "savepoint" or savepoint.disposing_since is not None:
         return savepoint
-    why = _whose(savepoint, in_use) or (LAST_ONE if newest is None or newest.path == savepoint.path else "")
+    why = _whose(savepoint, in_use) or _as_the_last(savepoint, newest)
     ends = kept.expires_at(savepoint.at) if kept is not None and not why else None
     return replace(savepoint, kept_because=why, expires_at=ends)
+
+
+def _as_the_last(savepoint: Savepoint, newest: Savepoint | None) -> str:
+    """By the place: one state may be on record by two paths."""
+    return LAST_ONE if newest is None or place_of(newest.path) == place_of(savepoint.path) else ""
 
 
 def _whose(savepoint: Savepoint, in_use: InUse) -> str:

@@ -43,6 +43,18 @@ def passes(world: World, seconds: float = LATER) -> None:
     world.services.dispose.run()
 
 
+def enters(world: World, phase: Phase) -> None:
+    document = world.store.document(KEY)
+    assert document is not None
+    world.store.write(document, document.entering(phase, world.clock.now()))
+
+
+def is_saved(world: World, job_id: str, path: str, **told: Any) -> Savepoint:
+    made = Savepoint(tenant="default", job_id=job_id, path=path, kind="savepoint", run=1, at=world.clock.now())
+    world.store.add_savepoint(replace(made, **told))
+    return replace(made, **told)
+
+
 def test_what_is_beyond_the_count_goes_through_flink_after_its_time(world: World) -> None:
     paths = runs_with(world, 5, kept=2)
     world.services.dispose.run()
@@ -133,10 +145,9 @@ def test_the_state_that_a_suspended_job_rests_with_stays(world: World) -> None:
 
 
 def test_nothing_goes_while_no_jobmanager_can_remove_it(world: World) -> None:
-    paths = runs_with(world, 3, kept=1)
-    document = world.store.document(KEY)
-    assert document is not None
-    world.store.write(document, document.entering(Phase.RESTARTING, world.clock.now()))
+    paths = runs_with(world, 3)
+    world.services.dispose.ask("default", paths[0])
+    enters(world, Phase.RESTARTING)
     passes(world)
     assert (listed(world), world.job_manager.disposed) == (paths, [])
     assert "once job orders is RUNNING; it is RESTARTING" in world.store.savepoints_at(paths[0])[0].trouble
@@ -261,3 +272,46 @@ def test_one_whose_job_is_not_on_record_any_more_is_refused(world: World) -> Non
         world.store.add_savepoint(each)
     with pytest.raises(Conflict, match="there is no job gone any more whose JobManager would remove it"):
         world.services.dispose.ask("default", "s3://c/1")
+
+
+def test_what_is_beyond_stays_to_start_from_while_its_job_does_not_run(world: World) -> None:
+    """Nothing could remove it now, and who looks for a state that is sound needs it now."""
+    paths = runs_with(world, 3, kept=1)
+    enters(world, Phase.FAILED)
+    passes(world)
+    world.submit("other", start_from=paths[0])
+
+
+def test_the_last_one_stays_though_it_is_on_record_by_another_path_too(world: World) -> None:
+    paths = runs_with(world, 2, kept=1)
+    again = f"s3a://b//{paths[1].rpartition('/')[2]}"
+    is_saved(world, "orders", again, at=world.clock.now() - timedelta(hours=1))
+    with pytest.raises(Conflict, match="it is the job's last one"):
+        world.services.dispose.ask("default", again)
+    passes(world)
+    assert (world.job_manager.disposed, listed(world)) == (paths[:1], [again, paths[1]])
+
+
+def test_what_another_job_has_on_record_by_another_path_stays(world: World) -> None:
+    paths = runs_with(world, 2, kept=1)
+    is_saved(world, "other", f"s3a://b/{paths[0].rpartition('/')[2]}")
+    passes(world)
+    assert (world.job_manager.disposed, listed(world)) == ([], paths)
+
+
+def test_what_the_deployment_names_by_now_stays_though_no_record_says_so(world: World) -> None:
+    """Somebody has set the job back to it by hand, in the last second."""
+    paths = runs_with(world, 3, kept=1)
+    world.services.dispose.run()
+    world.edit(lambda whole: whole["spec"]["job"].update(initialSavepointPath=paths[1], savepointRedeployNonce=7))
+    world.clock.advance(LATER)
+    world.services.dispose.run()
+    assert (world.job_manager.disposed, listed(world)) == (paths[:1], paths[1:])
+    assert world.store.savepoints_at(paths[1])[0].trouble == "it stays: the deployment of job orders names it"
+
+
+def test_what_goes_already_does_not_count_among_those_that_are_kept(world: World) -> None:
+    paths = runs_with(world, 4, kept=3)
+    world.services.dispose.ask("default", paths[1])
+    passes(world)
+    assert listed(world) == [paths[0], *paths[2:]]
