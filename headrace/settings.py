@@ -124,10 +124,14 @@ class Settings(BaseSettings):
     ended_runs_kept_hours: float = Field(
         168.0,
         ge=0,
+        le=876_000,
         description="How long what an ended run left in the cluster is kept, unless its job says.",
     )
     deleted_jobs_kept_days: float = Field(
-        30.0, ge=0, description="How long a DELETED job's records are kept, until when UNDELETE brings it back."
+        30.0,
+        ge=0,
+        le=36_500,
+        description="How long a DELETED job's records are kept, until when UNDELETE brings it back.",
     )
     savepoint_every_minutes: int = Field(
         0, ge=0, le=525_600, description="How often a RUNNING job's state is kept by itself, unless it says; 0: never."
@@ -136,14 +140,15 @@ class Settings(BaseSettings):
         "", description="Times of each day in which that does not happen: 22:00-06:00 Europe/Berlin,12:00-13:00 (UTC)."
     )
     savepoints_kept: int | None = Field(
-        None, ge=1, description="How many of a job's savepoints are kept, unless it says. Unset: all."
+        None, ge=1, le=10_000, description="How many of a job's savepoints are kept, unless it says. Unset: all."
     )
     savepoints_kept_days: float | None = Field(
-        None, gt=0, description="For how long they are kept, unless the job says. Unset: forever."
+        None, gt=0, le=36_500, description="For how long they are kept, unless the job says. Unset: forever."
     )
     savepoint_disposal_notice_seconds: float = Field(
         300.0,
         ge=0,
+        le=86_400,
         description="How long before a savepoint goes that is known: longer than an accept lasts.",
     )
     stale_after_seconds: float = Field(30.0, description="How old an observation may be before readers see it STALE.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.settings import Settings
+from headrace.errors import ConfigurationError
+from headrace.settings import Settings, load
 
 CANARY = "canary-5b2e"
 URLS = [
@@ -30,3 +31,17 @@ def test_the_start_line_holds_no_credentials(url: str) -> None:
     assert CANARY not in repr(said)
     host = "bucket" if "bucket" in url else "cache" if "cache" in url else "db"
     assert all(host in said[name] for name in ("mongodb", "redis", "kafka", "state"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("deleted_jobs_kept_days", "ended_runs_kept_hours", "savepoints_kept", "savepoints_kept_days"),
+        "savepoint_disposal_notice_seconds",
+    ],
+)
+def test_a_time_that_no_calendar_has_is_refused_at_the_start_by_its_name(name: str) -> None:
+    """Somebody means for ever; every round would fail over it."""
+    variable = f"HEADRACE_{name.upper()}"
+    with pytest.raises(ConfigurationError, match=variable):
+        load({variable: "99999999"})
