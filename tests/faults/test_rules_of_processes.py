@@ -154,6 +154,10 @@ def never_rested(history: History) -> None:
     history.restless = "orders: SCALE 2 at AWAIT_RUNNING"
 
 
+def lost_a_file(history: History) -> None:
+    history.missing.append("file:///state/savepoint-1")
+
+
 CASES: dict[Callable[[History], None], str] = {
     never_rested: "everything comes to rest",
     is_lost: "nothing is lost",
@@ -168,6 +172,7 @@ CASES: dict[Callable[[History], None], str] = {
     never_scaled: "what succeeded is so",
     rose_again: "nothing is resurrected",
     dropped_its_state: "no state is dropped",
+    lost_a_file: "kept state is there",
     failed_without_failing: "no failure without one",
     rejected_without_a_refusal: "no failure without one",
     lost_a_transition: "the history has no hole",

@@ -19,8 +19,11 @@ from tests.processes.history import History
 from tests.processes.installation import Installation, running
 from tests.processes.mutant import MUTANTS
 from tests.processes.player import Player, playing
-from tests.processes.schedule import ASK, Event, chosen, drawn
+from tests.processes.schedule import ASK, Event, chosen, drawn, slower
 from tests.processes.shrinking import shrunk
+
+SLOWER = {"recorded": 1.0, "real": 6.0}
+"""How much slower things happen than they were drawn: JVMs take their time."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it has started ends with it
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="headrace-faults-"))
     try:
-        with running(folder, asked.mutant) as installation, playing(installation) as player:
+        with (
+            running(folder, asked.mutant, has_real_flink=asked.flink == "real") as installation,
+            playing(installation) as player,
+        ):
             _introduce(installation)
             return _all_played(player, asked, folder)
     finally:
@@ -48,6 +54,9 @@ def _asked(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=_numbers, help="play these events of a schedule alone: 3,5,8")
     parser.add_argument("--shrink-minutes", type=float, default=10, help="how long a broken schedule is made smaller")
     parser.add_argument("--go-on", action="store_true", help="do not end at the first that breaks a rule")
+    parser.add_argument(
+        "--flink", choices=sorted(SLOWER), default="recorded", help="as the recordings show it, or real Flink processes"
+    )
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="a fault in our processes' code, to be found")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and histories")
     parser.add_argument("--folder", type=Path, help="where they go; it is kept")
@@ -67,7 +76,7 @@ def _introduce(installation: Installation) -> None:
 def _all_played(player: Player, asked: argparse.Namespace, folder: Path) -> int:
     struck, failed, asked_for, begun = Counter[str](), 0, 0, time.monotonic()
     for seed in range(asked.seed, asked.seed + asked.seeds):
-        events = chosen(drawn(seed, asked.operations, asked.jobs), asked.only)
+        events = slower(chosen(drawn(seed, asked.operations, asked.jobs), asked.only), SLOWER[asked.flink])
         history = _played(player, seed, events, asked.jobs)
         (folder / f"seed-{seed}.json").write_text(history.written())
         struck.update(each.what for each in history.struck)
@@ -113,7 +122,7 @@ def _tell(
     for line in (last or history).told():
         _say(f"  {line}")
     only = ",".join(str(event.number) for event in few)
-    size = f"--operations {asked.operations} --jobs {asked.jobs}"
+    size = f"--operations {asked.operations} --jobs {asked.jobs} --flink {asked.flink}"
     _say(f"  ./run faults --seed {history.seed} {size} --only {only} --keep plays them again")
 
 

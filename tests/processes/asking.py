@@ -18,9 +18,10 @@ from confluent_kafka import KafkaException, Producer
 from headrace.adapters.celery_queue import transport_options
 from headrace.domain.operations import KINDS, KindName
 from tests.processes.history import Ask, History
-from tests.processes.installation import TOPIC, Installation
+from tests.processes.installation import ROOT, TOPIC, Installation
 
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}
+COUNTING = {"name": "job.py", "content": (ROOT / "examples" / "counting_job.py").read_text()}
 ANSWER_SECONDS = 40.0
 PAUSE_SECONDS = 0.7
 TRIES = 3
@@ -36,6 +37,7 @@ class Asking:
         self._history = history
         self._names = names
         self._lock = threading.Lock()
+        self._wanted = wanted_of_flink if installation.has_real_flink else wanted
         base = f"http://127.0.0.1:{installation.api_port}/api/v1/flink"
         headers = {"Authorization": f"Bearer {installation.api_key}"}
         self._http = httpx.Client(base_url=base, headers=headers, timeout=ANSWER_SECONDS, trust_env=False)
@@ -58,7 +60,7 @@ class Asking:
     def ask(self, job: int, value: int, number: int) -> None:
         """An operation on a job: by HTTP the first of several kinds that is not refused, by the others one."""
         name, via = self._names[job], WAYS[value % len(WAYS)]
-        for nth, (kind, arguments) in enumerate(wanted(value)):
+        for nth, (kind, arguments) in enumerate(self._wanted(value)):
             key = f"{name}-{number}-{nth}"
             ask = Ask(time.time(), key, via, kind, name, arguments)
             with self._lock:
@@ -131,6 +133,18 @@ class Asking:
             self._celery.send_task(
                 f"flink.{word}", kwargs=fields, queue="flink.operations", ignore_result=True, retry=False
             )
+
+
+def wanted_of_flink(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The same, with a program that counts, and that this machine can run."""
+    config = {"script": COUNTING, "flink_configuration": {"execution.checkpointing.interval": "2s"}}
+    for kind, arguments in wanted(value):
+        if kind == "SUBMIT":
+            yield kind, {**arguments, "job_config": config}
+        elif kind == "UPGRADE":
+            yield kind, {"job_config": {"args": ["--rate", str(value % 20 + 1)]}}
+        else:
+            yield kind, {"parallelism": value % 2 + 1} if kind == "SCALE" else arguments
 
 
 def wanted(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:

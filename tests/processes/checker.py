@@ -238,6 +238,12 @@ def _by_uid(history: History) -> dict[str, list[Version]]:
     return found
 
 
+def _kept_state_is_there(history: History) -> Iterator[str]:
+    """Rule 4: a savepoint that is on record can be started from."""
+    for path in history.missing:
+        yield f"{path} is on record, and nothing is there"
+
+
 RULES: Mapping[str, Rule] = {
     "everything comes to rest": _all_came_to_rest,
     "nothing is lost": _nothing_is_lost,
@@ -249,6 +255,7 @@ RULES: Mapping[str, Rule] = {
     "what succeeded is so": _what_succeeded_is_so,
     "nothing is resurrected": _nothing_is_resurrected,
     "no state is dropped": _no_state_is_dropped,
+    "kept state is there": _kept_state_is_there,
     "no failure without one": _no_failure_without_one,
     "the history has no hole": _history_has_no_hole,
     "the record says what is": _the_record_says_what_is,

@@ -121,7 +121,8 @@ class AtRest:
 @dataclass
 class History:
     """Everything of one schedule. `by_key` is the operation that each key has become; `letters` the keys of records
-    that were put aside; `gone` what the operator let go of, and the state that it had."""
+    that were put aside; `gone` what the operator let go of, and the state that it had; `missing` the savepoints on
+    record of which real Flink has left no file."""
 
     seed: int
     asks: list[Ask] = field(default_factory=list)
@@ -132,6 +133,7 @@ class History:
     by_key: dict[str, Whole] = field(default_factory=dict)
     letters: set[str] = field(default_factory=set)
     gone: list[Whole] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     restless: str = ""
 
     def touched(self, job_id: str) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from headrace.adapters.kafka import Topics
 from headrace.adapters.sealing import new_key
-from local import kube_apiserver, private, servers
+from local import job_settings, kube_apiserver, private, servers
 from local.process import Command, LocalProcess, answers, free_port
 from local.stack import is_alive
 from tests.processes.flink import CALM
@@ -47,14 +47,19 @@ SETTINGS = {
 """Shorter times than in production, so that a seed shows in a minute what takes ten there."""
 
 
+FOR_REAL_FLINK = {"HEADRACE_FAILURE_GRACE_SECONDS": "60", "HEADRACE_OPERATION_DEADLINE_SECONDS": "420"}
+"""What JVMs need on a machine that does other things too."""
+
+
 class Installation:
     """The processes by their names. Start and strike it from the main thread: what it starts dies with that."""
 
     on_write: Callable[[Write], None]
     """Is handed every write that our processes make on Flink's resources."""
 
-    def __init__(self, folder: Path, mutant: str | None = None) -> None:
+    def __init__(self, folder: Path, mutant: str | None = None, *, has_real_flink: bool = False) -> None:
         self.folder = folder
+        self.has_real_flink = has_real_flink
         self._run = [PYTHON, "-m", *(["tests.processes.mutant", mutant] if mutant else [])]
         self.on_write = lambda _: None
         self.has_durable_kafka = bool(os.environ.get("KAFKA_HOME"))
@@ -170,10 +175,15 @@ class Installation:
         proxied = self.folder / "proxied-kubeconfig"
         self.kubernetes = KubernetesProxy(self.kubeconfig, proxied, lambda write: self.on_write(write))
         rest = free_port()
-        argv = [PYTHON, "-m", "tests.processes.flink", "--kubeconfig", str(self.kubeconfig)]
-        argv += ["--folder", str(self.folder / "flink"), "--rest-port", str(rest)]
-        yield Command("operator", argv, partial(answers, rest))
+        yield Command("operator", self._operator(rest), partial(answers, rest), stop_timeout_seconds=30)
         self._settle(proxied, rest)
+
+    def _operator(self, rest_port: int) -> list[str]:
+        module, data = "tests.processes.flink", ["--folder", str(self.folder / "flink")]
+        if self.has_real_flink:
+            (self.folder / "flink").mkdir()
+            module, data = "local.flink_operator", ["--data-dir", str(self.folder / "flink-processes")]
+        return [PYTHON, "-m", module, "--kubeconfig", str(self.kubeconfig), *data, "--rest-port", str(rest_port)]
 
     def _settle(self, kubeconfig: Path, rest_port: int) -> None:
         """The settings of our processes, and what has to be there before they start."""
@@ -182,6 +192,7 @@ class Installation:
         self.api_port = free_port()
         self.settings = {
             **SETTINGS,
+            **(FOR_REAL_FLINK | job_settings.on_the_laptop({}, self.folder) if self.has_real_flink else {}),
             "HEADRACE_KUBECONFIG": str(kubeconfig),
             "HEADRACE_FLINK_REST_URL": f"http://127.0.0.1:{rest_port}/{{namespace}}/{{name}}",
             "HEADRACE_MONGODB_URL": f"mongodb://127.0.0.1:{self.mongodb.port}",
@@ -236,9 +247,9 @@ class Installation:
 
 
 @contextmanager
-def running(folder: Path, mutant: str | None = None) -> Iterator[Installation]:
+def running(folder: Path, mutant: str | None = None, *, has_real_flink: bool = False) -> Iterator[Installation]:
     """An installation that is stopped at the end, whatever happened; its own processes with this fault in them."""
-    installation = Installation(folder, mutant)
+    installation = Installation(folder, mutant, has_real_flink=has_real_flink)
     try:
         installation.up()
         yield installation

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,8 +29,9 @@ from tests.processes.installation import LETTERS, Installation
 from tests.processes.proxies import Write
 from tests.processes.schedule import AGAIN, ASK, Event
 
-REST_SECONDS = 300.0
-"""What an installation has to come to rest: the longest that one operation may take, and room for a slow machine."""
+REST_SECONDS = {False: 300.0, True: 900.0}
+"""By whether Flink is real: what an installation has to come to rest, the longest that one operation may take and room
+for a slow machine."""
 
 QUIET_SECONDS = 3.0
 LOOK_SECONDS = 0.5
@@ -210,7 +212,8 @@ class Player:
 
     def _rests(self, asking: Asking) -> str:
         """Waits until nothing moves any more. What still did when it had to be over; nothing where all is well."""
-        until, before, since = time.monotonic() + REST_SECONDS, None, time.monotonic()
+        rest_seconds = REST_SECONDS[self._installation.has_real_flink]
+        until, before, since = time.monotonic() + rest_seconds, None, time.monotonic()
         why = "nothing was read"
         while time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
@@ -284,16 +287,27 @@ class Player:
             job,
             asking.get(f"/jobs/{name}/operations")[1]["operations"],
             asking.get(f"/jobs/{name}/transitions")[1]["transitions"],
-            [each["path"] for each in asking.get(f"/jobs/{name}/savepoints", limit=500)[1]["savepoints"]],
+            self._savepoints(asking, name),
             live,
             truths.get(live["metadata"]["uid"]) if live else None,
         )
+
+    def _savepoints(self, asking: Asking, name: str) -> list[str]:
+        """The states on record; of real Flink's those alone that are there."""
+        found = [each["path"] for each in asking.get(f"/jobs/{name}/savepoints", limit=500)[1]["savepoints"]]
+        if self._installation.has_real_flink:
+            self._history.missing += [each for each in found if "savepoint-" in each and not _is_there(each)]
+        return found
 
     def _tidied(self) -> None:
         """The next schedule is not burdened with what this one has left."""
         for name in self._names:
             self._hands.deletes(name)
         self._names = []
+
+
+def _is_there(path: str) -> bool:
+    return (Path("/" + path.removeprefix("file:").lstrip("/")) / "_metadata").is_file()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 OURS = ("worker-1", "worker-2", "sync", "beat", "consumer", "api")
 WITH_CLOCKS = ("worker-1", "worker-2", "sync", "beat")
@@ -58,6 +58,11 @@ def drawn(seed: int, operations: int, jobs: int) -> list[Event]:
         Event(n, round(at, 2), what, chance.randrange(jobs), chance.randrange(10_000), _lasts(chance, what))
         for n, (at, what) in enumerate(sorted(found))
     ]
+
+
+def slower(events: Sequence[Event], times: float) -> list[Event]:
+    """The same, so many times as slow; a fault lasts as long as before."""
+    return [replace(each, at=round(each.at * times, 2)) for each in events]
 
 
 def chosen(events: Sequence[Event], only: Collection[int] | None) -> list[Event]:
