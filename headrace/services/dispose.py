@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from headrace.domain import diff
-from headrace.domain.jobs import Job, JobKey, Phase
+from headrace.domain.jobs import SETTLED, Job, JobKey, Phase
 from headrace.domain.savepoint_settings import SavepointSettings
 from headrace.domain.savepoints import Savepoint, place_of, surplus
 from headrace.errors import Conflict, HeadraceError, NotFound, PermanentError, Refused, Unavailable, Unreadable
@@ -34,6 +34,9 @@ LONGEST_ROUND = timedelta(seconds=25)
 
 NAMING = (("spec", "job", "initialSavepointPath"), ("status", "jobStatus", "upgradeSavepointPath"))
 """Where a deployment names the state that it starts from, or goes on from."""
+
+AT_REST = (*SETTLED, Phase.SUSPENDED)
+"""Phases of a job that has no JobManager until somebody asks for one."""
 
 InUse = Mapping[str, JobKey]
 """Which job needs the state at a place, as savepoints.place_of writes it."""
@@ -72,7 +75,7 @@ class Dispose:
             raise NotFound(f"there is no savepoint {path} that is yours; GET savepoints lists those that are")
         if found[0].disposing_since is not None:
             return found[0]
-        why = self._why_kept(found[0], self._in_use())
+        why = self._why_kept(found[0], self._in_use()) or self._nobody_removes_it(found[0])
         if why:
             raise Conflict(f"savepoint {path} is not disposed of: {why}")
         return self._marked(found[0], replace(found[0], disposing_since=self.clock.now()))
@@ -194,14 +197,21 @@ class Dispose:
         job = self.records.store.job(savepoint.key)
         if job is None or not self.records.scope.has(job):
             return False
+        if job.phase in AT_REST:
+            return self._stays(savepoint, _without_a_manager(job))
         if job.phase is not Phase.RUNNING:
-            raise Unavailable(f"its JobManager removes it once job {job.job_id} is RUNNING; it is {job.phase}")
+            raise Unavailable(_without_a_manager(job))
         if place_of(savepoint.path) in self._named_live(job):
             return self._stays(savepoint, f"the deployment of job {job.job_id} names it")
         self.job_manager.dispose(job.namespace, job.deployment_name, savepoint.path)
         self._marked(savepoint, replace(savepoint, disposed_at=self.clock.now(), trouble=""))
         self._drops_snapshot(job, savepoint)
         return True
+
+    def _nobody_removes_it(self, savepoint: Savepoint) -> str:
+        """Why it would wait for long, and could be started from by nobody meanwhile; empty where its job runs."""
+        job = self.records.store.job(savepoint.key)
+        return _without_a_manager(job) if job is not None and job.phase in AT_REST else ""
 
     def _stays(self, savepoint: Savepoint, why: str) -> bool:
         self._marked(savepoint, replace(savepoint, disposing_since=None, trouble=f"it stays: {why}"))
@@ -231,6 +241,10 @@ class Dispose:
             self._marked(savepoint, replace(savepoint, disposing_since=again, trouble=why[:500]))
         except PermanentError:
             return
+
+
+def _without_a_manager(job: Job) -> str:
+    return f"its JobManager removes it once job {job.job_id} is RUNNING; it is {job.phase}"
 
 
 def _told(savepoint: Savepoint, newest: Savepoint | None, kept: SavepointSettings | None, in_use: InUse) -> Savepoint:

@@ -17,6 +17,7 @@ from headrace.settings import Settings
 from tests.support.world import World
 
 KEY = JobKey("default", "orders")
+RUNS = "job orders is RUNNING"
 LATER = Settings(_env_file=None).savepoint_disposal_notice_seconds + 1
 
 
@@ -151,6 +152,21 @@ def test_nothing_goes_while_no_jobmanager_can_remove_it(world: World) -> None:
     passes(world)
     assert (listed(world), world.job_manager.disposed) == (paths, [])
     assert "once job orders is RUNNING; it is RESTARTING" in world.store.savepoints_at(paths[0])[0].trouble
+
+
+@pytest.mark.parametrize("phase", [Phase.SUSPENDED, Phase.FAILED, Phase.CANCELLED])
+def test_what_nobody_would_remove_for_long_stays_to_start_from(world: World, phase: Phase) -> None:
+    paths = runs_with(world, 3)
+    world.services.dispose.ask("default", paths[0])
+    enters(world, phase)
+    passes(world)
+    kept = world.store.savepoints_at(paths[0])[0]
+    assert (kept.disposing_since, kept.trouble) == (
+        None,
+        f"it stays: its JobManager removes it once {RUNS}; it is {phase}",
+    )
+    with pytest.raises(Conflict, match=f"is not disposed of: its JobManager removes it once {RUNS}; it is {phase}"):
+        world.services.dispose.ask("default", paths[0])
 
 
 @pytest.mark.parametrize("error", [Unavailable("no answer"), Refused("Flink did not remove it: access denied")])
