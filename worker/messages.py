@@ -7,6 +7,7 @@ starts. What is said of such a message never repeats what is in it.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -15,6 +16,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from headrace.domain.inputs import json_value
 from headrace.errors import InvalidRequest
+
+OURS = re.compile(r"flink\.[a-z]+(_[a-z]+){0,5}")
+"""What a task of Headrace's is called, of whatever release."""
+
+PASSES, MOST_PASSES = "headrace-passes", 30
+"""How often a message has been put aside, and may be: for an hour, as each time lasts a visibility timeout."""
 
 
 def _name(text: str) -> str:
@@ -126,6 +133,18 @@ def task_problem(raw: Any, known: Collection[str]) -> str | None:
     except (ValidationError, InvalidRequest) as error:
         return _words(error)
     return None
+
+
+def of_a_later_release(raw: Any, known: Collection[str]) -> dict[str, Any] | None:
+    """The message as it is put aside, where it is a task of Headrace's that is none of the `known` ones: there may be
+    workers of a later release for it. None where it is no such message, or has been put aside often enough."""
+    name = raw["headers"].get("task") if isinstance(raw, dict) and isinstance(raw.get("headers"), dict) else None
+    if not isinstance(name, str) or name in known or OURS.fullmatch(name) is None:
+        return None
+    passes = raw["headers"].get(PASSES, 0)
+    if task_problem(raw, {name}) is not None or not isinstance(passes, int) or not 0 <= passes < MOST_PASSES:
+        return None
+    return {**raw, "headers": {**raw["headers"], PASSES: passes + 1}}
 
 
 def _content_of(raw: Any) -> Any:

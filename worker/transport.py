@@ -4,7 +4,9 @@ read. Knows no task.
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -18,7 +20,7 @@ from redis.exceptions import OutOfMemoryError
 from headrace import metrics, task_names
 from headrace.domain.operations import KINDS
 from headrace.logs import say_unforeseen
-from worker.messages import message_problem, task_problem
+from worker.messages import message_problem, of_a_later_release, task_problem
 
 TASKS = task_names.WITHOUT_A_KIND | {task_names.accepting(kind) for kind in KINDS}
 
@@ -85,7 +87,8 @@ class Channel(redis.Channel):
     def _guarded(self, queue: str, deliver: Callable[[Any], Any], raw: Any) -> None:
         problem = task_problem(raw, TASKS) if queue in task_names.QUEUES else message_problem(raw)
         if problem is not None:
-            rejected(queue, problem)
+            if queue not in task_names.QUEUES or not self._left(queue, raw):
+                rejected(queue, problem)
             return
         try:
             deliver(raw)
@@ -97,6 +100,23 @@ class Channel(redis.Channel):
             rejected(queue, type(error).__name__)
             with suppress(KeyError):  # it may not have come so far
                 self.basic_reject(raw["properties"]["delivery_tag"], requeue=False)  # type: ignore[no-untyped-call]
+
+    def _left(self, queue: str, raw: Any) -> bool:
+        """Puts a task of a later release where unacknowledged ones are, without a place in this worker: after the
+        visibility timeout whoever looks first brings it back to its queue. Whether it could be."""
+        kept = of_a_later_release(raw, TASKS)
+        if kept is None:
+            return False
+        tag, place = kept["properties"]["delivery_tag"], kept["properties"]["delivery_info"]
+        entry = json.dumps([kept, place["exchange"], place["routing_key"]])
+        try:
+            with self.conn_or_acquire() as client:
+                pipe = client.pipeline().zadd(self.unacked_index_key, {tag: time.time()})
+                pipe.hset(self.unacked_key, tag, entry).execute()
+        except OutOfMemoryError:
+            return False
+        logger.warning("{} is no task of this release: it is left to a worker of a later one", kept["headers"]["task"])
+        return True
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.hostile import HOSTILE, STOP, message
-from worker.messages import message_problem, task_problem
+from worker.messages import MOST_PASSES, message_problem, of_a_later_release, task_problem
 from worker.transport import TASKS
 
 SECRET = "canary-in-a-message"
@@ -52,3 +52,28 @@ json_values = st.recursive(
 def test_any_json_is_told_apart(raw: Any) -> None:
     assert isinstance(task_problem(raw, TASKS), str)
     assert isinstance(message_problem(raw), str)
+
+
+def test_a_task_of_a_later_release_is_put_aside_so_often_and_no_other_is() -> None:
+    kept, passes = message(name="flink.rescale_all"), 0
+    while (again := of_a_later_release(kept, TASKS)) is not None:
+        kept, passes = again, passes + 1
+        assert {**again, "headers": None} == {**message(name="flink.rescale_all"), "headers": None}
+    assert passes == MOST_PASSES
+    for name in (STOP, "os.system", "flink.", "flink.Rescale", "flink.a.b", None, 3):
+        assert of_a_later_release(message(name=name), TASKS) is None
+
+
+@pytest.mark.parametrize(("raw", "word"), HOSTILE)
+def test_what_cannot_be_a_task_is_of_no_later_release_either(raw: Any, word: str) -> None:
+    assert of_a_later_release(raw, TASKS) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(), lambda e: st.lists(e) | st.dictionaries(st.text(), e)
+    )
+)
+def test_whatever_is_read_raises_nothing(raw: Any) -> None:
+    assert of_a_later_release(raw, TASKS) is None
+    of_a_later_release({**message(), "headers": {"task": "flink.rescale", "id": raw, "headrace-passes": raw}}, TASKS)
