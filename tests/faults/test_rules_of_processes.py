@@ -113,6 +113,12 @@ def never_scaled(history: History) -> None:
     history.versions = [v for v in history.versions if v.whole["spec"]["job"]["parallelism"] != 3]
 
 
+def scaled_too_late(history: History) -> None:
+    """It had ended before anything showed so."""
+    ended = {**history.jobs[NAME].operations[1], "ended_at": "1970-01-01T00:00:01+00:00"}
+    at_rest(history, operations=[history.jobs[NAME].operations[0], ended, history.jobs[NAME].operations[2]])
+
+
 def rose_again(history: History) -> None:
     at_rest(history, live=version(3, 4, "RUNNING", at=8).whole, job={"status": "CANCELLED"})
 
@@ -170,6 +176,7 @@ CASES: dict[Callable[[History], None], str] = {
     made_two: "one operation makes one deployment",
     changed_thrice: "one operation changes the spec once",
     never_scaled: "what succeeded is so",
+    scaled_too_late: "what succeeded is so",
     rose_again: "nothing is resurrected",
     dropped_its_state: "no state is dropped",
     lost_a_file: "kept state is there",

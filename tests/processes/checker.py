@@ -5,8 +5,10 @@ Pure: it may know what the readers' API and Kubernetes show, and nothing of how 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +28,8 @@ MOST_CHANGES = 2
 """Of the spec by one operation: its own, and the one that takes it back."""
 
 REFUSALS = (409, 422)
+SEEN_LATE_SECONDS = 1.0
+"""How much later than our processes whoever keeps the history may see a version."""
 DEADLINE = "its deadline passed"
 AT_REST_SECONDS = 10.0
 """What may pass between the last that was seen of a deployment and the end of a history, at most, by and large."""
@@ -115,13 +119,20 @@ def _one_operation_changes_once(history: History) -> Iterator[str]:
 
 
 def _what_succeeded_is_so(history: History) -> Iterator[str]:
-    """Rule 6: SUCCEEDED is what was seen, and no more."""
+    """Rule 6: SUCCEEDED is what was seen by then, and no more. When that was is known while all clocks are right."""
+    has_skew = any(each.what.startswith("skew ") for each in history.struck)
     for name, at_rest in history.jobs.items():
         versions = history.versions_of(name)
         for each in at_rest.operations:
-            shows = SUCCEEDED.get(each["kind"])
-            if each["state"] == "SUCCEEDED" and shows and not any(shows(v.whole, each) for v in versions):
-                yield f"{name}: {each['kind']} {each['sequence']} SUCCEEDED, and no version of it shows so"
+            shows, until = SUCCEEDED.get(each["kind"]), math.inf if has_skew else _ended_at(each) + SEEN_LATE_SECONDS
+            seen = (v for v in versions if v.at <= until)
+            if each["state"] == "SUCCEEDED" and shows and not any(shows(v.whole, each) for v in seen):
+                yield f"{name}: {each['kind']} {each['sequence']} SUCCEEDED, and no version of it shows so by then"
+
+
+def _ended_at(operation: Mapping[str, Any]) -> float:
+    ended = operation.get("ended_at")
+    return datetime.fromisoformat(ended).timestamp() if ended else math.inf
 
 
 def _flink(whole: Mapping[str, Any]) -> str:
