@@ -150,7 +150,7 @@ class Accept:
         try:
             job_key, arguments_of = checked.resolved()
             accepted = self._insert(job_key, kind, arguments_of, body_hash, key, source, checked.stored)
-        except (*INPUTS_FAULT, TooMany, TransientError):
+        except (*INPUTS_FAULT, TooMany):
             repeated = self._repeat_of(tenant, key, body_hash)  # accepted once, it stays so, whatever holds by now
             if repeated is None:
                 raise
@@ -348,7 +348,14 @@ class Accept:
             refused = _refusal(document, kind, asked)
             if refused is not None:
                 raise refused
-            operation = self._operation(document, kind, arguments_of(document), body_hash, key, source)
+            try:
+                arguments = arguments_of(document)  # of some kinds the cluster is asked
+            except TransientError:
+                repeated = self._repeat_of(job_key.tenant, key, body_hash)
+                if repeated is None:
+                    raise
+                return repeated
+            operation = self._operation(document, kind, arguments, body_hash, key, source)
             try:
                 inserted = self._store.insert_operation(operation)
             except LostRace:

@@ -48,7 +48,7 @@ OPTIONS = mostly(
     *("kubernetes.service-account", "kubernetes.pod-template-file", "containerized.master.env.A", "recovery.mode"),
     *("security.kerberos.login.keytab", "kubernetes.rest-service.exposed.type"),
 )
-KUBERNETES_ALLOWED = ("kubernetes.operator.job",)
+KUBERNETES_ALLOWED = ("kubernetes.operator.job", "kubernetes.operator.savepoint")
 
 
 def maybe(**fields: Strategy) -> Strategy:
