@@ -129,7 +129,7 @@ class Consuming:
         producer = Producer({"bootstrap.servers": self.broker, "message.max.bytes": 10_000_000})
         for value in values:
             producer.produce(topic, value=value, partition=partition, headers=list(headers))
-        assert producer.flush(30) == 0
+            assert producer.flush(30) == 0  # one by one: a batch that the broker finds too large comes in another order
 
     def produce_with_header(self, name: bytes, value: bytes) -> None:
         """A record whose header has this name, which no Python client would write: by librdkafka itself."""
