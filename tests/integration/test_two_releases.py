@@ -7,12 +7,10 @@ today's leaves alone and says so.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
 import subprocess
-import tarfile
 import threading
 import time
 from collections import Counter
@@ -38,6 +36,7 @@ from local.servers import http_answers
 from tests.integration.conftest import HERE, SCRIPT, Installation, installed
 from tests.support import servers, workers
 from tests.support.clusters import DEPLOYMENTS, Cluster
+from tests.support.missing import missing
 from tests.support.patience import wait_for
 
 pytestmark = pytest.mark.timeout(300)
@@ -57,16 +56,14 @@ def former(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of the release before."""
     git = shutil.which("git")
     if git is None:
-        pytest.skip("git is not on the PATH, and the former release comes out of the repository's history: install it")
-    done = subprocess.run([git, "archive", FORMER], cwd=workers.ROOT, capture_output=True, check=False)
+        missing("git is not on the PATH, and the former release comes out of the repository's history: install it")
+    folder = tmp_path_factory.mktemp("former")
+    archive = folder.with_suffix(".tar")
+    done = subprocess.run([git, "archive", "--output", archive, FORMER], cwd=workers.ROOT, capture_output=True)
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()
-        pytest.skip(
-            f"the history does not have {FORMER} ({said}): clone the repository whole, or git fetch --unshallow"
-        )
-    folder = tmp_path_factory.mktemp("former")
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+        missing(f"the history does not have {FORMER} ({said}): clone the repository whole, or git fetch --unshallow")
+    shutil.unpack_archive(archive, folder)
     return folder
 
 
