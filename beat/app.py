@@ -6,14 +6,11 @@ from celery import Celery
 
 from headrace import task_names
 from headrace.adapters.celery_queue import transport_options
+from headrace.domain.operations.operation import LONGEST_SKEW_SECONDS
 from headrace.settings import Settings
 
 WAITS_PERIOD_SECONDS = 10.0
 SAVEPOINTS_PERIOD_SECONDS = 60.0
-
-LONGEST_SKEW_SECONDS = 600.0
-"""How far a worker's clock may be ahead of Beat's: Celery writes the moment at which a message expires by the clock of
-its sender, and a worker compares it with its own."""
 
 
 def make_app(settings: Settings) -> Celery:
@@ -41,5 +38,6 @@ def make_app(settings: Settings) -> Celery:
 
 
 def _entry(name: str, queue: str, period_seconds: float) -> dict[str, object]:
+    # by the sender's clock, and a worker compares it with its own
     options = {"queue": queue, "expires": LONGEST_SKEW_SECONDS + 2 * period_seconds, "ignore_result": True}
     return {"task": name, "schedule": period_seconds, "options": options}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from loguru import logger
 
@@ -95,8 +94,10 @@ class Loop:
         taken = [record, *self._consumer.ready()]
         self._ahead = dict.fromkeys(each.origin.key for each in taken)
         if len(taken) > 1:
-            with suppress(Exception):  # whatever it is, it is met again by the record that it is about
+            try:
                 self._ahead |= self._handle_record.ahead([each.arrived for each in taken])
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is met again by the record that it is about
+                _say_if_unforeseen(error, f"{len(taken)} records taken together")
 
     def _handle(self, record: Record) -> None:
         self._look_ahead(record)

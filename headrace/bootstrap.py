@@ -133,6 +133,7 @@ def wired(
     triggers = Triggers(store, scope, clock, (settings.kafka_topic, settings.dead_letters_topic))
     handle_record = HandleRecord(accept, triggers, store, settings.tenant, settings.kafka_topic)
     diagnose = Diagnose(runtime, job_manager, clock)
+    savepoints = _savepoints(settings)
     return Services(
         accept=accept,
         adopting=adopting,
@@ -141,8 +142,8 @@ def wired(
         execute=Execute(records, runtime, looks, observe, plan, sealing, clock),
         sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
         waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
-        take_savepoints=TakeSavepoints(records, accept, clock, holder, _savepoints(settings)),
-        dispose=Dispose(records, runtime, job_manager, clock, holder, _savepoints(settings), _notice(settings)),
+        take_savepoints=TakeSavepoints(records, accept, clock, holder, savepoints),
+        dispose=Dispose(records, runtime, job_manager, clock, holder, savepoints, _notice(settings)),
         prune=Prune(records, accept, diagnose, clock, holder, _retention(settings)),
         redeliver=Redeliver(records, queue, clock, holder),
         handle_record=handle_record,

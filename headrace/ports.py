@@ -451,8 +451,9 @@ class Store(Protocol):
         whose jobs nothing is asked, the longest ended first: 5,000 at most."""
         ...
 
-    def steady(self, scope: Scope) -> Sequence[Steady]:
-        """Jobs of the scope that are RUNNING with no open operation, by their ids: 20,000 at most."""
+    def steady(self, scope: Scope, *, of_all: bool) -> Sequence[Steady]:
+        """Jobs of the scope that are RUNNING with no open operation, by their ids: 20,000 at most. Without `of_all`
+        those alone that have settings of savepoints of their own."""
         ...
 
     def deleted(self, scope: Scope, before: datetime, limit: int) -> Sequence[JobKey]:
@@ -516,8 +517,17 @@ class Store(Protocol):
         """Writes what has become of a savepoint, where its disposal stands as in `before`; False where it does not."""
         ...
 
-    def disposing(self, tenant: str, before: datetime, limit: int) -> Sequence[Savepoint]:
-        """Savepoints that are to go since before then and are not gone, the longest first."""
+    def disposing(self, tenant: str, at: datetime, limit: int) -> Sequence[Savepoint]:
+        """Savepoints that go by then and are not gone, the longest due first."""
+        ...
+
+    def newest_savepoint(self, key: JobKey) -> Savepoint | None:
+        """The newest savepoint of a job, checkpoints left out, that is not to go."""
+        ...
+
+    def savepoint_settings(self, keys: Collection[JobKey]) -> Mapping[JobKey, Mapping[str, Any]]:
+        """The own settings of savepoints of these jobs, in one read; empty ones where a job has none. Jobs that have no
+        record are left out."""
         ...
 
     def states_in_use(self) -> Mapping[str, JobKey]:

@@ -122,6 +122,9 @@ def _binding(owner: Owner, name: str) -> str:
     return f"{owner.tenant}/{owner.kind}/{owner.name}/{name}"
 
 
+DISPOSAL = ("disposing_since", "goes_at", "disposed_at")
+
+
 class InMemoryStore:
     """ports.Store in dictionaries."""
 
@@ -293,11 +296,11 @@ class InMemoryStore:
         ]
         return sorted(found, key=lambda each: each.since)
 
-    def steady(self, scope: Scope) -> Sequence[Steady]:
+    def steady(self, scope: Scope, *, of_all: bool) -> Sequence[Steady]:
         """See ports.Store."""
         with self._lock:
             found = [each.job for each in self._documents.values() if scope.has(each.job) and not each.open_operations]
-        running = [job for job in found if job.phase is Phase.RUNNING]
+        running = [job for job in found if job.phase is Phase.RUNNING and (of_all or job.submitted.get("savepoints"))]
         steady = [Steady(j.key, j.run, j.phase_since, j.submitted.get("savepoints")) for j in running if j.phase_since]
         return sorted(steady, key=lambda each: each.key)
 
@@ -401,19 +404,29 @@ class InMemoryStore:
         """See ports.Store."""
         with self._lock:
             stored = self._savepoints.get((before.tenant, before.path))
-            stands = (before.disposing_since, before.disposed_at)
-            if stored is None or (stored.disposing_since, stored.disposed_at) != stands:
+            if stored is None or any(getattr(stored, name) != getattr(before, name) for name in DISPOSAL):
                 return False
-            now = {name: getattr(after, name) for name in ("disposing_since", "disposed_at", "trouble")}
+            now = {name: getattr(after, name) for name in (*DISPOSAL, "trouble")}
             self._savepoints[before.tenant, before.path] = replace(stored, **now)
             return True
 
-    def disposing(self, tenant: str, before: datetime, limit: int) -> Sequence[Savepoint]:
+    def disposing(self, tenant: str, at: datetime, limit: int) -> Sequence[Savepoint]:
         """See ports.Store."""
         with self._lock:
             found = [each for each in self._savepoints.values() if each.tenant == tenant and each.disposed_at is None]
-        since = [(each.disposing_since, each.path, each) for each in found if each.disposing_since is not None]
-        return [each for at, _, each in sorted(since, key=lambda one: one[:2]) if at <= before][:limit]
+        due = [(each.goes_at, each.path, each) for each in found if each.goes_at is not None and each.goes_at <= at]
+        return [each for _, _, each in sorted(due, key=lambda one: one[:2])][:limit]
+
+    def newest_savepoint(self, key: JobKey) -> Savepoint | None:
+        """See ports.Store."""
+        found = self.savepoints_of(key.tenant, key.job_id, None, len(self._savepoints))
+        return next((each for each in found if each.kind == "savepoint" and each.disposing_since is None), None)
+
+    def savepoint_settings(self, keys: Collection[JobKey]) -> Mapping[JobKey, Mapping[str, Any]]:
+        """See ports.Store."""
+        with self._lock:
+            known = {key: self._documents[key].job for key in keys if key in self._documents}
+        return {key: job.submitted.get("savepoints") or {} for key, job in known.items()}
 
     def states_in_use(self) -> Mapping[str, JobKey]:
         """See ports.Store."""

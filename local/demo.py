@@ -181,7 +181,7 @@ class Demo:
         tasks = self._flower_tasks()
         say("7. the tasks, as Flower has them")
         for name, states in sorted(tasks.items()):
-            say(f"     {name:<20} {', '.join(f'{state} {count}' for state, count in sorted(states.items()))}")
+            say(f"     {name:<21} {', '.join(f'{state} {count}' for state, count in sorted(states.items()))}")
         if not tasks.get("flink.submit"):
             raise self._fault_of("flower", "Flower knows of no flink.submit task")
 

@@ -27,8 +27,8 @@ class Savepoint:
     """State that a job could be started from. `kind` is savepoint or checkpoint, `run` the run of the job that made it,
     `operation` the id of the operation that kept it; `format` and `size_bytes` where they were said. `expires_at` and
     `kept_because` are filled in for readers: when it may go for its age, None where it stays, and why it has to.
-    `disposing_since` says that it is to go, and no job may be started from it any more; `trouble` what keeps it from
-    going; `disposed_at` that Flink has removed it."""
+    `disposing_since` says that it is to go, and no job may be started from it any more; `goes_at` when it is tried
+    next; `trouble` what keeps it from going; `disposed_at` that Flink has removed it."""
 
     tenant: str
     job_id: str
@@ -41,6 +41,7 @@ class Savepoint:
     size_bytes: int | None = None
     expires_at: datetime | None = None
     disposing_since: datetime | None = None
+    goes_at: datetime | None = None
     disposed_at: datetime | None = None
     trouble: str = ""
     kept_because: str = ""

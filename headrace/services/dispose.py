@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 from headrace.domain import diff
 from headrace.domain.jobs import SETTLED, Job, JobKey, Phase
@@ -78,36 +79,34 @@ class Dispose:
         why = self._why_kept(found[0], self._in_use()) or self._nobody_removes_it(found[0])
         if why:
             raise Conflict(f"savepoint {path} is not disposed of: {why}")
-        return self._marked(found[0], replace(found[0], disposing_since=self.clock.now()))
+        return self._goes_from(found[0], self.clock.now())
 
     def shown(self, savepoints: Sequence[Savepoint]) -> list[Savepoint]:
         """The savepoints, each with why it stays, or else when it may go for its age: none of them has to before."""
-        keys, in_use = {each.key for each in savepoints}, self._in_use()
-        settings = {key: self._settings_of(key) for key in keys}
-        newest = {key: self._newest_of(key) for key in keys}
-        return [_told(each, newest[each.key], settings[each.key], in_use) for each in savepoints]
+        store, keys, in_use = self.records.store, {each.key for each in savepoints}, self._in_use()
+        newest = {key: store.newest_savepoint(key) for key in keys}
+        own = store.savepoint_settings(keys)
+        kept = {key: self._settings_for_readers(own.get(key)) for key in keys}
+        return [_told(each, newest[each.key], kept[each.key], in_use) for each in savepoints]
 
-    def _settings_of(self, key: JobKey) -> SavepointSettings | None:
-        """None where no savepoint of the job goes by itself."""
+    def _settings_for_readers(self, own: Mapping[str, Any] | None) -> SavepointSettings | None:
+        """None where no savepoint of the job goes by itself, or where only a later release knows."""
         try:
-            job = self.records.store.job(key)
-            return self._settings(job) if job is not None else None
+            return self.defaults.under(own) if own is not None else None
         except Unreadable:
             return None
 
     def run(self) -> Disposals:
         """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
-        store, scope = self.records.store, self.records.scope
-        lease = store.take_lease(scope.lease("dispose"), self.holder, LEASE_SECONDS)
-        if lease is None:
-            return Disposals()
-        try:
-            # never given back, and nobody's for a second time: it is looked again once it has run out
-            if store.take_lease(scope.lease("retention"), str(uuid.uuid4()), LOOKED_FOR_EVERY_SECONDS) is not None:
-                return self._round(self._mark_what_is_beyond())
-            return self._round(())
-        finally:
-            store.release_lease(lease, self.holder)
+        with self.records.turn("dispose", self.holder, LEASE_SECONDS) as is_ours:
+            if not is_ours:
+                return Disposals()
+            return self._round(self._mark_what_is_beyond() if self._is_time_to_look() else ())
+
+    def _is_time_to_look(self) -> bool:
+        """By a lease that is never given back, and is nobody's for a second time before it has run out."""
+        lease = self.records.scope.lease("retention")
+        return self.records.store.take_lease(lease, str(uuid.uuid4()), LOOKED_FOR_EVERY_SECONDS) is not None
 
     # What is to go
 
@@ -128,7 +127,7 @@ class Dispose:
             return
         for each in surplus(newest_first, self._settings(job), now):
             if not self._why_kept(each, in_use):
-                self._marked(each, replace(each, disposing_since=now))
+                self._goes_from(each, now)
 
     def _by_job(self) -> Iterator[list[Savepoint]]:
         """The savepoints of each job, the newest first."""
@@ -158,14 +157,10 @@ class Dispose:
             return "others have it on record too"
         if store.document(savepoint.key) is None:
             return f"there is no job {savepoint.job_id} any more whose JobManager would remove it"
-        newest = self._newest_of(savepoint.key, savepoint.disposing_since)
-        return _whose(savepoint, in_use) or _as_the_last(savepoint, newest)
+        return _whose(savepoint, in_use) or _as_the_last(savepoint, store.newest_savepoint(savepoint.key))
 
-    def _newest_of(self, key: JobKey, disposing_since: datetime | None = None) -> Savepoint | None:
-        """The newest of a job's savepoints that stay, or go since then."""
-        found = self.records.store.savepoints_of(key.tenant, key.job_id, None, PAGE)
-        stay = (each for each in found if each.kind == "savepoint" and each.disposing_since in (None, disposing_since))
-        return next(stay, None)
+    def _goes_from(self, savepoint: Savepoint, now: datetime) -> Savepoint:
+        return self._marked(savepoint, replace(savepoint, disposing_since=now, goes_at=now + self.notice))
 
     def _marked(self, before: Savepoint, after: Savepoint) -> Savepoint:
         """Raises Conflict where somebody else has marked it meanwhile."""
@@ -177,7 +172,7 @@ class Dispose:
 
     def _round(self, before: Troubles) -> Disposals:
         began, gone, troubles = self.clock.now(), list[Savepoint](), list(before)
-        waiting = self.records.store.disposing(self.records.scope.tenant, began - self.notice, PAGE)
+        waiting = self.records.store.disposing(self.records.scope.tenant, began, PAGE)
         in_use = self._in_use() if waiting else {}
         for each in waiting:
             if self.clock.now() - began > LONGEST_ROUND or len(gone) + len(troubles) >= AT_ONCE:
@@ -214,7 +209,7 @@ class Dispose:
         return _without_a_manager(job) if job is not None and job.phase in AT_REST else ""
 
     def _stays(self, savepoint: Savepoint, why: str) -> bool:
-        self._marked(savepoint, replace(savepoint, disposing_since=None, trouble=f"it stays: {why}"))
+        self._marked(savepoint, replace(savepoint, disposing_since=None, goes_at=None, trouble=f"it stays: {why}"))
         return False
 
     def _named_live(self, job: Job) -> set[str]:
@@ -236,9 +231,9 @@ class Dispose:
             return  # it is harmless: deleting it disposes of nothing
 
     def _puts_off(self, savepoint: Savepoint, why: str) -> None:
-        again: datetime = self.clock.now() + TRIED_AGAIN_AFTER - self.notice
+        again = self.clock.now() + TRIED_AGAIN_AFTER
         try:
-            self._marked(savepoint, replace(savepoint, disposing_since=again, trouble=why[:500]))
+            self._marked(savepoint, replace(savepoint, goes_at=again, trouble=why[:500]))
         except PermanentError:
             return
 

@@ -59,18 +59,15 @@ class Prune:
 
     def run(self) -> Pruned:
         """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
+        with self.records.turn("prune", self.holder, LEASE_SECONDS) as is_ours:
+            return self._round(self.clock.now()) if is_ours else Pruned()
+
+    def _round(self, now: datetime) -> Pruned:
         store, scope = self.records.store, self.records.scope
-        lease = store.take_lease(scope.lease("prune"), self.holder, LEASE_SECONDS)
-        if lease is None:
-            return Pruned()
-        try:
-            now = self.clock.now()
-            store.drop_forgotten(scope, now - KEYS_KEPT)
-            old = store.deleted(scope, now - self.retention.deleted_jobs, AT_ONCE)
-            gone = [key for key in old if self._forgot(key, now)]
-            return replace(self._cleared(now), forgotten=gone)
-        finally:
-            store.release_lease(lease, self.holder)
+        store.drop_forgotten(scope, now - KEYS_KEPT)
+        old = store.deleted(scope, now - self.retention.deleted_jobs, AT_ONCE)
+        gone = [key for key in old if self._forgot(key, now)]
+        return replace(self._cleared(now), forgotten=gone)
 
     def goes_at(self, job: Job) -> datetime | None:
         """When a job's records go; None where it is not deleted."""

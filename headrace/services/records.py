@@ -6,7 +6,8 @@ a document's last sequence is placed by whoever touches the job next, in order, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -37,6 +38,17 @@ class Records:
     store: Store
     clock: Clock
     scope: Scope
+
+    @contextmanager
+    def turn(self, what: str, holder: str, seconds: float) -> Iterator[bool]:
+        """Whether it is this process' turn to do what must not overlap in the scope; it is given up at the end. A round
+        that lasts longer than `seconds` may be overtaken. Raises Unavailable where the store does not answer."""
+        lease = self.store.take_lease(self.scope.lease(what), holder, seconds)
+        try:
+            yield lease is not None
+        finally:
+            if lease is not None:
+                self.store.release_lease(lease, holder)
 
     def read(self, key: JobKey) -> JobDocument | None:
         """The job's document, placed from the log where there is none yet; None where the log has nothing either, or

@@ -31,22 +31,20 @@ class Redeliver:
     def run(self) -> int:
         """Wakes what is due, the longest due first, as far as workers keep up; returns how many jobs. One holder at a
         time."""
+        with self._records.turn(LEASE, self._holder, LEASE_SECONDS) as is_ours:
+            return self._round() if is_ours else 0
+
+    def _round(self) -> int:
         store, scope = self._records.store, self._records.scope
-        lease = store.take_lease(scope.lease(LEASE), self._holder, LEASE_SECONDS)
-        if lease is None:
+        self._place()
+        now, room = self._clock.now(), MOST_AT_ONCE - self._queue.waiting()
+        if room <= 0:
             return 0
-        try:
-            self._place()
-            now, room = self._clock.now(), MOST_AT_ONCE - self._queue.waiting()
-            if room <= 0:
-                return 0
-            due = self._records.flush_all(store.due(scope, now, room, for_workers=True))
-            for each in due:
-                self._queue.wake(each.key)
-            store.flushed([replace(each, due_at=soon(now, NEXT_WAKE_UP_SECONDS)) for each in due if each.is_flushed])
-            return len(due)
-        finally:
-            store.release_lease(lease, self._holder)
+        due = self._records.flush_all(store.due(scope, now, room, for_workers=True))
+        for each in due:
+            self._queue.wake(each.key)
+        store.flushed([replace(each, due_at=soon(now, NEXT_WAKE_UP_SECONDS)) for each in due if each.is_flushed])
+        return len(due)
 
     def _place(self) -> None:
         """Takes in what was accepted and is in no document yet: its accepting process died, or lost its race. What a

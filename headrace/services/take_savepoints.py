@@ -45,19 +45,13 @@ class TakeSavepoints:
 
     def run(self) -> AskedFor:
         """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
-        store, scope = self.records.store, self.records.scope
-        lease = store.take_lease(scope.lease("savepoints"), self.holder, LEASE_SECONDS)
-        if lease is None:
-            return AskedFor()
-        try:
-            return self._round(store.steady(scope), self.clock.now())
-        finally:
-            store.release_lease(lease, self.holder)
+        with self.records.turn("savepoints", self.holder, LEASE_SECONDS) as is_ours:
+            return self._round(self.clock.now()) if is_ours else AskedFor()
 
-    def _round(self, steady: Sequence[Steady], began: datetime) -> AskedFor:
+    def _round(self, began: datetime) -> AskedFor:
         asked: list[JobKey] = []
         troubles: list[tuple[JobKey, HeadraceError]] = []
-        for each in steady:
+        for each in self.records.store.steady(self.records.scope, of_all=bool(self.defaults.every_minutes)):
             now = self.clock.now()
             if now - began > LONGEST_ROUND:
                 break

@@ -73,14 +73,8 @@ class Waits:
         """Says of each job that lasts on its way what it waits for; returns how many were looked at. One holder at a
         time."""
         begun = self._clock.now()
-        store, scope = self._records.store, self._records.scope
-        lease = store.take_lease(scope.lease(LEASE), self._holder, LEASE_SECONDS)
-        if lease is None:
-            return 0
-        try:
-            return self._round(until=begun + LONGEST_ROUND)
-        finally:
-            store.release_lease(lease, self._holder)
+        with self._records.turn(LEASE, self._holder, LEASE_SECONDS) as is_ours:
+            return self._round(until=begun + LONGEST_ROUND) if is_ours else 0
 
     def _round(self, until: datetime) -> int:
         looked, away = 0, None

@@ -391,7 +391,9 @@ def test_jobs_that_run_and_of_which_nothing_is_asked_are_found_with_their_settin
     stored_in(store, document("rests", phase=Phase.SUSPENDED, phase_since=NOW))
     stored_in(store, document("elsewhere", **runs, cluster="other"))
     a, b = JobKey("default", "a"), JobKey("default", "b")
-    assert store.steady(SCOPE) == [Steady(a, 2, NOW, own), Steady(b, 2, NOW)]
+    assert store.steady(SCOPE, of_all=True) == [Steady(a, 2, NOW, own), Steady(b, 2, NOW)]
+    assert store.steady(SCOPE, of_all=False) == [Steady(a, 2, NOW, own)]
+    assert store.savepoint_settings([a, b, JobKey("default", "none")]) == {a: own, b: {}}
 
 
 def test_what_is_forgotten_is_what_a_job_was_asked_for_up_to_then(store: Store) -> None:
@@ -545,10 +547,16 @@ def test_a_savepoint_that_goes_is_marked_once_and_is_listed_until_it_is_gone(sto
     here, there = saved("s3://b/savepoint-1"), saved("s3://b/savepoint-2")
     for each in (here, there):
         store.add_savepoint(each)
-    going = replace(here, disposing_since=NOW, trouble="waits")
+    assert store.newest_savepoint(KEY) == there
+    going = replace(here, disposing_since=NOW - timedelta(hours=1), goes_at=NOW, trouble="waits")
     assert store.mark_savepoint(here, going)
     assert not store.mark_savepoint(here, going)
     assert store.savepoints_at(here.path) == [going]
+    later = replace(there, disposing_since=NOW, goes_at=NOW + timedelta(hours=1))
+    assert store.mark_savepoint(there, later)
+    assert store.newest_savepoint(KEY) is None
+    assert store.mark_savepoint(later, there)
+    assert store.newest_savepoint(KEY) == there
     assert store.disposing(KEY.tenant, NOW, 10) == [going]
     assert store.disposing(KEY.tenant, NOW - timedelta(seconds=1), 10) == store.disposing("other", NOW, 10) == []
     assert here.path in {each.path for each in store.savepoints_of(KEY.tenant, None, None, 10)}
@@ -557,6 +565,8 @@ def test_a_savepoint_that_goes_is_marked_once_and_is_listed_until_it_is_gone(sto
     assert [each.path for each in store.savepoints_of(KEY.tenant, None, None, 10)] == [there.path]
     store.add_savepoint(here)  # seen again somewhere: it stays gone
     assert store.savepoints_at(here.path)[0].disposed_at == NOW
+    store.add_savepoint(saved("s3://b/chk-9", minutes=10, kind="checkpoint"))
+    assert store.newest_savepoint(KEY) == there
 
 
 def test_states_in_use_are_those_of_every_job_and_of_what_is_asked(store: Store) -> None:

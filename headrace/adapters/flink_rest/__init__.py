@@ -193,10 +193,10 @@ def _check_disposed(path: str, failure: Any) -> None:
     trace = str(failure.get("stack-trace") or failure.get("class") or "")
     if any(words in trace for words in GONE):
         return
-    raise Refused(f"Flink did not remove {path}: {said_last(trace)}")
+    raise Refused(f"Flink did not remove {path}: {_root_cause(trace)}")
 
 
-def said_last(trace: str) -> str:
+def _root_cause(trace: str) -> str:
     """The innermost cause of a stack trace, in one line."""
     causes = [line.strip() for line in trace.splitlines() if line and not line.startswith(("\t", " "))]
     return (causes[-1] if causes else trace).removeprefix("Caused by: ")[:300]

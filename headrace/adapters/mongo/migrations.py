@@ -53,9 +53,9 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([*JOB, ("at", ASCENDING)], name="newest_of_job"),
         IndexModel([("place", ASCENDING)], name="place"),
         IndexModel(
-            [("tenant", ASCENDING), ("disposing_since", ASCENDING)],
+            [("tenant", ASCENDING), ("goes_at", ASCENDING)],
             name="disposing",
-            partialFilterExpression={"disposing_since": {"$type": "date"}},
+            partialFilterExpression={"goes_at": {"$type": "date"}},
         ),
         IndexModel([("path", ASCENDING)], name="place_of_old"),
     ],

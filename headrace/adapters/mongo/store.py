@@ -47,6 +47,9 @@ MOST_STEADY = 20_000
 STATES = ("start_from", "state_path", "savepoint_path", "upgrade_path")
 """Fields of a job that name a state."""
 
+DISPOSAL = ("disposing_since", "goes_at", "disposed_at")
+"""Fields of a savepoint that say how far its disposal is."""
+
 DURABLE = WriteConcern(w="majority", j=True)
 
 
@@ -312,9 +315,10 @@ class MongoStore:
             found = list(self._db.jobs.find(where, fields).sort("phase_since", ASCENDING).limit(MOST_REMAINS))
         return [_remains(each) for each in found if each.get("phase_since")]
 
-    def steady(self, scope: Scope) -> Sequence[Steady]:
-        """See ports.Store. The fewest fields that will do: this is read of the whole fleet."""
-        where = {**_scope(scope), "phase": Phase.RUNNING.value, "open_operations": []}
+    def steady(self, scope: Scope, *, of_all: bool) -> Sequence[Steady]:
+        """See ports.Store. The fewest fields that will do: this may be read of the whole fleet."""
+        where: dict[str, Any] = {**_scope(scope), "phase": Phase.RUNNING.value, "open_operations": []}
+        where |= {} if of_all else {"submitted.savepoints": {"$type": "object"}}
         fields = {"tenant": 1, "job_id": 1, "run": 1, "phase_since": 1, "submitted.savepoints": 1}
         with self._translated("reading jobs that run"):
             found = list(self._db.jobs.find(where, fields).sort("job_id", ASCENDING).limit(MOST_STEADY))
@@ -420,18 +424,34 @@ class MongoStore:
 
     def mark_savepoint(self, before: Savepoint, after: Savepoint) -> bool:
         """See ports.Store."""
-        stands = {"disposing_since": before.disposing_since, "disposed_at": before.disposed_at}
-        now = {"disposing_since": after.disposing_since, "disposed_at": after.disposed_at, "trouble": after.trouble}
+        stands = {name: getattr(before, name) for name in DISPOSAL}
+        now = {name: getattr(after, name) for name in (*DISPOSAL, "trouble")}
         with self._translated("marking a savepoint"):
             named = {"tenant": before.tenant, "path": before.path, **stands}
             return bool(self._db.savepoints.update_one(named, {"$set": now}).matched_count)
 
-    def disposing(self, tenant: str, before: datetime, limit: int) -> Sequence[Savepoint]:
+    def disposing(self, tenant: str, at: datetime, limit: int) -> Sequence[Savepoint]:
         """See ports.Store."""
-        where = {"tenant": tenant, "disposing_since": {"$lte": before}, "disposed_at": None}
+        where = {"tenant": tenant, "goes_at": {"$lte": at}, "disposed_at": None}
         with self._translated("reading savepoints that go"):
-            found = list(self._db.savepoints.find(where).sort("disposing_since", ASCENDING).limit(limit))
+            found = list(self._db.savepoints.find(where).sort("goes_at", ASCENDING).limit(limit))
         return [from_document(Savepoint, each) for each in found]
+
+    def newest_savepoint(self, key: JobKey) -> Savepoint | None:
+        """See ports.Store."""
+        named = {"tenant": key.tenant, "job_id": key.job_id, "kind": "savepoint"}
+        where = {**named, "disposing_since": None, "disposed_at": None}
+        with self._translated("reading a savepoint"):
+            found = list(self._db.savepoints.find(where).sort([("at", DESCENDING), ("path", DESCENDING)]).limit(1))
+        return from_document(Savepoint, found[0]) if found else None
+
+    def savepoint_settings(self, keys: Collection[JobKey]) -> Mapping[JobKey, Mapping[str, Any]]:
+        """See ports.Store."""
+        ids = [_job_document_id(key) for key in keys]
+        fields = {"tenant": 1, "job_id": 1, "submitted.savepoints": 1}
+        with self._translated("reading settings of savepoints"):
+            found = list(self._db.jobs.find({"_id": {"$in": ids}}, fields))
+        return {JobKey(each["tenant"], each["job_id"]): _own_savepoints(each) or {} for each in found}
 
     def states_in_use(self) -> Mapping[str, JobKey]:
         """See ports.Store. The log first: what is placed meanwhile stands with its job by then."""
@@ -709,7 +729,12 @@ def _states_of(stored: Mapping[str, Any]) -> Iterator[str]:
 
 def _steady(stored: Mapping[str, Any]) -> Steady:
     key, since = JobKey(stored["tenant"], stored["job_id"]), stored["phase_since"].replace(tzinfo=UTC)
-    return Steady(key, stored.get("run") or 0, since, (stored.get("submitted") or {}).get("savepoints"))
+    return Steady(key, stored.get("run") or 0, since, _own_savepoints(stored))
+
+
+def _own_savepoints(stored: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None = (stored.get("submitted") or {}).get("savepoints")
+    return found
 
 
 def _scope(scope: Scope) -> dict[str, Any]:

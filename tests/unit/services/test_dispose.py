@@ -275,7 +275,7 @@ def test_what_another_namespace_removes_holds_up_nothing_here(world: World) -> N
         made = Savepoint(
             tenant="default", job_id="elsewhere", path=f"s3://c/{number}", kind="savepoint", run=1, at=world.clock.now()
         )
-        world.store.add_savepoint(replace(made, disposing_since=world.clock.now()))
+        world.store.add_savepoint(replace(made, disposing_since=made.at, goes_at=made.at))
     world.store.add_savepoint(replace(made, path="s3://c/last", at=world.clock.now() + timedelta(seconds=1)))
     world.clock.advance(1)
     passes(world)
