@@ -161,10 +161,14 @@ class Records:
         raise Unavailable(f"job {before.job.job_id}: its record changes too often; it is tried again")
 
     def counted(self, before: JobDocument, after: JobDocument) -> JobDocument:
-        """`after` as it is to be stored over `before`: with its revision, and when it is due."""
+        """`after` as it is to be stored over `before`: with its revision, and when it is due. A look alone puts off the
+        next one: whoever writes words more often than that would see that nobody ever looks."""
         decisions = before.decisions + (1 if is_decision(before, after) else 0)
         counted = replace(after, revision=before.revision + 1, decisions=decisions)
-        return replace(counted, due_at=counted.due(self.clock.now()))
+        due_at = counted.due(self.clock.now())
+        if due_at is not None and before.due_at is not None and not _is_looked_at(before.oldest, after.oldest):
+            due_at = min(due_at, before.due_at)
+        return replace(counted, due_at=due_at)
 
     def flush(self, document: JobDocument) -> JobDocument:
         """Brings what ended and what was entered into the log and the transitions. Idempotent; what fails now stays due
@@ -293,6 +297,14 @@ def rebased(before: JobDocument, after: JobDocument, newer: JobDocument) -> JobD
 
 def _begins(before: JobDocument, after: JobDocument) -> bool:
     return after.job.run != before.job.run
+
+
+def _is_looked_at(before: Operation | None, after: Operation | None) -> bool:
+    """Whether it is another operation, another step, or was looked at or put off between the two."""
+    if before is None or after is None:
+        return before is not after
+    turns = [(each.id, each.step, each.looked_at, each.not_before) for each in (before, after)]
+    return turns[0] != turns[1]
 
 
 def _new(before: JobDocument, after: JobDocument) -> tuple[Operation, ...]:

@@ -84,6 +84,22 @@ def test_it_has_succeeded_when_the_jobmanager_shows_it_and_not_when_the_operator
     assert world.phases()[-2:] == ["SCALING", "RUNNING"]
 
 
+def test_whoever_says_what_it_waits_for_puts_no_look_off(world: World) -> None:
+    runs(world)
+    operation = scales(world, 2)
+    world.becomes()
+    looks_again(world)
+    world.clock.advance(20)
+    world.job_manager.job_vertices = vertices(2, 2)
+    for _ in range(3):  # as often as Beat asks for it, and no event comes any more
+        world.clock.advance(9.5)
+        world.services.waits.run()
+        world.settle()
+        world.services.redeliver.run()
+    world.settle()
+    assert world.operation(operation).state is State.SUCCEEDED
+
+
 def test_what_flink_restarts_to_rescale_is_no_restart_of_its_own(world: World) -> None:
     runs(world)
     scales(world, 2)
