@@ -89,6 +89,7 @@ class Player:
             with ThreadPoolExecutor(8) as pool:
                 self._played(events, asking, pool)
             self._installation.all_run()
+            self._is_not_full()  # once more: it may have been frozen when that was to end
             self._installation.calm(True)
             self._history.restless = self._rests(asking)
             self._read(asking)
