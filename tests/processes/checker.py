@@ -6,7 +6,7 @@ Pure: it may know what the readers' API and Kubernetes show, and nothing of how 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import pairwise
@@ -30,6 +30,9 @@ MOST_CHANGES = 2
 REFUSALS = (409, 422)
 SEEN_LATE_SECONDS = 1.0
 """How much later than our processes whoever keeps the history may see a version."""
+LAST_LOOK_SECONDS = 5.0
+"""What may pass between the last look of an operation and the end that is written of it, while servers are slow."""
+
 DEADLINE = "its deadline passed"
 AT_REST_SECONDS = 10.0
 """What may pass between the last that was seen of a deployment and the end of a history, at most, by and large."""
@@ -92,35 +95,42 @@ def _the_fence_never_goes_back(history: History) -> Iterator[str]:
 
 
 def _one_operation_makes_one_deployment(history: History) -> Iterator[str]:
-    """Rule 2: unless somebody has deleted what it had made."""
-    made: dict[tuple[str, str], set[str]] = defaultdict(set)
+    """Rule 2: another one only after somebody has deleted the one before."""
+    made: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for write in history.writes:
         if write.method == "POST" and write.status == 201 and write.path.endswith("/flinkdeployments"):
             version = Version(write.at, False, write.stored)
-            made[version.name, version.made_by].add(version.uid)
+            made[version.name, version.made_by].setdefault(version.uid, write.at)
     for (name, operation), uids in made.items():
-        if len(uids) > 1 and not history.touched(name):
-            yield f"{name}: the operation {operation} has made {len(uids)} deployments"
+        for (before, _), (_, again_at) in pairwise(sorted(uids.items(), key=lambda each: each[1])):
+            deleted_at = history.deleted_by_hand(before)
+            if deleted_at is None or deleted_at > again_at:
+                yield f"{name}: the operation {operation} has made {len(uids)} deployments"
 
 
 def _one_operation_changes_once(history: History) -> Iterator[str]:
-    """Rule 2: an operation changes the spec once, and once more where it is taken back."""
-    generations: dict[tuple[str, str, int], set[int]] = defaultdict(set)
-    before: dict[str, int] = {}
-    for version in history.versions:
-        generation = version.whole["metadata"]["generation"]
-        by_us = version.sequence and generation != before.get(version.uid, generation)
-        before[version.uid] = generation
-        if by_us and "deletionTimestamp" not in version.whole["metadata"]:
-            generations[version.name, version.uid, version.sequence].add(generation)
-    for (name, _, sequence), found in generations.items():
-        if len(found) > MOST_CHANGES and not history.touched(name):
-            yield f"{name}: operation {sequence} has changed the spec {len(found)} times"
+    """Rule 2: an operation changes the spec once, and once more where it is taken back. What somebody has edited since
+    may be made as wanted again: each edit excuses one change, of the operation that it met."""
+    ours, theirs = Counter[tuple[str, str, int]](), Counter[tuple[str, str, int]]()
+    for version in _new_generations(history):
+        of = (version.name, version.uid, version.sequence)
+        (theirs if history.is_by_hand(version.uid, version.generation) else ours)[of] += 1
+    for (name, uid, sequence), count in ours.items():
+        if sequence and count > MOST_CHANGES + theirs[name, uid, sequence]:
+            yield f"{name}: operation {sequence} has changed the spec {count} times"
+
+
+def _new_generations(history: History) -> Iterator[Version]:
+    """Each change of a spec but a deployment's first; a deletion counts as one for Kubernetes alone."""
+    for versions in _by_uid(history).values():
+        for before, after in pairwise(versions):
+            if after.generation != before.generation and not after.is_leaving:
+                yield after
 
 
 def _what_succeeded_is_so(history: History) -> Iterator[str]:
     """Rule 6: SUCCEEDED is what was seen by then, and no more. When that was is known while all clocks are right."""
-    has_skew = any(each.what.startswith("skew ") for each in history.struck)
+    has_skew = _has_skew(history)
     for name, at_rest in history.jobs.items():
         versions = history.versions_of(name)
         for each in at_rest.operations:
@@ -128,6 +138,10 @@ def _what_succeeded_is_so(history: History) -> Iterator[str]:
             seen = (v for v in versions if v.at <= until)
             if each["state"] == "SUCCEEDED" and shows and not any(shows(v.whole, each) for v in seen):
                 yield f"{name}: {each['kind']} {each['sequence']} SUCCEEDED, and no version of it shows so by then"
+
+
+def _has_skew(history: History) -> bool:
+    return any(each.what.startswith("skew ") for each in history.struck)
 
 
 def _ended_at(operation: Mapping[str, Any]) -> float:
@@ -155,23 +169,34 @@ SUCCEEDED: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], bool]] 
 
 
 def _nothing_is_resurrected(history: History) -> Iterator[str]:
-    """Rule 4: what was stopped last is not there."""
+    """Rule 4: what was stopped last is not there, unless somebody has made it again since."""
     for name, at_rest in history.jobs.items():
         done = [each for each in at_rest.operations if each["state"] == "SUCCEEDED" and each["kind"] != "UNDELETE"]
         newest = max(done, key=lambda each: each["sequence"], default=None)
-        if newest is None or newest["kind"] not in ENDS_THE_RUN or at_rest.live is None or history.touched(name):
+        if newest is None or newest["kind"] not in ENDS_THE_RUN or at_rest.live is None:
             continue
-        if Version(0, False, at_rest.live).sequence <= newest["sequence"]:
+        live = Version(0, False, at_rest.live)
+        if live.sequence <= newest["sequence"] and not _is_made_after(history, live.uid, newest):
             yield f"{name}: {newest['kind']} {newest['sequence']} SUCCEEDED, and a deployment is there"
 
 
+def _is_made_after(history: History, uid: str, operation: Mapping[str, Any]) -> bool:
+    """Whether somebody has made this deployment when the operation had had its last look. With clocks that are off
+    nobody knows when that was: then since it was asked for."""
+    touch = history.made_by_hand(uid)
+    asked = (each.at for each in history.asks if operation_id("default", each.key) == operation["id"])
+    looked = min(asked, default=0.0) if _has_skew(history) else _ended_at(operation) - LAST_LOOK_SECONDS
+    return touch is not None and touch.until >= looked
+
+
 def _no_state_is_dropped(history: History) -> Iterator[str]:
-    """Rule 4: where a deployment goes, the state that it had is on record, but by force."""
+    """Rule 4: where a deployment goes, the state that it had is on record, but by force, or where it was somebody's
+    hand that has deleted this one."""
     specs = {each.uid: each.whole["spec"] for each in history.versions}
     for gone in history.gone:
         name, latest = gone["name"], gone["latest"]
         at_rest = history.jobs.get(name)
-        if latest is None or at_rest is None or history.touched(name):
+        if latest is None or at_rest is None or history.deleted_by_hand(gone["uid"]) is not None:
             continue
         kept = {latest} | ({gone["kept"]} if gone["stage"] == Stage.SUSPENDED else set())
         known = {*at_rest.savepoints, specs.get(gone["uid"], {}).get("job", {}).get("initialSavepointPath")}

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import httpx
 import yaml
 
 from headrace.domain.deployments import JOB_LABEL
-from tests.processes.history import Version
+from tests.processes.history import Touch, Version
 
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
@@ -44,32 +45,47 @@ class Hands:
         answer = self._http.get(f"{DEPLOYMENTS}/{name}")
         return dict(answer.json()) if answer.status_code == 200 else None
 
-    def edits(self, name: str, value: int) -> None:
-        """Another parallelism."""
-        self._patched(name, {"spec": {"job": {"parallelism": value % 5 + 1}}})
-
-    def relabels(self, name: str) -> None:
-        """Our label is taken off."""
-        self._patched(name, {"metadata": {"labels": {JOB_LABEL: None}}})
+    def touches(self, what: str, name: str, value: int) -> Touch | None:
+        """Lays hands on a deployment, and says what was done; None where there was nothing to do it to."""
+        begun, live = time.time(), self.live(name)
+        if live is None or "deletionTimestamp" in live["metadata"]:
+            return None
+        done = Touch(begun, begun, what, name, live["metadata"]["uid"])
+        match what:
+            case "hand edits":
+                done = self._edits(done, value, live["metadata"]["generation"])
+            case "hand relabels":
+                self._patched(name, {"metadata": {"labels": {JOB_LABEL: None}}})
+            case "hand deletes":
+                self.deletes(name)
+            case "hand restores":
+                done = self._restores(done, live)
+        return replace(done, until=time.time())
 
     def deletes(self, name: str) -> None:
         """It goes once the operator lets it."""
         self._http.delete(f"{DEPLOYMENTS}/{name}")
 
-    def restores(self, name: str) -> None:
+    def _edits(self, touch: Touch, value: int, before: int) -> Touch:
+        """Another parallelism; the one that it has is no generation of its own."""
+        told = self._patched(touch.job_id, {"spec": {"job": {"parallelism": value % 5 + 1}}}).get("metadata") or {}
+        after = told.get("generation", before)
+        return replace(touch, uid=told.get("uid", ""), generation=after if after != before else 0)
+
+    def _restores(self, touch: Touch, live: Mapping[str, Any]) -> Touch:
         """It is deleted, and made again from what a backup has: another uid, and no status."""
-        live = self.live(name)
-        if live is None or "deletionTimestamp" in live["metadata"]:
-            return
+        name = touch.job_id
         self.deletes(name)
         until = time.monotonic() + GONE_SECONDS
         while self.live(name) is not None and time.monotonic() < until:
             time.sleep(0.1)
         kept = {k: v for k, v in live["metadata"].items() if k not in (*OF_THE_SERVER, "finalizers")}
-        self._http.post(DEPLOYMENTS, json={**live, "metadata": kept, "status": None})
+        answer = self._http.post(DEPLOYMENTS, json={**live, "metadata": kept, "status": None})
+        return replace(touch, made=answer.json()["metadata"]["uid"]) if answer.status_code == 201 else touch
 
-    def _patched(self, name: str, body: Mapping[str, Any]) -> None:
-        self._http.patch(f"{DEPLOYMENTS}/{name}", content=json.dumps(body), headers=MERGE_PATCH)
+    def _patched(self, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        answer = self._http.patch(f"{DEPLOYMENTS}/{name}", content=json.dumps(body), headers=MERGE_PATCH)
+        return dict(answer.json())
 
     def _watch(self, version: str) -> None:
         """Where the connection ends it goes on from the last version, so nothing is missed."""

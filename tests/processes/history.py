@@ -14,6 +14,7 @@ from headrace.domain.deployments import JOB_ID_ANNOTATION, OPERATION_ANNOTATION,
 from tests.processes.proxies import Write
 
 Whole = Mapping[str, Any]
+DELETING = ("hand deletes", "hand restores")
 
 
 @dataclass
@@ -50,6 +51,21 @@ class Struck:
 
 
 @dataclass(frozen=True)
+class Touch:
+    """What somebody's hand did to a deployment, from `at` to `until`: `uid` is the one that it deleted, edited or
+    relabelled, `generation` what its edit came to, and `made` the uid of the one that it made. Only what this names is
+    the hand's doing; everything else of the job is ours."""
+
+    at: float
+    until: float
+    what: str
+    job_id: str
+    uid: str = ""
+    generation: int = 0
+    made: str = ""
+
+
+@dataclass(frozen=True)
 class Version:
     """A deployment as the API had it; `was_deleted`: this was its last."""
 
@@ -64,6 +80,15 @@ class Version:
     @property
     def uid(self) -> str:
         return str(self.whole["metadata"]["uid"])
+
+    @property
+    def generation(self) -> int:
+        return int(self.whole["metadata"]["generation"])
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is being deleted."""
+        return "deletionTimestamp" in self.whole["metadata"]
 
     @property
     def job_id(self) -> str:
@@ -134,11 +159,23 @@ class History:
     letters: set[str] = field(default_factory=set)
     gone: list[Whole] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    touches: list[Touch] = field(default_factory=list)
     restless: str = ""
 
-    def touched(self, job_id: str) -> bool:
-        """Whether somebody's hand was at its deployment."""
-        return any(each.what.startswith("hand ") and each.job_id == job_id for each in self.struck)
+    def is_by_hand(self, uid: str, generation: int) -> bool:
+        """Whether this generation of a deployment is what somebody's edit has come to."""
+        return any((each.uid, each.generation) == (uid, generation) for each in self.touches)
+
+    def deleted_by_hand(self, uid: str) -> float | None:
+        """When somebody has first deleted this deployment; None where nobody has before us."""
+        ours = [w.at for w in self.writes if w.method == "DELETE" and w.was_done and w.meant_uid == uid]
+        theirs = [each.at for each in self.touches if each.what in DELETING and each.uid == uid]
+        first = min(theirs, default=None)
+        return None if first is None or any(at < first for at in ours) else first
+
+    def made_by_hand(self, uid: str) -> Touch | None:
+        """How somebody has made this deployment; None where it is not a hand's."""
+        return next((each for each in self.touches if each.made == uid), None)
 
     def versions_of(self, job_id: str) -> list[Version]:
         """Every version of the deployments of a job, in the API's order; one whose annotations are gone by its name."""

@@ -196,18 +196,10 @@ class Player:
 
     def _hand(self, event: Event, name: str) -> None:
         """Where there is nothing to lay hands on, nothing has struck."""
-        if self._hands.live(name) is None:
-            return
-        self._history.struck.append(Struck(time.time(), event.what, 0.0, name))
-        match event.what:
-            case "hand edits":
-                self._hands.edits(name, event.value)
-            case "hand relabels":
-                self._hands.relabels(name)
-            case "hand deletes":
-                self._hands.deletes(name)
-            case "hand restores":
-                self._hands.restores(name)
+        done = self._hands.touches(event.what, name, event.value)
+        if done is not None:
+            self._history.struck.append(Struck(done.at, event.what, 0.0, name))
+            self._history.touches.append(done)
 
     # At rest
 

@@ -52,6 +52,17 @@ class Write:
     told: int | None
     stored: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def was_done(self) -> bool:
+        """Whether the server has taken it, whatever our process was told."""
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def meant_uid(self) -> str:
+        """The uid that a deletion is bound to."""
+        bound = self.sent.get("preconditions") if isinstance(self.sent, Mapping) else None
+        return str((bound or {}).get("uid", ""))
+
 
 @dataclass
 class Armed:
