@@ -25,7 +25,11 @@ PATH = "s3://b/savepoint-2"
 
 
 def version(sequence: int, generation: int, flink: str, *, at: float, uid: str = "u1", **job: Any) -> Version:
-    annotations = {"headrace.io/sequence": str(sequence), "headrace.io/operation-id": SUBMIT}
+    annotations = {
+        "headrace.io/sequence": str(sequence),
+        "headrace.io/operation-id": SUBMIT,
+        "headrace.io/job-id": NAME,
+    }
     metadata = {"name": NAME, "uid": uid, "generation": generation, "annotations": annotations}
     status = {"lifecycleState": "STABLE", "jobStatus": {"state": flink}}
     return Version(at, False, {"metadata": metadata, "spec": {"job": job}, "status": status})
@@ -201,7 +205,119 @@ def test_one_thing_wrong_breaks_its_rule_alone(breaks: Callable[[History], None]
 
 
 def test_every_rule_can_be_broken() -> None:
-    assert set(CASES.values()) == set(RULES)
+    assert {*CASES.values(), *OF_SOMEBODYS.values()} == set(RULES)
+
+
+# A deployment of somebody's
+
+
+ADOPT, RELEASE = (operation_id("default", key) for key in ("adopt", "release"))
+
+
+def marked(
+    sequence: int, generation: int, made_by: str, *, at: float, uid: str = "u1", parallelism: int = 1
+) -> Version:
+    found = version(sequence, generation, "RUNNING", at=at, uid=uid, parallelism=parallelism, state="running")
+    found.whole["metadata"]["annotations"]["headrace.io/operation-id"] = made_by
+    return found
+
+
+def unmarked(generation: int, *, at: float, parallelism: int = 1, **metadata: Any) -> Version:
+    found = version(0, generation, "RUNNING", at=at, parallelism=parallelism, state="running")
+    found.whole["metadata"]["annotations"] = {"theirs": "yes"}
+    found.whole["metadata"] |= metadata
+    return found
+
+
+def somebodys() -> History:
+    """A deployment that somebody has made, that was adopted, scaled and released, and that goes on."""
+    operations = [
+        operation("ADOPT", 1, ADOPT),
+        operation("SCALE", 2, SCALE, parallelism=3),
+        operation("RELEASE", 3, RELEASE),
+    ]
+    phases = ["REQUESTED", "RUNNING", "SCALING", "RUNNING", "RELEASED"]
+    transitions = [transition(n, *pair) for n, pair in enumerate(pairwise(phases), start=1)]
+    versions = [
+        unmarked(1, at=0.5),
+        marked(1, 1, ADOPT, at=1),
+        marked(2, 2, ADOPT, at=3, parallelism=3),
+        unmarked(2, at=5, parallelism=3),
+    ]
+    asks = [ask("ADOPT", 1, 0), ask("SCALE", 2, 2, parallelism=3), ask("RELEASE", 3, 4)]
+    by_key = dict(zip(("adopt", "scale", "release"), operations, strict=True))
+    job = AtRest({"status": "RELEASED"}, operations, transitions, [], versions[-1].whole, {"stage": "RUNNING"})
+    touches = [touch("makes", 0.4, made="u1")]
+    return History(7, asks, [], [], versions, {NAME: job}, by_key, set(), [], touches=touches)
+
+
+def adopting_scaled_it(history: History) -> None:
+    history.versions[1] = marked(1, 2, ADOPT, at=1, parallelism=2)
+    history.versions[2:] = [marked(2, 3, ADOPT, at=3, parallelism=3), unmarked(3, at=5, parallelism=3)]
+    at_rest(history, live=history.versions[-1].whole)
+
+
+def releasing_suspended_it(history: History) -> None:
+    history.versions[-1] = unmarked(3, at=5, parallelism=3, state="suspended")
+
+
+def deleted_after_its_release(history: History) -> None:
+    history.versions.append(unmarked(2, at=6, parallelism=3, deletionTimestamp="now"))
+    at_rest(history, live=None)
+
+
+def claimed_twice(history: History) -> None:
+    history.versions[1:1] = [marked(1, 1, ADOPT, at=0.6), unmarked(1, at=0.7)]
+    failed = {**history.jobs[NAME].operations[0], "state": "FAILED"}  # so that it may be let go of
+    at_rest(history, operations=[failed, *history.jobs[NAME].operations[1:]])
+
+
+def released_and_kept(history: History) -> None:
+    history.versions.append(marked(2, 2, ADOPT, at=6, parallelism=3))
+    at_rest(history, live=history.versions[-1].whole)
+
+
+def nobody_released_it(history: History) -> None:
+    at_rest(history, operations=history.jobs[NAME].operations[:2])
+
+
+def nobody_asked_for_it(history: History) -> None:
+    operations = [*history.jobs[NAME].operations, operation("ADOPT", 4, "another")]
+    operations[-1]["state"] = "FAILED"
+    at_rest(history, operations=operations)
+
+
+OF_SOMEBODYS: dict[Callable[[History], None], str] = {
+    adopting_scaled_it: "what is nobody's is left alone",
+    releasing_suspended_it: "what is nobody's is left alone",
+    deleted_after_its_release: "what is nobody's is left alone",
+    claimed_twice: "marks are put once",
+    released_and_kept: "marks are put once",
+    nobody_released_it: "the fence never goes back",
+    nobody_asked_for_it: "one key is one operation",
+}
+
+
+def test_a_deployment_of_somebodys_comes_and_goes_as_it_is() -> None:
+    assert broken(somebodys()) == []
+
+
+@pytest.mark.parametrize("breaks", OF_SOMEBODYS, ids=lambda each: each.__name__)
+def test_what_is_done_to_somebodys_deployment_is_caught(breaks: Callable[[History], None]) -> None:
+    history = somebodys()
+    breaks(history)
+    assert {why.partition(":")[0] for why in broken(history)} == {OF_SOMEBODYS[breaks]}
+
+
+def test_what_a_hand_does_to_a_deployment_of_its_own_is_its_own_affair() -> None:
+    history = somebodys()
+    adopting_scaled_it(history)
+    deleted_after_its_release(history)
+    history.touches += [touch("edits", 0.8, uid="u1", generation=2), touch("deletes", 5.9, uid="u1")]
+    assert broken(history) == []
+
+
+# Hands
 
 
 def touch(what: str, at: float, **done: Any) -> Touch:

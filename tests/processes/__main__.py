@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.processes.asking import rules
 from tests.processes.checker import broken
 from tests.processes.history import History
 from tests.processes.installation import Installation, running
@@ -30,10 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     """The exit code: 0 where every schedule kept every rule."""
     asked = _asked(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it has started ends with it
+    is_real = asked.flink == "real"
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="headrace-faults-"))
     try:
         with (
-            running(folder, asked.mutant, has_real_flink=asked.flink == "real") as installation,
+            running(folder, asked.mutant, has_real_flink=is_real, rules=rules(has_real_flink=is_real)) as installation,
             playing(installation) as player,
         ):
             _introduce(installation)

@@ -1,5 +1,5 @@
-"""How operations are asked for: by HTTP, Kafka and Celery, as clients do that get no answer at times. Each request and
-what came back goes into the history.
+"""How operations are asked for: by HTTP, Kafka and Celery, and by events that triggers know, as clients do that get no
+answer at times. Each request and what came back goes into the history.
 """
 
 from __future__ import annotations
@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import httpx
@@ -19,14 +20,18 @@ from headrace.adapters.celery_queue import transport_options
 from headrace.domain.operations import KINDS, KindName
 from tests.processes.history import Ask, History
 from tests.processes.installation import ROOT, TOPIC, Installation
+from tests.processes.somebodys import EVENTS, cloud_event, key_of_event, triggers
 
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 COUNTING = {"name": "job.py", "content": (ROOT / "examples" / "counting_job.py").read_text()}
 ANSWER_SECONDS = 40.0
 PAUSE_SECONDS = 0.7
 TRIES = 3
-HTTP, KAFKA, CELERY = "http", "kafka", "celery"
-WAYS = (HTTP,) * 7 + (KAFKA,) * 2 + (CELERY,)
+HTTP, KAFKA, CELERY, EVENT = "http", "kafka", "celery", "event"
+WAYS = (HTTP,) * 6 + (KAFKA, CELERY) + (EVENT,) * 2
+MOST_COPIES = 3
+Headers = list[tuple[str, bytes]]
+STRUCTURED: Headers = [("content-type", b"application/cloudevents+json")]
 ACCEPTED = (200, 202)
 
 
@@ -60,25 +65,38 @@ class Asking:
     def ask(self, job: int, value: int, number: int) -> None:
         """An operation on a job: by HTTP the first of several kinds that is not refused, by the others one."""
         name, via = self._names[job], WAYS[value % len(WAYS)]
-        for nth, (kind, arguments) in enumerate(self._wanted(value)):
-            key = f"{name}-{number}-{nth}"
-            ask = Ask(time.time(), key, via, kind, name, arguments)
-            with self._lock:
-                self._history.asks.append(ask)
+        for nth, (kind, arguments) in enumerate(self._wanted(value, job == len(self._names) - 1)):
+            ask = self._noted(via, kind, name, arguments, f"{name}-{number}-{nth}")
             if via == HTTP and self._is_refused(ask):
                 continue
             if via == KAFKA:
                 self._by_kafka(ask)
             elif via == CELERY:
                 self._by_celery(ask)
+            elif via == EVENT:
+                self._by_event(ask, value % MOST_COPIES + 1)
             return
+
+    def _noted(self, via: str, kind: str, job_id: str, arguments: Mapping[str, Any], called: str) -> Ask:
+        """The request as the history has it; an event's key is the one that its trigger makes."""
+        event = called if via == EVENT else ""
+        key = key_of_event(kind, arguments, event) if event else called
+        ask = Ask(time.time(), key, via, kind, job_id, arguments, event=event)
+        with self._lock:
+            self._history.asks.append(ask)
+        return ask
 
     def ask_again(self, value: int) -> None:
         """A request of before, as it was, by somebody who does not know what became of it."""
         with self._lock:
             asks = list(self._history.asks)
-        if asks:
-            self._by_http(asks[value % len(asks)])
+        if not asks:
+            return
+        ask = asks[value % len(asks)]
+        if ask.event:
+            self._by_event(ask, 1)
+        else:
+            self._by_http(ask)
 
     def _is_refused(self, ask: Ask) -> bool:
         status = self._by_http(ask)
@@ -117,12 +135,22 @@ class Asking:
 
     def _by_kafka(self, ask: Ask) -> None:
         record = {"operation": ask.kind, "job_id": ask.job_id, "idempotency_key": ask.key, **ask.arguments}
+        self._produced(TOPIC, ask, [(json.dumps(record), [])])
 
+    def _by_event(self, ask: Ask, copies: int) -> None:
+        """The same CloudEvent so many times, in both of its forms."""
+        event = cloud_event(ask.kind, ask.job_id, ask.arguments, ask.event)
+        attributes = [(f"ce_{name}", str(text).encode()) for name, text in event.items() if name != "data"]
+        forms = [(json.dumps(event), STRUCTURED), (json.dumps(event["data"]), attributes)]
+        self._produced(EVENTS, ask, [forms[nth % len(forms)] for nth in range(copies)])
+
+    def _produced(self, topic: str, ask: Ask, records: Sequence[tuple[str, Headers]]) -> None:
         def delivered(error: Any, _: Any) -> None:
-            ask.is_sure = error is None
+            ask.is_sure = ask.is_sure or error is None
 
         with suppress(KafkaException, BufferError):
-            self._producer.produce(TOPIC, json.dumps(record), key=ask.key, on_delivery=delivered)
+            for value, headers in records:
+                self._producer.produce(topic, value, key=ask.key, headers=headers, on_delivery=delivered)
             self._producer.flush(25)
 
     def _by_celery(self, ask: Ask) -> None:
@@ -135,10 +163,10 @@ class Asking:
             )
 
 
-def wanted_of_flink(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def wanted_of_flink(value: int, is_somebodys: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The same, with a program that counts, and that this machine can run."""
     config = {"script": COUNTING, "flink_configuration": {"execution.checkpointing.interval": "2s"}}
-    for kind, arguments in wanted(value):
+    for kind, arguments in wanted(value, is_somebodys):
         if kind == "SUBMIT":
             yield kind, {**arguments, "job_config": config}
         elif kind == "UPGRADE":
@@ -147,11 +175,32 @@ def wanted_of_flink(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield kind, {"parallelism": value % 2 + 1} if kind == "SCALE" else arguments
 
 
-def wanted(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All kinds, in an order that `value` turns. What ends a run comes seldom: it ends all that waits before it."""
+def rules(*, has_real_flink: bool) -> Sequence[Mapping[str, Any]]:
+    """Triggers by which an event can ask for whatever is asked for here."""
+    those = wanted_of_flink if has_real_flink else wanted
+    return triggers(chain(those(0, False), those(0, True)))
+
+
+def wanted(value: int, is_somebodys: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What may be asked of a job, of one's own or of one that somebody has made, in an order that `value` turns."""
+    asks = list(_of_somebodys(value) if is_somebodys else _of_ours(value))
+    turn = (value // 10) % len(asks)
+    yield from asks[turn:] + asks[:turn]
+
+
+def _of_somebodys(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """It is adopted and released in turns, and changed meanwhile."""
+    adopt, release = ("ADOPT", {}), ("RELEASE", {})
+    scale = ("SCALE", {"parallelism": value % 3 + 2})
+    yield from (adopt, scale, release, adopt, ("RESTART", {}), ("SAVEPOINT", {}), release, adopt)
+    yield from (("SUSPEND", {}), ("RESUME", {}), scale, release, adopt, ("STOP", {"force": value % 7 == 0}))
+
+
+def _of_ours(value: int) -> list[tuple[str, Mapping[str, Any]]]:
+    """All kinds but those. What ends a run comes seldom: it ends all that waits before it."""
     submit = ("SUBMIT", {"job_config": {"script": SCRIPT}})
     from_last = ("SUBMIT", {"job_config": {"script": SCRIPT}, "start_from": "last"})
-    asks: list[tuple[str, Mapping[str, Any]]] = [
+    return [
         ("SCALE", {"parallelism": value % 4 + 1}),
         submit,
         ("SAVEPOINT", {}),
@@ -171,5 +220,3 @@ def wanted(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
         ("UNDELETE", {}),
         ("DELETE", {"force": value % 5 == 0}),
     ]
-    turn = (value // 10) % len(asks)
-    yield from asks[turn:] + asks[:turn]

@@ -63,10 +63,15 @@ def _nothing_is_lost(history: History) -> Iterator[str]:
 
 
 def _one_key_is_one_operation(history: History) -> Iterator[str]:
-    """Rule 2: however often it is asked for."""
+    """Rule 2: however often it is asked for, and by whichever way; and each operation is one that was asked for."""
     for ask in history.asks:
         if ask.acknowledged - {operation_id("default", ask.key)}:
             yield f"{ask.kind} {ask.key} has become {sorted(ask.acknowledged)}"
+    asked = {operation_id("default", ask.key) for ask in history.asks}
+    for name, at_rest in history.jobs.items():
+        for each in at_rest.operations:
+            if each["id"] not in asked:
+                yield f"{name}: nobody has asked for {each['kind']} {each['sequence']}"
     of_ids = [each["id"] for at_rest in history.jobs.values() for each in at_rest.operations]
     if len(set(of_ids)) != len(of_ids):
         yield "an operation is in a log twice"
@@ -87,11 +92,64 @@ def _operations_are_in_their_order(history: History) -> Iterator[str]:
 
 
 def _the_fence_never_goes_back(history: History) -> Iterator[str]:
-    """Rule 3: of one deployment the sequence only grows."""
+    """Rule 3: of one deployment the sequence only grows, and who wants it no more is the only one to take it off."""
     for versions in _by_uid(history).values():
+        name, highest = versions[0].name, 0
         for before, after in pairwise(versions):
-            if after.sequence < before.sequence:
-                yield f"{after.name}: the sequence went from {before.sequence} back to {after.sequence}"
+            highest = max(highest, before.sequence)
+            if after.is_ours and after.sequence < highest:
+                yield f"{name}: the sequence went from {highest} back to {after.sequence}"
+            if before.is_ours and not after.is_ours and not _lets_go(history, name, before.sequence):
+                yield f"{name}: its annotations are gone after {before.sequence}, and nobody wanted that"
+
+
+def _lets_go(history: History, name: str, sequence: int) -> bool:
+    """Whether there is a RELEASE after this operation, or it is an ADOPT that nobody wanted any more."""
+    operations = history.jobs[name].operations if name in history.jobs else ()
+    return any(
+        (each["kind"] == "RELEASE" and each["sequence"] > sequence)
+        or (each["kind"] == "ADOPT" and each["sequence"] == sequence and each["state"] != "SUCCEEDED")
+        for each in operations
+    )
+
+
+def _nobodys_is_left_alone(history: History) -> Iterator[str]:
+    """Rule 13: what has no mark of ours is changed and deleted by hands alone, and an ADOPT and a RELEASE change
+    nothing but marks: the deployment runs on."""
+    for name in history.jobs:
+        marking = {each["sequence"] for each in history.jobs[name].operations if each["kind"] in ("ADOPT", "RELEASE")}
+        for before, after in _pairs_of(history, name):
+            is_nobodys = not after.is_ours or after.sequence in marking
+            is_hands = history.is_by_hand(after.uid, after.generation)
+            changed = not after.is_leaving and (after.generation, after.spec) != (before.generation, before.spec)
+            if is_nobodys and changed and not is_hands:
+                yield f"{name}: the spec of what was nobody's has changed, to generation {after.generation}"
+            left = after.is_leaving and not before.is_leaving
+            if left and not after.is_ours and history.deleted_by_hand(after.uid) is None:
+                yield f"{name}: what was nobody's was deleted"
+
+
+def _marks_are_put_once(history: History) -> Iterator[str]:
+    """Rule 2: an ADOPT makes one deployment the job's, once; and where a RELEASE was last, none has a mark of ours."""
+    for name, at_rest in history.jobs.items():
+        adopted = {each["id"] for each in at_rest.operations if each["kind"] == "ADOPT"}
+        pairs = _pairs_of(history, name)
+        claims = Counter(a.made_by for b, a in pairs if a.made_by in adopted and a.made_by != b.made_by)
+        for operation, count in claims.items():
+            if count > 1:
+                yield f"{name}: the ADOPT {operation} has claimed {count} times"
+        done = [each for each in at_rest.operations if each["state"] == "SUCCEEDED"]
+        newest = max(done, key=lambda each: each["sequence"], default=None)
+        live = Version(0, False, at_rest.live) if at_rest.live else None
+        if newest is None or newest["kind"] != "RELEASE" or live is None or not live.is_ours:
+            continue
+        if not _is_made_after(history, live.uid, newest):
+            yield f"{name}: RELEASE {newest['sequence']} SUCCEEDED, and its deployment has our annotations"
+
+
+def _pairs_of(history: History, name: str) -> list[tuple[Version, Version]]:
+    """Each version of a deployment of this name with the next one of it."""
+    return [pair for versions in _by_uid(history).values() if versions[0].name == name for pair in pairwise(versions)]
 
 
 def _one_operation_makes_one_deployment(history: History) -> Iterator[str]:
@@ -161,6 +219,8 @@ SUCCEEDED: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], bool]] 
         list(whole["spec"]["job"].get("args") or [])[-len(asked["arguments"]["request"]["args"]) :]
         == list(asked["arguments"]["request"]["args"])
     ),
+    "ADOPT": lambda whole, asked: Version(0, False, whole).made_by == asked["id"],
+    "RELEASE": lambda whole, _: not Version(0, False, whole).is_ours,
     "SUBMIT": lambda whole, asked: (
         Version(0, False, whole).made_by == asked["id"] and _flink(whole) in ("RUNNING", "FINISHED")
     ),
@@ -176,7 +236,7 @@ def _nothing_is_resurrected(history: History) -> Iterator[str]:
         if newest is None or newest["kind"] not in ENDS_THE_RUN or at_rest.live is None:
             continue
         live = Version(0, False, at_rest.live)
-        if live.sequence <= newest["sequence"] and not _is_made_after(history, live.uid, newest):
+        if live.is_ours and live.sequence <= newest["sequence"] and not _is_made_after(history, live.uid, newest):
             yield f"{name}: {newest['kind']} {newest['sequence']} SUCCEEDED, and a deployment is there"
 
 
@@ -237,10 +297,11 @@ def _history_has_no_hole(history: History) -> Iterator[str]:
 def _the_record_says_what_is(history: History) -> Iterator[str]:
     """At rest a job's phase is that of its deployment."""
     for name, at_rest in history.jobs.items():
-        phase = Phase(at_rest.job["status"])
-        if at_rest.live is None and phase not in (*SETTLED, Phase.REQUESTED):
+        phase, live = Phase(at_rest.job["status"]), at_rest.live
+        has_one = live is not None and Version(0, False, live).is_ours
+        if not has_one and phase not in (*SETTLED, Phase.REQUESTED):
             yield f"{name}: nothing is there, and its phase is {phase}"
-        if at_rest.live is not None and not _is_shown(at_rest, phase):
+        if has_one and not _is_shown(at_rest, phase):
             yield f"{name}: it is {at_rest.truth['stage'] if at_rest.truth else 'new'}, and its phase is {phase}"
 
 
@@ -286,6 +347,8 @@ RULES: Mapping[str, Rule] = {
     "one key is one operation": _one_key_is_one_operation,
     "operations take effect in their order": _operations_are_in_their_order,
     "the fence never goes back": _the_fence_never_goes_back,
+    "what is nobody's is left alone": _nobodys_is_left_alone,
+    "marks are put once": _marks_are_put_once,
     "one operation makes one deployment": _one_operation_makes_one_deployment,
     "one operation changes the spec once": _one_operation_changes_once,
     "what succeeded is so": _what_succeeded_is_so,

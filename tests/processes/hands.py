@@ -15,6 +15,7 @@ import yaml
 
 from headrace.domain.deployments import JOB_LABEL
 from tests.processes.history import Touch, Version
+from tests.processes.schedule import MAKES
 
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
@@ -23,14 +24,18 @@ GONE_SECONDS = 20.0
 
 
 class Hands:
-    """What people do to deployments by hand. `saw` is handed each version that there was."""
+    """What people do to deployments by hand. `saw` is handed each version that there was; `theirs` is the deployment
+    that they make under a name."""
 
-    def __init__(self, kubeconfig: Path, saw: Callable[[Version], None]) -> None:
+    def __init__(
+        self, kubeconfig: Path, saw: Callable[[Version], None], theirs: Callable[[str, int], Mapping[str, Any]]
+    ) -> None:
         config = yaml.safe_load(kubeconfig.read_text())
         url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"]
         headers = {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=15, trust_env=False)
         self._saw = saw
+        self._theirs = theirs
         self._is_closing = threading.Event()
         version = self._http.get(DEPLOYMENTS).json()["metadata"]["resourceVersion"]
         threading.Thread(target=self._watch, args=[version], daemon=True).start()
@@ -48,6 +53,9 @@ class Hands:
     def touches(self, what: str, name: str, value: int) -> Touch | None:
         """Lays hands on a deployment, and says what was done; None where there was nothing to do it to."""
         begun, live = time.time(), self.live(name)
+        if what == MAKES:
+            made = self._made(self._theirs(name, value)) if live is None else ""
+            return Touch(begun, time.time(), what, name, made=made) if made else None
         if live is None or "deletionTimestamp" in live["metadata"]:
             return None
         done = Touch(begun, begun, what, name, live["metadata"]["uid"])
@@ -80,8 +88,12 @@ class Hands:
         while self.live(name) is not None and time.monotonic() < until:
             time.sleep(0.1)
         kept = {k: v for k, v in live["metadata"].items() if k not in (*OF_THE_SERVER, "finalizers")}
-        answer = self._http.post(DEPLOYMENTS, json={**live, "metadata": kept, "status": None})
-        return replace(touch, made=answer.json()["metadata"]["uid"]) if answer.status_code == 201 else touch
+        return replace(touch, made=self._made({**live, "metadata": kept, "status": None}))
+
+    def _made(self, whole: Mapping[str, Any]) -> str:
+        """The uid of the one that was made; empty where the name is taken."""
+        answer = self._http.post(DEPLOYMENTS, json=whole)
+        return str(answer.json()["metadata"]["uid"]) if answer.status_code == 201 else ""
 
     def _patched(self, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         answer = self._http.patch(f"{DEPLOYMENTS}/{name}", content=json.dumps(body), headers=MERGE_PATCH)

@@ -20,7 +20,8 @@ DELETING = ("hand deletes", "hand restores")
 @dataclass
 class Ask:
     """A request for an operation, by one way, under one key; `answers` are the HTTP status and the operation's id of
-    each try that was answered. `is_sure`: a Kafka broker has it, so that it may not be lost."""
+    each try that was answered. `is_sure`: a Kafka broker has it, so that it may not be lost. `event`: the id of the
+    CloudEvent that asks for it."""
 
     at: float
     key: str
@@ -33,6 +34,7 @@ class Ask:
     sequence: int | None = None
     answered_at: float | None = None
     longest_seconds: float = 0.0
+    event: str = ""
 
     @property
     def acknowledged(self) -> set[str]:
@@ -84,6 +86,15 @@ class Version:
     @property
     def generation(self) -> int:
         return int(self.whole["metadata"]["generation"])
+
+    @property
+    def spec(self) -> Whole:
+        return dict(self.whole["spec"])
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether an annotation of ours says whose job it is."""
+        return bool(self.job_id)
 
     @property
     def is_leaving(self) -> bool:

@@ -11,20 +11,25 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from headrace.adapters.kafka import Topics
 from headrace.adapters.sealing import new_key
 from local import job_settings, kube_apiserver, private, servers
 from local.process import Command, LocalProcess, answers, free_port
 from local.stack import is_alive
+from tests.processes import somebodys
 from tests.processes.flink import CALM
 from tests.processes.proxies import KubernetesProxy, MongoProxy, Write
+from tests.processes.somebodys import EVENTS
 from tests.support.patience import wait_for
 from tests.support.servers import real_kafka
 
@@ -57,8 +62,16 @@ class Installation:
     on_write: Callable[[Write], None]
     """Is handed every write that our processes make on Flink's resources."""
 
-    def __init__(self, folder: Path, mutant: str | None = None, *, has_real_flink: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mutant: str | None = None,
+        *,
+        has_real_flink: bool = False,
+        rules: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.folder = folder
+        self._rules = rules
         self.has_real_flink = has_real_flink
         self._run = [PYTHON, "-m", *(["tests.processes.mutant", mutant] if mutant else [])]
         self.on_write = lambda _: None
@@ -203,7 +216,7 @@ class Installation:
             "HEADRACE_SEALING_KEYS_FILE": str(self.folder / "sealing-keys"),
             "PYTHONPATH": str(ROOT),
         }
-        Topics(self.kafka, START_SECONDS).ensure([TOPIC, LETTERS])
+        Topics(self.kafka, START_SECONDS).ensure([TOPIC, LETTERS, EVENTS])
         migrate = [PYTHON, "-m", "headrace.migrate"]
         subprocess.run(
             migrate, cwd=ROOT, env={**os.environ, **self.settings}, check=True, stdout=subprocess.DEVNULL, timeout=60
@@ -215,8 +228,19 @@ class Installation:
             yield self._module(name, "worker", "--threads", "4")
         yield self._module("sync", "worker", "--queues", "flink.sync")
         yield self._module("beat", "beat")
-        yield self._module("consumer", "consumer")
         yield Command("api", [*self._run, "api"], lambda: servers.http_answers(api), api, self.settings)
+        self._apply_triggers()  # a consumer that starts after them follows their topic at once
+        yield self._module("consumer", "consumer")
+
+    def _apply_triggers(self) -> None:
+        url = f"http://127.0.0.1:{self.api_port}/api/v1/flink/triggers"
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        for rule in self._rules:
+            httpx.post(url, json=rule, headers=headers, timeout=START_SECONDS, trust_env=False).raise_for_status()
+
+    def somebodys_deployment(self, name: str, value: int) -> Mapping[str, Any]:
+        """A FlinkDeployment that is not ours, and that Flink can run here."""
+        return somebodys.deployment(name, value, ROOT, self.folder / "state")
 
     def _module(self, name: str, module: str, *arguments: str) -> Command:
         return Command(name, [*self._run, module, *arguments], lambda: True, env=self.settings)
@@ -247,9 +271,16 @@ class Installation:
 
 
 @contextmanager
-def running(folder: Path, mutant: str | None = None, *, has_real_flink: bool = False) -> Iterator[Installation]:
-    """An installation that is stopped at the end, whatever happened; its own processes with this fault in them."""
-    installation = Installation(folder, mutant, has_real_flink=has_real_flink)
+def running(
+    folder: Path,
+    mutant: str | None = None,
+    *,
+    has_real_flink: bool = False,
+    rules: Sequence[Mapping[str, Any]] = (),
+) -> Iterator[Installation]:
+    """An installation with these triggers that is stopped at the end, whatever happened; its own processes with this
+    fault in them."""
+    installation = Installation(folder, mutant, has_real_flink=has_real_flink, rules=rules)
     try:
         installation.up()
         yield installation

@@ -53,7 +53,7 @@ class Player:
         self._rounds = count(1)
         self._history = History(0)
         self._names: list[str] = []
-        self._hands = Hands(installation.kubeconfig, self._saw)
+        self._hands = Hands(installation.kubeconfig, self._saw, installation.somebodys_deployment)
         servers = {"bootstrap.servers": installation.kafka, "group.id": "judge", "enable.auto.commit": False}
         self._letters = Consumer({**servers, "log_level": 0})
         self._letters.assign([TopicPartition(LETTERS, 0, OFFSET_BEGINNING)])
@@ -79,9 +79,9 @@ class Player:
             self._history.versions.append(version)
 
     def play(self, seed: int, events: Sequence[Event], jobs: int) -> History:
-        """The history of this schedule, on jobs that nobody has had before."""
+        """The history of this schedule, on so many jobs that nobody has had before, and one that is somebody's."""
         nth = next(self._rounds)
-        self._names = [f"r{nth}s{seed}-{n}" for n in range(jobs)]
+        self._names = [f"r{nth}s{seed}-{n}" for n in range(jobs + 1)]
         self._history = History(seed)
         self._installation.calm(False)
         asking = Asking(self._installation, self._history, self._names)

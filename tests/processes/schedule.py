@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 OURS = ("worker-1", "worker-2", "sync", "beat", "consumer", "api")
 WITH_CLOCKS = ("worker-1", "worker-2", "sync", "beat")
-ASK, AGAIN = "ask", "ask again"
+ASK, AGAIN, MAKES = "ask", "ask again", "hand makes"
 SECONDS_AN_OPERATION = 0.6
 FAULTS_AN_OPERATION = 0.6
 AGAINS_AN_OPERATION = 0.2
@@ -33,7 +33,7 @@ FAULTS = (*SIGNALS, *SERVERS, *KUBERNETES, *HANDS, *CLOCKS)
 @dataclass(frozen=True)
 class Event:
     """One thing that happens: at `at` seconds from the beginning, for `seconds`; `value` decides where there is a
-    choice, and `number` names it for a replay."""
+    choice, and `number` names it for a replay. The last `job` is the one whose deployment others make."""
 
     number: int
     at: float
@@ -48,14 +48,16 @@ class Event:
 
 
 def drawn(seed: int, operations: int, jobs: int) -> list[Event]:
-    """The schedule of a seed, in the order of its moments."""
+    """The schedule of a seed, in the order of its moments, on so many jobs and one of somebody's: its deployment is
+    made at the beginning, and again later, where it is gone by then."""
     chance = random.Random(f"{seed} {operations} {jobs}")
     length = operations * SECONDS_AN_OPERATION
     found = [(chance.uniform(0, length), ASK) for _ in range(operations)]
     found += [(chance.uniform(0.2, 1.1) * length, AGAIN) for _ in range(int(operations * AGAINS_AN_OPERATION))]
     found += [(chance.uniform(0, length), _turn(chance, seed, n)) for n in range(int(operations * FAULTS_AN_OPERATION))]
+    found += [(at * length, MAKES) for at in (0.0, chance.uniform(0.3, 0.6), chance.uniform(0.6, 0.9))]
     return [
-        Event(n, round(at, 2), what, chance.randrange(jobs), chance.randrange(10_000), _lasts(chance, what))
+        Event(n, round(at, 2), what, _job(chance, what, jobs), chance.randrange(10_000), _lasts(chance, what))
         for n, (at, what) in enumerate(sorted(found))
     ]
 
@@ -75,7 +77,11 @@ def _turn(chance: random.Random, seed: int, nth: int) -> str:
     return FAULTS[(seed * 7 + nth * 5) % len(FAULTS)] if nth % 2 else chance.choice(FAULTS)
 
 
+def _job(chance: random.Random, what: str, jobs: int) -> int:
+    return jobs if what == MAKES else chance.randrange(jobs + 1)
+
+
 def _lasts(chance: random.Random, what: str) -> float:
-    if what in (ASK, AGAIN):
+    if what in (ASK, AGAIN, MAKES):
         return 0.0
     return round(chance.uniform(0.5, 4.0), 1)
