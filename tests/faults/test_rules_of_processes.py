@@ -104,6 +104,26 @@ def went_back(history: History) -> None:
     history.versions.append(version(2, 4, "RUNNING", at=6, parallelism=3, state="running"))
 
 
+def ended_after_a_later_one(history: History) -> None:
+    first, second, third = history.jobs[NAME].operations
+    late, early = ({**each, "ended_at": f"1970-01-01T00:00:{at}+00:00"} for each, at in ((second, "06"), (third, "05")))
+    at_rest(history, operations=[first, late, early])
+
+
+def was_overtaken(history: History) -> None:
+    first, second, third = history.jobs[NAME].operations
+    after = operation("RESTART", 4, "d", ended_at="1970-01-01T00:00:05+00:00")
+    history.asks.append(ask("RESTART", 4, 6))
+    after["id"] = operation_id("default", "restart")
+    overtaken = {**operation("RESUME", 5, operation_id("default", "resume")), "state": "SUPERSEDED"}
+    history.asks.append(ask("RESUME", 5, 7))
+    versions = [version(4, 4, "RUNNING", at=6, parallelism=3, state="running")]
+    versions[0].whole["spec"]["restartNonce"] = 4
+    history.versions += versions
+    history.by_key |= {"restart": after, "resume": overtaken}
+    at_rest(history, operations=[first, second, third, after, overtaken])
+
+
 def made_two(history: History) -> None:
     again = version(1, 1, "RUNNING", at=2, uid="u2").whole
     history.writes.append(replace(history.writes[0], at=2, stored=again))
@@ -176,6 +196,8 @@ CASES: dict[Callable[[History], None], str] = {
     became_two: "one key is one operation",
     lost_a_number: "operations take effect in their order",
     overtook: "operations take effect in their order",
+    ended_after_a_later_one: "each has its turn",
+    was_overtaken: "each has its turn",
     went_back: "the fence never goes back",
     made_two: "one operation makes one deployment",
     changed_thrice: "one operation changes the spec once",

@@ -20,7 +20,7 @@ from tests.processes.history import History
 from tests.processes.installation import Installation, running
 from tests.processes.mutant import MUTANTS
 from tests.processes.player import Player, playing
-from tests.processes.schedule import ASK, Event, chosen, drawn, slower
+from tests.processes.schedule import ASK, FAULTS, Event, chosen, drawn, slower
 from tests.processes.shrinking import shrunk
 
 SLOWER = {"recorded": 1.0, "real": 6.0}
@@ -54,6 +54,9 @@ def _asked(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--operations", type=int, default=30, help="in each schedule")
     parser.add_argument("--jobs", type=int, default=3, help="in each schedule")
     parser.add_argument("--only", type=_numbers, help="play these events of a schedule alone: 3,5,8")
+    parser.add_argument(
+        "--faults", type=_named, default=FAULTS, help="strike these alone, by parts of their names: lose,redis"
+    )
     parser.add_argument("--shrink-minutes", type=float, default=10, help="how long a broken schedule is made smaller")
     parser.add_argument("--go-on", action="store_true", help="do not end at the first that breaks a rule")
     parser.add_argument(
@@ -69,6 +72,13 @@ def _numbers(text: str) -> frozenset[int]:
     return frozenset(int(each) for each in text.split(","))
 
 
+def _named(text: str) -> tuple[str, ...]:
+    found = tuple(each for each in FAULTS if any(part in each for part in text.split(",")))
+    if not found:
+        raise argparse.ArgumentTypeError(f"no fault has such a name; there are {', '.join(FAULTS)}")
+    return found
+
+
 def _introduce(installation: Installation) -> None:
     kafka = "Apache Kafka, which is restarted" if installation.has_durable_kafka else "in memory, which is frozen"
     clocks = "are set off by minutes" if installation.has_skew else "are right: there is no C compiler to set them off"
@@ -78,7 +88,9 @@ def _introduce(installation: Installation) -> None:
 def _all_played(player: Player, asked: argparse.Namespace, folder: Path) -> int:
     struck, failed, asked_for, begun = Counter[str](), 0, 0, time.monotonic()
     for seed in range(asked.seed, asked.seed + asked.seeds):
-        events = slower(chosen(drawn(seed, asked.operations, asked.jobs), asked.only), SLOWER[asked.flink])
+        events = slower(
+            chosen(drawn(seed, asked.operations, asked.jobs, asked.faults), asked.only), SLOWER[asked.flink]
+        )
         history = _played(player, seed, events, asked.jobs)
         (folder / f"seed-{seed}.json").write_text(history.written())
         struck.update(each.what for each in history.struck)
@@ -125,6 +137,7 @@ def _tell(
         _say(f"  {line}")
     only = ",".join(str(event.number) for event in few)
     size = f"--operations {asked.operations} --jobs {asked.jobs} --flink {asked.flink}"
+    size += f" --faults '{','.join(asked.faults)}'" if asked.faults != FAULTS else ""
     _say(f"  ./run faults --seed {history.seed} {size} --only {only} --keep plays them again")
 
 

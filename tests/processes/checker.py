@@ -91,6 +91,24 @@ def _operations_are_in_their_order(history: History) -> Iterator[str]:
                     yield f"{one.key} was answered before {other.key} was asked for, and comes after it"
 
 
+def _each_has_its_turn(history: History) -> Iterator[str]:
+    """Rule 3: what comes later ends later, and only what ends the run, or a SCALE after another, ends what is before
+    it. When something has ended is known while all clocks are right."""
+    for name, at_rest in history.jobs.items():
+        in_order = sorted(at_rest.operations, key=lambda each: each["sequence"])
+        had_turns = [each for each in in_order if each["state"] not in ("SUPERSEDED", "CANCELLED")]
+        for before, after in pairwise(had_turns):
+            if not _has_skew(history) and math.inf > _ended_at(before) > _ended_at(after):
+                yield f"{name}: {before['kind']} {before['sequence']} ended after {after['kind']} {after['sequence']}"
+        for number, each in enumerate(in_order):
+            if each["state"] == "SUPERSEDED" and not any(_supersedes(later, each) for later in in_order[number + 1 :]):
+                yield f"{name}: {each['kind']} {each['sequence']} is SUPERSEDED, and by nothing: {each['reason']}"
+
+
+def _supersedes(later: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    return later["kind"] in ENDS_THE_RUN or (later["kind"], earlier["kind"]) == ("SCALE", "SCALE")
+
+
 def _the_fence_never_goes_back(history: History) -> Iterator[str]:
     """Rule 3: of one deployment the sequence only grows, and who wants it no more is the only one to take it off."""
     for versions in _by_uid(history).values():
@@ -346,6 +364,7 @@ RULES: Mapping[str, Rule] = {
     "nothing is lost": _nothing_is_lost,
     "one key is one operation": _one_key_is_one_operation,
     "operations take effect in their order": _operations_are_in_their_order,
+    "each has its turn": _each_has_its_turn,
     "the fence never goes back": _the_fence_never_goes_back,
     "what is nobody's is left alone": _nobodys_is_left_alone,
     "marks are put once": _marks_are_put_once,

@@ -35,8 +35,10 @@ TROUBLE = 0.15
 NO_TROUBLE = 1
 """The chance at which the model's operator fails nothing."""
 
-CALM, TRUTHS, GONE = "calm", "truths.json", "gone.jsonl"
+CALM, LOST, TRUTHS, GONE = "calm", "lost-", "truths.json", "gone.jsonl"
 TRIGGER = "savepointTriggerNonce"
+LOSES_ITS_MANAGER = 6
+"""Of Flink's own acts (see Cluster)."""
 
 
 class Remote(Cluster):
@@ -87,6 +89,15 @@ class Remote(Cluster):
             self._kube.set_finalizers(name, [*(live["metadata"].get("finalizers") or []), FINALIZER])
         elif not self._saves_by_nonce(name, live):
             super().operator_acts(name, chance)
+
+    def _starts(self, name: str, truth: Truth, chance: int) -> None:
+        """See Cluster. While its JobManager is lost no other one comes."""
+        file = self._folder / f"{LOST}{name}"
+        is_lost = file.exists() and float(file.read_text()) > time.time()
+        if is_lost and truth.stage is Stage.RUNNING:
+            self.flink_acts(name, LOSES_ITS_MANAGER)
+        elif not is_lost:
+            super()._starts(name, truth, chance)
 
     def write(self, name: str, changes: Mapping[str, Any], *, spec: bool = False) -> None:
         """A status, told to the API once it is on file."""

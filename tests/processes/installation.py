@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -27,7 +28,7 @@ from local import job_settings, kube_apiserver, private, servers
 from local.process import Command, LocalProcess, answers, free_port
 from local.stack import is_alive
 from tests.processes import somebodys
-from tests.processes.flink import CALM
+from tests.processes.flink import CALM, LOST
 from tests.processes.proxies import KubernetesProxy, MongoProxy, Write
 from tests.processes.somebodys import EVENTS
 from tests.support.patience import wait_for
@@ -160,6 +161,11 @@ class Installation:
             file.touch()
         else:
             file.unlink(missing_ok=True)
+
+    def lose_job_manager(self, name: str, seconds: float) -> None:
+        """The job's JobManager is gone, and the next one comes after so long; real Flink's is left alone."""
+        if not self.has_real_flink:
+            (self.folder / "flink" / f"{LOST}{name}").write_text(str(time.time() + seconds))
 
     # What runs
 

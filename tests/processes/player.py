@@ -26,7 +26,7 @@ from tests.processes.flink import GONE, TRUTHS
 from tests.processes.hands import Hands
 from tests.processes.history import AtRest, History, Struck, Version
 from tests.processes.installation import LETTERS, Installation
-from tests.processes.proxies import Write
+from tests.processes.proxies import OF_WRITES, Write
 from tests.processes.schedule import AGAIN, ASK, Event
 
 REST_SECONDS = {False: 300.0, True: 900.0}
@@ -39,7 +39,7 @@ OPEN = ("ACCEPTED", "RUNNING")
 FEW, MANY = 2, 16
 """Requests that a fault of the Kubernetes API strikes, at most while it lasts."""
 
-OF_ONE_KIND = {"409": "write", "422": "write", "cut": "write", "410": "read"}
+OF_ONE_KIND = {**dict.fromkeys(OF_WRITES, "write"), "410": "read"}
 
 End = Callable[[], None]
 
@@ -154,6 +154,8 @@ class Player:
                 return lambda: there.mongodb.cut(0)
             case "kubernetes":
                 return self._kubernetes(name, event.value)
+            case "lose":
+                there.lose_job_manager(self._names[event.job], event.seconds)
         return None
 
     def _restarts(self, name: str) -> End:
@@ -188,9 +190,7 @@ class Player:
         if what == "watches":
             proxy.cut_streams()
             return None
-        of = {"409": "write", "422": "write", "cut": "write", "410": "read"}.get(
-            what, ("any", "write", "read")[value % 3]
-        )
+        of = OF_ONE_KIND.get(what, ("any", "write", "read")[value % 3])
         armed = proxy.arm(what, of, FEW + value % (MANY - FEW))
         return lambda: proxy.disarm(armed)
 
@@ -212,6 +212,8 @@ class Player:
             time.sleep(LOOK_SECONDS)
             try:
                 now, why = self._moves(asking)
+                if self._is_beyond_help():
+                    return why
             except httpx.HTTPError as error:
                 why = repr(error)
                 continue
@@ -220,6 +222,10 @@ class Player:
             elif time.monotonic() - since > QUIET_SECONDS:
                 return ""
         return why or "it goes on changing"
+
+    def _is_beyond_help(self) -> bool:
+        """Whether something was acknowledged as what it is not: nobody need wait for what it is then."""
+        return any(ask.acknowledged - {operation_id("default", ask.key)} for ask in self._history.asks)
 
     def _moves(self, asking: Asking) -> tuple[Any, str]:
         """What must be the same for a while, and what must be over before."""
@@ -233,6 +239,8 @@ class Player:
                 still += [f"{name}: {o['kind']} {o['sequence']} at {o['step']}" for o in job["open_operations"]]
                 still += [f"{name} is {job['observation']}"] if job["observation"] not in ("FRESH", "NOT_FOUND") else []
                 still += [f"{name} is being deleted"] if live and "deletionTimestamp" in live["metadata"] else []
+        late = self._installation.kubernetes.on_their_way
+        still += [f"{late} writes are on their way"] if late else []
         still += self._unread(asking)
         return seen, "; ".join(still)
 

@@ -35,8 +35,14 @@ REASONS = {
     500: "InternalError",
     503: "ServiceUnavailable",
 }
-HANG, RESET, CUT = "hang", "reset", "cut"
-"""No answer; the connection is closed before the request is passed on; it is passed on, and the answer never comes."""
+HANG, LATE, RESET, CUT = "hang", "late", "reset", "cut"
+"""No answer; none, and the request is passed on when its sender has long given it up; the connection is closed before
+it is passed on; it is passed on, and the answer never comes."""
+
+LATE_SECONDS = 12.0
+"""By then what was asked for has been tried again, and what was asked for after it has had its turn."""
+
+OF_WRITES = ("409", "422", LATE, CUT)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Armed:
         """Whether it strikes this request: a 409 and a 422 are answers to writes, and a 410 is one to lists and
         watches, which name no object."""
         is_write = method in WRITES
-        if self.what in ("409", "422", CUT) and not is_write:
+        if self.what in OF_WRITES and not is_write:
             return False
         if self.what == "410" and (is_write or not urlsplit(path).path.endswith(KINDS)):
             return False
@@ -96,6 +102,7 @@ class KubernetesProxy:
         self._armed: list[Armed] = []
         self._streams: set[socket.socket] = set()
         self.struck: Counter[str] = Counter()
+        self.on_their_way = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -155,7 +162,9 @@ class KubernetesProxy:
                     status, answered = self._passed(sent)
                 if what == HANG:
                     time.sleep(HANG_SECONDS)
-                if what in (HANG, RESET, CUT):
+                if what == LATE:
+                    status, answered = self._passed_late(sent)
+                if what in (HANG, LATE, RESET, CUT):
                     self._hung_up()
                 else:
                     told = status if what is None else int(what)
@@ -183,6 +192,16 @@ class KubernetesProxy:
                 body = answer.read()
                 answer.release_conn()
                 return answer.status, body
+
+            def _passed_late(self, sent: bytes) -> tuple[int, bytes]:
+                with proxy._lock:
+                    proxy.on_their_way += 1
+                time.sleep(LATE_SECONDS)
+                try:
+                    return self._passed(sent)
+                finally:
+                    with proxy._lock:
+                        proxy.on_their_way -= 1
 
             def _streamed(self, sent: bytes) -> None:
                 answer = self._asked(sent)

@@ -22,11 +22,16 @@ SERVERS = (
     *("kill mongodb", "freeze mongodb", "cut mongodb", "restart kafka"),
 )
 KUBERNETES = tuple(
-    f"kubernetes {what}" for what in ("409", "422", "429", "500", "503", "hang", "reset", "cut", "410", "watches")
+    f"kubernetes {what}"
+    for what in ("409", "422", "429", "500", "503", "hang", "late", "reset", "cut", "410", "watches")
 )
+FLINK = ("lose jobmanager",)
+LONGER = {"lose": 3.0}
+"""How much longer some faults last than others."""
+
 HANDS = ("hand edits", "hand relabels", "hand deletes", "hand restores")
 CLOCKS = tuple(f"skew {name}" for name in WITH_CLOCKS)
-FAULTS = (*SIGNALS, *SERVERS, *KUBERNETES, *HANDS, *CLOCKS)
+FAULTS = (*SIGNALS, *SERVERS, *KUBERNETES, *HANDS, *CLOCKS, *FLINK)
 """Each is drawn as often as any other."""
 
 
@@ -47,14 +52,17 @@ class Event:
         return f"{self.number:3} {self.at:6.2f} s  {self.what}{lasts}  (job {self.job}, {self.value})"
 
 
-def drawn(seed: int, operations: int, jobs: int) -> list[Event]:
+def drawn(seed: int, operations: int, jobs: int, faults: Sequence[str] = FAULTS) -> list[Event]:
     """The schedule of a seed, in the order of its moments, on so many jobs and one of somebody's: its deployment is
     made at the beginning, and again later, where it is gone by then."""
     chance = random.Random(f"{seed} {operations} {jobs}")
     length = operations * SECONDS_AN_OPERATION
     found = [(chance.uniform(0, length), ASK) for _ in range(operations)]
     found += [(chance.uniform(0.2, 1.1) * length, AGAIN) for _ in range(int(operations * AGAINS_AN_OPERATION))]
-    found += [(chance.uniform(0, length), _turn(chance, seed, n)) for n in range(int(operations * FAULTS_AN_OPERATION))]
+    found += [
+        (chance.uniform(0, length), _turn(chance, seed, n, faults))
+        for n in range(int(operations * FAULTS_AN_OPERATION))
+    ]
     found += [(at * length, MAKES) for at in (0.0, chance.uniform(0.3, 0.6), chance.uniform(0.6, 0.9))]
     return [
         Event(n, round(at, 2), what, _job(chance, what, jobs), chance.randrange(10_000), _lasts(chance, what))
@@ -72,9 +80,9 @@ def chosen(events: Sequence[Event], only: Collection[int] | None) -> list[Event]
     return [each for each in events if only is None or each.number in only]
 
 
-def _turn(chance: random.Random, seed: int, nth: int) -> str:
+def _turn(chance: random.Random, seed: int, nth: int, faults: Sequence[str]) -> str:
     """Half of them go round by the seed, so that a hundred seeds strike each often; the others are drawn."""
-    return FAULTS[(seed * 7 + nth * 5) % len(FAULTS)] if nth % 2 else chance.choice(FAULTS)
+    return faults[(seed * 7 + nth * 5) % len(faults)] if nth % 2 else chance.choice(faults)
 
 
 def _job(chance: random.Random, what: str, jobs: int) -> int:
@@ -84,4 +92,4 @@ def _job(chance: random.Random, what: str, jobs: int) -> int:
 def _lasts(chance: random.Random, what: str) -> float:
     if what in (ASK, AGAIN, MAKES):
         return 0.0
-    return round(chance.uniform(0.5, 4.0), 1)
+    return round(chance.uniform(0.5, 4.0) * LONGER.get(what.split()[0], 1.0), 1)
