@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import httpx
@@ -29,7 +29,9 @@ PAUSE_SECONDS = 0.7
 TRIES = 3
 HTTP, KAFKA, CELERY, EVENT = "http", "kafka", "celery", "event"
 WAYS = (HTTP,) * 6 + (KAFKA, CELERY) + (EVENT,) * 2
-MOST_COPIES = 3
+MOST_COPIES, EVENTS_AT_ONCE = 3, 3
+"""Of one event, and of events about a job: nobody answers whether one came at a bad moment."""
+
 Headers = list[tuple[str, bytes]]
 STRUCTURED: Headers = [("content-type", b"application/cloudevents+json")]
 ACCEPTED = (200, 202)
@@ -63,19 +65,28 @@ class Asking:
         return answer.status_code, answer.json()
 
     def ask(self, job: int, value: int, number: int) -> None:
-        """An operation on a job: by HTTP the first of several kinds that is not refused, by the others one."""
+        """An operation on a job: by HTTP the first of several kinds that is not refused, by events a few, by the others
+        one."""
         name, via = self._names[job], WAYS[value % len(WAYS)]
-        for nth, (kind, arguments) in enumerate(self._wanted(value, job == len(self._names) - 1)):
+        several = self._wanted(value, job == len(self._names) - 1)
+        for nth, (kind, arguments) in enumerate(islice(several, EVENTS_AT_ONCE) if via == EVENT else several):
             ask = self._noted(via, kind, name, arguments, f"{name}-{number}-{nth}")
-            if via == HTTP and self._is_refused(ask):
-                continue
-            if via == KAFKA:
+            if not self._is_followed(ask, (value + nth) % MOST_COPIES + 1):
+                return
+
+    def _is_followed(self, ask: Ask, copies: int) -> bool:
+        """Sends it; says whether another kind is to be asked for too."""
+        match ask.via:
+            case "http":
+                return self._is_refused(ask)
+            case "event":
+                self._by_event(ask, copies)
+                return True
+            case "kafka":
                 self._by_kafka(ask)
-            elif via == CELERY:
+            case "celery":
                 self._by_celery(ask)
-            elif via == EVENT:
-                self._by_event(ask, value % MOST_COPIES + 1)
-            return
+        return False
 
     def _noted(self, via: str, kind: str, job_id: str, arguments: Mapping[str, Any], called: str) -> Ask:
         """The request as the history has it; an event's key is the one that its trigger makes."""
@@ -192,8 +203,8 @@ def _of_somebodys(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """It is adopted and released in turns, and changed meanwhile."""
     adopt, release = ("ADOPT", {}), ("RELEASE", {})
     scale = ("SCALE", {"parallelism": value % 3 + 2})
-    yield from (adopt, scale, release, adopt, ("RESTART", {}), ("SAVEPOINT", {}), release, adopt)
-    yield from (("SUSPEND", {}), ("RESUME", {}), scale, release, adopt, ("STOP", {"force": value % 7 == 0}))
+    yield from (adopt, release, adopt, scale, release, ("RESTART", {}), ("SAVEPOINT", {}), adopt, release)
+    yield from (("SUSPEND", {}), ("RESUME", {}), scale, adopt, ("STOP", {"force": value % 7 == 0}))
 
 
 def _of_ours(value: int) -> list[tuple[str, Mapping[str, Any]]]:
