@@ -91,12 +91,12 @@ class Remote(Cluster):
             super().operator_acts(name, chance)
 
     def _starts(self, name: str, truth: Truth, chance: int) -> None:
-        """See Cluster. While its JobManager is lost no other one comes."""
+        """See Cluster. A JobManager is lost once there is a checkpoint to lose, and no other one comes for a while."""
         file = self._folder / f"{LOST}{name}"
-        is_lost = file.exists() and float(file.read_text()) > time.time()
-        if is_lost and truth.stage is Stage.RUNNING:
+        is_lost = file.exists() and float(file.read_text() or 0) > time.time()
+        if is_lost and truth.stage is Stage.RUNNING and truth.completed:
             self.flink_acts(name, LOSES_ITS_MANAGER)
-        elif not is_lost:
+        elif not (is_lost and truth.stage is Stage.STARTING and truth.has_run):
             super()._starts(name, truth, chance)
 
     def write(self, name: str, changes: Mapping[str, Any], *, spec: bool = False) -> None:

@@ -36,6 +36,9 @@ for a slow machine."""
 QUIET_SECONDS = 3.0
 LOOK_SECONDS = 0.5
 OPEN = ("ACCEPTED", "RUNNING")
+FEW_TOLD = 5
+"""Of what still moves at the end: it is one line."""
+
 FEW, MANY = 2, 16
 """Requests that a fault of the Kubernetes API strikes, at most while it lasts."""
 
@@ -242,7 +245,8 @@ class Player:
         late = self._installation.kubernetes.on_their_way
         still += [f"{late} writes are on their way"] if late else []
         still += self._unread(asking)
-        return seen, "; ".join(still)
+        more = f"; and {len(still) - FEW_TOLD} more" if len(still) > FEW_TOLD else ""
+        return seen, "; ".join(still[:FEW_TOLD]) + more
 
     def _unread(self, asking: Asking) -> list[str]:
         """What was acknowledged, and has not ended or is not there."""
