@@ -306,9 +306,9 @@ class Player:
 
     def _tidied(self) -> None:
         """The next schedule is not burdened with what this one has left."""
-        for name in self._names:
+        names, self._names = self._names, []  # what is tidied up is no part of the history
+        for name in names:
             self._hands.deletes(name)
-        self._names = []
 
 
 def _is_there(path: str) -> bool:
