@@ -40,6 +40,10 @@ class Changing:
         except SavepointFailed as failure:
             _not_saved(self._deployment, failure)
 
+    def go_on(self) -> None:
+        """With a change that was begun: the job has been left, or has never run. Raises KubeError."""
+        _deploy_anew(self._deployment)
+
     def _tell(self, before: Spec) -> None:
         """Once for each generation, however often it has to be tried; of what is no upgrade nothing is told."""
         if self._told_generation == self._deployment.generation:
@@ -78,7 +82,14 @@ def _note(deployment: LocalDeployment, before: Spec, wanted: str) -> None:
     if wanted == "running" and changes.asks_for_savepoint(before, deployment.spec):
         deployment.kube.put_snapshot(manual(deployment.name))
         status = {**status, "lifecycleState": "DEPLOYED"}
+    if wanted == "suspended" and _is_left(deployment.status):
+        status = {**status, "lifecycleState": "SUSPENDED"}
     deployment.write(status)
+
+
+def _is_left(status: Status) -> bool:
+    """Whether its job was left for an upgrade that is not deployed yet."""
+    return statuses.is_half_way(status) and not statuses.is_first(status)
 
 
 def _rescales(deployment: LocalDeployment, before: Spec) -> bool:
@@ -118,20 +129,23 @@ def _resume(deployment: LocalDeployment) -> None:
     """The JobManager that a savepoint left is READY until it is removed."""
     status = statuses.with_reconciled(deployment.status, deployment.live, "UPGRADING", "suspended")
     deployment.write({**status, "lifecycleState": "UPGRADING"})
-    deployment.end_cluster()
-    deployment.write({**deployment.status, "jobManagerDeploymentStatus": "MISSING"})
-    deploy_again(deployment)
+    _deploy_anew(deployment)
 
 
 def _upgrade(deployment: LocalDeployment) -> None:
-    """The old cluster ends before the new one is deployed, and its status shows both."""
+    """The job is left; the next look goes on. What was changed in the meantime, as while the savepoint was taken, is
+    deployed then, and nothing in between."""
     mode, savepoint = _stop_job(deployment)
     status = statuses.with_reconciled(deployment.status, deployment.live, "UPGRADING", "suspended", mode=mode)
-    status = _without_job(deployment, {**status, "lifecycleState": "UPGRADING"}, savepoint)
-    if deployment.cluster is not None:
-        deployment.write({**status, "jobManagerDeploymentStatus": "READY"})
+    manager = "READY" if deployment.cluster is not None else "MISSING"
+    status = {**status, "lifecycleState": "UPGRADING", "jobManagerDeploymentStatus": manager}
+    deployment.write(_without_job(deployment, status, savepoint))
+
+
+def _deploy_anew(deployment: LocalDeployment) -> None:
+    """The old cluster ends before the new one is deployed, and its status shows both."""
     deployment.end_cluster()
-    deployment.write({**status, "jobManagerDeploymentStatus": "MISSING"})
+    deployment.write({**deployment.status, "jobManagerDeploymentStatus": "MISSING"})
     deploy_again(deployment)
 
 

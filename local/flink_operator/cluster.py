@@ -41,6 +41,9 @@ TASK_MANAGER_MEMORY = {
 _CONF_DIR = "FLINK_CONF_DIR"
 """Each process of a cluster has it in its environment, and so has what that starts."""
 
+PROGRAM_FAILED = "ApplicationExecutionException"
+"""What Flink throws where a program's main has thrown, and not where there is no program to be run."""
+
 NOT_LOCAL = re.compile(r"^(kubernetes\.|job\.autoscaler\.)")
 
 
@@ -126,13 +129,6 @@ class Cluster:
             if process.exit_code is not None:
                 process.stop()
                 process.start()
-
-    def failure(self) -> list[str]:
-        """The program's own words for its end, outermost first, from the JobManager's log: without what the
-        standalone entrypoint wraps around them, since native mode has no such wrapping."""
-        text = self.job_manager.log.read_text(errors="replace") if self.job_manager.log.exists() else ""
-        found = re.findall(r"^(?:Caused by: )?((?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error)[^\n]*)$", text, re.MULTILINE)
-        return [line[:600] for line in dict.fromkeys(found[-4:]) if "ApplicationExecutionException" not in line]
 
     def _job_manager(self) -> LocalProcess:
         application = self.application
@@ -241,6 +237,17 @@ logger.pekko.level = WARN
 logger.netty.name = org.apache.flink.shaded.netty4
 logger.netty.level = WARN
 """
+
+
+def failure_in(printed: str) -> list[str]:
+    """A program's own words for its end, outermost first, in what its JobManager printed: without what the standalone
+    entrypoint wraps around them, since native mode has no such wrapping. None where no program has failed: then the
+    JobManager ended for another reason, maybe before it had one."""
+    found = re.findall(r"^(?:Caused by: )?((?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error)[^\n]*)$", printed, re.MULTILINE)
+    if not any(PROGRAM_FAILED in line for line in found):
+        return []
+    own = [line[:600] for line in dict.fromkeys(found[-4:]) if PROGRAM_FAILED not in line]
+    return own or ["the program failed; see the JobManager's log"]
 
 
 def end_what_is_left(folder: Path) -> None:

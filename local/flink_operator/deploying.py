@@ -18,12 +18,15 @@ def deploy_first(deployment: LocalDeployment) -> None:
     status = statuses.with_job(status, None, upgradeSavepointPath=job.get("initialSavepointPath"))
     deployment.write(statuses.with_task_managers(status, deployment.name, 0))
     if job.get("state") != "suspended":
-        _deploy(deployment, first=True)
+        deploy_again(deployment)
 
 
 def deploy_again(deployment: LocalDeployment) -> None:
     """After its last cluster has ended, as that was left: from the savepoint in its status, from the same job's last
-    state, or from nothing."""
+    state, or from nothing. A first one starts from what its spec says."""
+    if statuses.is_first(deployment.status):
+        _deploy(deployment, first=True)
+        return
     mode = statuses.left_by(deployment.status)
     if mode == "last-state":
         _deploy(deployment, job_id=deployment.status["jobStatus"].get("jobId"), path=statuses.LAST_STATE)

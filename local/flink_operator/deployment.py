@@ -17,6 +17,7 @@ from local.flink_operator import pods, statuses
 from local.flink_operator.cluster import Cluster
 from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube, KubeError, Resource
+from local.flink_operator.pod_errors import PodError, error_of
 from local.flink_operator.statuses import Status
 
 
@@ -25,7 +26,7 @@ class LocalDeployment:
     thread.
 
     `live` is the resource as the look that is under way has read it, with the status that was written since; `cluster`
-    is what runs for it; `inits` are the init containers of its last start.
+    is what runs for it; `inits` are the init containers of its last start; `refusal` is why the API takes no pod of it.
     """
 
     def __init__(self, kube: Kube, events: Events, live: Resource, data: Path) -> None:
@@ -37,9 +38,11 @@ class LocalDeployment:
         self.folder = data / f"{self.name}-{self.uid[:8]}"
         self.cluster: Cluster | None = None
         self.inits = pods.Inits()
+        self.refusal: str | None = None
         self._launches: dict[Path, pods.Launch] = {}
         self._pods_are_shown = True
         self._not_before = 0.0
+        self._no_start_before = 0.0
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -69,7 +72,25 @@ class LocalDeployment:
 
     def show_manager(self, state: str) -> None:
         """Writes that the JobManager's deployment is in this state, and that its job is not seen. Raises KubeError."""
-        self.write(statuses.with_error(statuses.reconciling(self.status, state), None))
+        self.write(statuses.healthy(statuses.reconciling(self.status, state)))
+
+    def show_start(self) -> None:
+        """Writes how far a JobManager is that does not answer: on its way, or with an error of its pod, which is told
+        once. Raises KubeError."""
+        error = self._pod_error()
+        if error is None:
+            self.show_manager("DEPLOYING")
+        elif self.status["jobManagerDeploymentStatus"] != "ERROR":
+            self.warn("JobManagerDeployment", error.reason, error.message)
+            failed = statuses.error(
+                f"{statuses.EXCEPTIONS}.DeploymentFailedException", error.message, reason=error.reason
+            )
+            self.write(statuses.with_error(statuses.reconciling(self.status, "ERROR"), failed))
+
+    def _pod_error(self) -> PodError | None:
+        if self.refusal is not None:
+            return PodError("FailedCreate", self.refusal)
+        return error_of(self.kube.pods_of(self.name, "jobmanager"), self.kube.events_about)
 
     def tell(self, component: str, reason: str, message: str) -> None:
         """An event about it."""
@@ -93,6 +114,19 @@ class LocalDeployment:
     def try_again_in(self, seconds: float) -> None:
         """After a failure: until then nothing is tried."""
         self._not_before = time.monotonic() + seconds
+
+    def may_start(self) -> bool:
+        """Whether the time is over that was to pass after a start that failed; a change does not wait for it."""
+        return time.monotonic() >= self._no_start_before
+
+    def start_again_in(self, seconds: float) -> None:
+        """After a start that failed: until then none is tried."""
+        self._no_start_before = time.monotonic() + seconds
+
+    def printed(self, log: Path) -> str:
+        """What the process that writes to this log has printed since it was started."""
+        start = self._launches.get(log, pods.Launch()).log_start
+        return log.read_bytes()[start:].decode(errors="replace") if log.exists() else ""
 
     def launch(self, log: Path, last_exit_code: int | None = None) -> None:
         """Asked before a process is started: where its output begins in its log, and how the one before it ended (None:
@@ -133,4 +167,5 @@ class LocalDeployment:
         """Stops it for good: its pods go with it."""
         self.stop_cluster()
         self._launches.clear()
+        self._no_start_before = 0.0
         self.attempt(lambda: pods.hide_pods(self.kube, self.name))

@@ -24,6 +24,11 @@ class KubeError(Exception):
     """The API server did not answer, or answered with an error that is not a plain absence."""
 
 
+class Forbidden(KubeError):
+    """The API server takes no such object: a quota is used up, or something else of the cluster's own forbids it. The
+    words are its own."""
+
+
 class Kube:
     """One namespace of one cluster. Safe to use from many threads."""
 
@@ -83,6 +88,17 @@ class Kube:
         found: Resource | None = self._send("GET", f"/api/v1/namespaces/{self.namespace}/pods/{name}", absent=True)
         return found
 
+    def pods_of(self, app: str, component: str) -> list[Resource]:
+        """The pods of an app's JobManagers or TaskManagers."""
+        items: list[Resource] = self._send("GET", self._selecting("pods", f"app={app},component={component}"))["items"]
+        return items
+
+    def events_about(self, name: str) -> list[Resource]:
+        """The events about objects of this name."""
+        query = f"events?fieldSelector={quote(f'involvedObject.name={name}', safe='')}"
+        items: list[Resource] = self._send("GET", f"/api/v1/namespaces/{self.namespace}/{query}")["items"]
+        return items
+
     def count_event(self, event: Resource) -> None:
         """Stores an event, or counts it once more where it is stored already."""
         path = f"/api/v1/namespaces/{self.namespace}/events"
@@ -128,8 +144,10 @@ class Kube:
             self.delete_core("configmaps", name)
 
     def _names(self, kind: str, selector: str) -> list[str]:
-        query = f"/api/v1/namespaces/{self.namespace}/{kind}?labelSelector={quote(selector, safe='')}"
-        return [found["metadata"]["name"] for found in self._send("GET", query)["items"]]
+        return [found["metadata"]["name"] for found in self._send("GET", self._selecting(kind, selector))["items"]]
+
+    def _selecting(self, kind: str, selector: str) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/{kind}?labelSelector={quote(selector, safe='')}"
 
     def put_snapshot(self, body: Resource, status: Mapping[str, Any] | None = None) -> None:
         """Makes a FlinkStateSnapshot, with its status where one is given, unless there is one of its name."""
@@ -175,6 +193,8 @@ class Kube:
             raise KubeError(f"{method} {path}: {error!r}") from error
 
     def _checked(self, answer: httpx.Response) -> Any:
+        if answer.status_code == 403:
+            raise Forbidden(answer.json().get("message", answer.text))
         if not answer.is_success:
             raise KubeError(
                 f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text[:300]}"

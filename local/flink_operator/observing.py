@@ -5,12 +5,13 @@ ended are started again, as Kubernetes would; but for a program that has failed.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from loguru import logger
 
 from local.flink_operator import pods, statuses
-from local.flink_operator.cluster import Cluster
+from local.flink_operator.cluster import Cluster, failure_in
 from local.flink_operator.deployment import LocalDeployment
 from local.flink_operator.rest import effective_state
 from local.flink_operator.snapshots import Snapshots
@@ -18,6 +19,10 @@ from local.flink_operator.starting import start_cluster
 from local.flink_operator.statuses import SERIALIZED, Status
 
 UNREACHABLE_AFTER_SECONDS = 10.0
+JOB_MISSED_AFTER_SECONDS = 15.0
+KILLED_BY_A_SIGNAL = 128
+"""Exit codes from here on."""
+
 EXCEPTIONS_SECONDS = 10.0
 SHOWN_LINES = 5
 
@@ -30,6 +35,7 @@ class Observing:
         self._exceptions = _JobExceptions(deployment)
         self._snapshots = Snapshots(deployment)
         self._silent_since: float | None = None
+        self._jobless_since: float | None = None
 
     def observe(self) -> None:
         """One look at what should be running; without a cluster, it is started. Raises KubeError."""
@@ -38,7 +44,7 @@ class Observing:
             return
         if cluster is None:
             if statuses.job_state(deployment.status) not in ("FINISHED", "FAILED", "CANCELED"):
-                start_cluster(deployment)
+                _start(deployment)
         elif cluster.job_manager.exit_code is not None:
             _job_manager_ended(deployment, cluster)
         else:
@@ -50,13 +56,14 @@ class Observing:
         job = cluster.rest.job(self._deployment.status["jobStatus"]["jobId"])
         if job is not None:
             cluster.was_seen = True
-            self._silent_since = None
+            self._silent_since = self._jobless_since = None
             self._show_job(cluster, job)
         elif cluster.rest.is_up():
             self._silent_since = None
             if not cluster.was_seen:
-                self._deployment.show_manager("DEPLOYED_NOT_READY")
+                self._show_no_job()
         else:
+            self._jobless_since = None
             self._show_silence(cluster)
 
     def _show_job(self, cluster: Cluster, job: dict[str, Any]) -> None:
@@ -65,10 +72,24 @@ class Observing:
         before, state = statuses.job_state(deployment.status), effective_state(job)
         status = _with_seen(deployment.status, cluster, job)
         # What keeps a change from being made is told until it is tried again.
-        deployment.write(status if deployment.is_behind() else statuses.with_error(status, None))
+        deployment.write(status if deployment.is_behind() else statuses.healthy(status))
         _tell_state(deployment, before, state)
         self._exceptions.tell(cluster, is_new=before != state)
         self._snapshots.take(cluster, job, is_running=state == "RUNNING")
+
+    def _show_no_job(self) -> None:
+        """A JobManager that answers is DEPLOYED_NOT_READY at first; one that has no job after a while is READY, and its
+        job is missed."""
+        deployment = self._deployment
+        self._jobless_since = self._jobless_since or time.monotonic()
+        if deployment.status["jobManagerDeploymentStatus"] != "READY":
+            deployment.show_manager("DEPLOYED_NOT_READY")
+        if time.monotonic() - self._jobless_since < JOB_MISSED_AFTER_SECONDS:
+            return
+        if deployment.status.get("error") != statuses.JOB_NOT_FOUND:
+            deployment.warn("Job", "Missing", statuses.JOB_NOT_FOUND)
+        missed = statuses.reconciling(deployment.status, "READY")
+        deployment.write(statuses.with_error(missed, statuses.JOB_NOT_FOUND))
 
     def _show_silence(self, cluster: Cluster) -> None:
         """A JobManager that does not answer is DEPLOYING while it starts; one that did answer, only after a while."""
@@ -76,7 +97,13 @@ class Observing:
         has_answered = self._deployment.status["jobManagerDeploymentStatus"] == "DEPLOYED_NOT_READY"
         is_starting = not cluster.was_seen and not has_answered
         if is_starting or time.monotonic() - self._silent_since >= UNREACHABLE_AFTER_SECONDS:
-            self._deployment.show_manager("DEPLOYING")
+            self._deployment.show_start()
+
+
+def _start(deployment: LocalDeployment) -> None:
+    start_cluster(deployment)
+    if deployment.cluster is None:
+        deployment.show_start()
 
 
 def _should_run(status: Status) -> bool:
@@ -145,12 +172,19 @@ def _revive_task_managers(deployment: LocalDeployment, cluster: Cluster) -> None
 
 
 def _job_manager_ended(deployment: LocalDeployment, cluster: Cluster) -> None:
-    """A JobManager that was killed is started again and goes on from the job's last checkpoint; one whose program
-    failed before there was a job has FAILED."""
+    """A JobManager that was killed is started again and goes on from the job's last checkpoint. Of one that ended by
+    itself before there was a job, the job has FAILED where its program threw: Flink shows such a job. Else, as where
+    there is no such program, it is a container that ends again and again."""
     code = cluster.job_manager.exit_code or 0
-    if 0 < code < 128 and not cluster.was_seen:
-        _program_failed(deployment, cluster, code)
-        return
+    if cluster.was_seen or not 0 < code < KILLED_BY_A_SIGNAL:
+        _start_again(deployment, cluster, code)
+    elif causes := failure_in(deployment.printed(cluster.job_manager.log)):
+        _program_failed(deployment, code, causes)
+    else:
+        _crashed(deployment, code)
+
+
+def _start_again(deployment: LocalDeployment, cluster: Cluster, code: int) -> None:
     logger.warning("{}: the JobManager ended with {}; it is started again", deployment.name, code)
     deployment.launch(cluster.job_manager.log, _as_shown(code))
     if cluster.is_highly_available:
@@ -160,12 +194,23 @@ def _job_manager_ended(deployment: LocalDeployment, cluster: Cluster) -> None:
     deployment.show_manager("DEPLOYING")
 
 
-def _program_failed(deployment: LocalDeployment, cluster: Cluster, code: int) -> None:
-    causes = cluster.failure()
+def _crashed(deployment: LocalDeployment, code: int) -> None:
+    """No TaskManager is there yet where a JobManager ends like this."""
+
+    def show() -> None:
+        wait = pods.show_crash(deployment.kube, deployment.events, deployment.live, _as_shown(code))
+        deployment.start_again_in(wait)
+        pods.hide_task_managers(deployment.kube, deployment.name)
+
+    deployment.stop_cluster()
+    deployment.attempt(show)
+    deployment.show_start()
+
+
+def _program_failed(deployment: LocalDeployment, code: int, causes: Sequence[str]) -> None:
     deployment.stop_cluster()
     _show_answering(deployment)
-    message = causes[0] if causes else f"the JobManager ended with {code}; see its log"
-    failure = statuses.error(SERIALIZED, message, [(SERIALIZED, cause) for cause in causes[1:]])
+    failure = statuses.error(SERIALIZED, causes[0], [(SERIALIZED, cause) for cause in causes[1:]])
     deployment.attempt(lambda: pods.show_end(deployment.kube, deployment.live, _as_shown(code)))
     deployment.attempt(lambda: pods.hide_task_managers(deployment.kube, deployment.name))
     deployment.warn("Job", "Error", statuses.error_words(failure))

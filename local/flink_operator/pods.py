@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from local.flink_operator.cluster import Cluster
+from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube
 from local.flink_operator.mapping import MAIN_CONTAINER
 from local.process import LocalProcess
@@ -22,6 +23,8 @@ LOGS_ANNOTATION = "local.headrace.io/logs"
 PID_ANNOTATION = "local.headrace.io/pid"
 REST_ANNOTATION = "local.headrace.io/rest-url"
 KILLED = 137
+FIRST_BACK_OFF_SECONDS = 10
+LONGEST_BACK_OFF_SECONDS = 300
 
 Resource = dict[str, Any]
 
@@ -76,10 +79,51 @@ def show(
     return [(pod, container) for pod, containers in shown for container in containers]
 
 
+def show_pending(kube: Kube, deployment: Resource, inits: Inits) -> None:
+    """Makes the JobManager's pod, of which nothing runs yet, unless there is one. Raises KubeError."""
+    if kube.pod(manager_pod(deployment)) is None:
+        pod = _pod(deployment, "jobmanager", manager_pod(deployment), inits)
+        kube.put_core("pods", pod, _pod_status(pod, {}, [], {}))
+
+
 def show_init_failure(kube: Kube, deployment: Resource, inits: Inits) -> Resource:
     """The JobManager's pod while the last of the started init containers fails again and again. Raises KubeError."""
     pod, _ = _put(kube, _pod(deployment, "jobmanager", manager_pod(deployment), inits), inits.started)
     return pod
+
+
+def show_crash(kube: Kube, events: Events, deployment: Resource, exit_code: int) -> float:
+    """The JobManager's pod once its process has ended and is to be started again. In how many seconds: at once, and
+    then after longer and longer waits, as a kubelet does it. Raises KubeError."""
+    pod = kube.pod(manager_pod(deployment))
+    if pod is None:
+        return 0.0
+    (main,) = pod["status"]["containerStatuses"]
+    ended = {"terminated": _ended(exit_code, main["state"])}
+    seconds = _back_off(main["restartCount"])
+    shown = {"state": ended}
+    if seconds:
+        words = f"back-off {seconds}s restarting failed container={main['name']} pod={_identity(pod)}"
+        shown = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": words}}, "lastState": ended}
+        tell_back_off(events, pod, main["name"])
+    status = {"containerStatuses": [{**main, "ready": False, "started": False, **shown}]}
+    kube.set_pod_status(pod["metadata"]["name"], {**status, "conditions": _conditions(can_start=True, is_ready=False)})
+    return float(seconds)
+
+
+def _back_off(restarts: int) -> int:
+    return min(FIRST_BACK_OFF_SECONDS * 2 ** (restarts - 1), LONGEST_BACK_OFF_SECONDS) if restarts else 0
+
+
+def tell_back_off(events: Events, pod: Resource, container: str) -> None:
+    """The kubelet's event about a container that fails again and again."""
+    words = f"Back-off restarting failed container {container} in pod {_identity(pod)}"
+    events.warning(pod, "kubelet", "BackOff", words)
+
+
+def _identity(pod: Resource) -> str:
+    metadata = pod["metadata"]
+    return f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
 
 
 def show_end(kube: Kube, deployment: Resource, exit_code: int) -> None:
@@ -110,7 +154,8 @@ def show_waiting(kube: Kube, deployment: Resource, inits: Inits, reason: str, me
         **_bare_status(main["name"], main["image"]),
         "state": {"waiting": {"reason": reason, "message": message}},
     }
-    kube.put_core("pods", pod, {"phase": "Pending", "containerStatuses": [waiting]})
+    conditions = _conditions(can_start=True, is_ready=False)
+    kube.put_core("pods", pod, {"phase": "Pending", "conditions": conditions, "containerStatuses": [waiting]})
 
 
 def hide(kube: Kube, name: str) -> None:
@@ -179,19 +224,25 @@ def _pod_status(pod: Resource, before: Resource, new: Sequence[Started], places:
     known = {each["name"]: each for part in parts for each in before.get(part) or ()}
     known |= {s.container: _container_status(pod, s, known.get(s.container), s.container in places) for s in new}
     status: Resource = {
-        part: [known.get(c["name"]) or _waiting(c) for c in pod["spec"][containers]]
+        part: [known.get(c["name"]) or _waiting(c, pod) for c in pod["spec"][containers]]
         for part, containers in parts.items()
         if containers in pod["spec"]
     }
     (main,) = status["containerStatuses"]
     status["phase"] = "Running" if "running" in main["state"] else "Pending"
     status["startTime"] = before.get("startTime") or _now()
-    status["conditions"] = [{"type": "Ready", "status": "True" if main["ready"] else "False"}]
+    status["conditions"] = _conditions(can_start=bool(new or places), is_ready=main["ready"])
     return status
 
 
-def _waiting(container: Resource) -> Resource:
-    state = {"waiting": {"reason": "PodInitializing"}}
+def _conditions(*, can_start: bool, is_ready: bool) -> list[Resource]:
+    """Its containers can be started once its volumes are there."""
+    said = {"PodReadyToStartContainers": can_start, "Ready": is_ready}
+    return [{"type": name, "status": "True" if holds else "False"} for name, holds in said.items()]
+
+
+def _waiting(container: Resource, pod: Resource) -> Resource:
+    state = {"waiting": {"reason": "PodInitializing" if "initContainers" in pod["spec"] else "ContainerCreating"}}
     return {**_bare_status(container["name"], container["image"]), "state": state}
 
 
@@ -200,7 +251,8 @@ def _container_status(pod: Resource, started: Started, was: Resource | None, ran
     status |= dict(_states(started))
     if was is None or not ran_before:
         return status
-    last = was["state"].get("terminated") or _ended(started.last_exit_code, was["state"])
+    known = was if "waiting" not in was["state"] else {"state": was.get("lastState", {})}
+    last = known["state"].get("terminated") or _ended(started.last_exit_code, was["state"])
     return {"lastState": {"terminated": last}, **status, "restartCount": was["restartCount"] + 1}
 
 

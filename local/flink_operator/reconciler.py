@@ -96,6 +96,8 @@ class Reconciler(threading.Thread):
             deploy_first(deployment)
         elif deployment.is_behind() and deployment.may_try():
             self._changing.change(before)
+        elif statuses.is_half_way(deployment.status) and deployment.spec["job"].get("state") != "suspended":
+            self._changing.go_on()
         else:
             self._observing.observe()
 

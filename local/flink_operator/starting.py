@@ -1,7 +1,8 @@
 """From a deployment that has no cluster to its processes, as a kubelet brings up a pod: volumes, init containers, main
 containers.
 
-What is not there yet is waited for; what fails is the deployment's error, and is tried again now and then.
+What is not there yet is waited for; what fails is tried again now and then. Either shows in the pod alone: what the
+operator makes of it is pod_errors.py's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from local.flink_operator import pods, specs, statuses
 from local.flink_operator.cluster import Application, Cluster, latest_checkpoint
 from local.flink_operator.deployment import LocalDeployment
 from local.flink_operator.environment import NotThere, command, fill, variables
-from local.flink_operator.mapping import Container, PodView, pod_view, program
+from local.flink_operator.kube import Forbidden
+from local.flink_operator.mapping import Container, Filled, PodView, pod_view, program
 
 RETRY_SECONDS = 10.0
 INIT_TIMEOUT_SECONDS = 120.0
@@ -26,21 +28,42 @@ USRLIB = "/opt/flink/usrlib"
 
 def start_cluster(deployment: LocalDeployment) -> None:
     """Starts a cluster for the spec that was last reconciled, where all that it needs is there. Raises KubeError."""
-    if not deployment.may_try():
+    if not deployment.may_start():
         return
     _tell_if_lost(deployment)
     spec = statuses.reconciled_spec(deployment.status) or deployment.spec
     view, data_of = pod_view(spec, deployment.folder), deployment.kube.data_of
-    if not all([fill(volume, data_of) for volume in view.filled]):  # noqa: C419 - each is filled
+    deployment.inits = pods.Inits([container.name for container in view.init])
+    if not pod_is_taken(deployment) or not _volumes_filled(deployment, view):
         return
     if not _init_containers_done(deployment, view):
         return
     try:
         env = variables(view.main, data_of)
     except NotThere as missing:
-        _cannot_configure(deployment, view.main.name, str(missing))
+        _cannot_configure(deployment, str(missing))
         return
     _start(deployment, _application(deployment, spec, view, env))
+
+
+def pod_is_taken(deployment: LocalDeployment) -> bool:
+    """Whether the API has the JobManager's pod, or takes it now: without a pod nothing is started. Raises KubeError."""
+    try:
+        pods.show_pending(deployment.kube, deployment.live, deployment.inits)
+    except Forbidden as refusal:
+        deployment.refusal = str(refusal)
+        deployment.start_again_in(RETRY_SECONDS)
+        return False
+    deployment.refusal = None
+    return True
+
+
+def _volumes_filled(deployment: LocalDeployment, view: PodView) -> bool:
+    """Whether each volume's source is there; a kubelet says at once of which it is not."""
+    missing = [volume for volume in view.filled if not fill(volume, deployment.kube.data_of)]
+    if missing:
+        _cannot_mount(deployment, missing[0])
+    return not missing
 
 
 def _tell_if_lost(deployment: LocalDeployment) -> None:
@@ -88,7 +111,6 @@ def _application(deployment: LocalDeployment, spec: dict[str, Any], view: PodVie
 
 def _init_containers_done(deployment: LocalDeployment, view: PodView) -> bool:
     """Runs one after the other to its end; False where one fails, which keeps the next from being started."""
-    deployment.inits = pods.Inits([container.name for container in view.init])
     for container in view.init:
         ended = _run(container, _log(deployment, container.name), variables(container, deployment.kube.data_of))
         deployment.inits = pods.Inits(deployment.inits.names, [*deployment.inits.started, ended])
@@ -120,31 +142,38 @@ def _log(deployment: LocalDeployment, name: str) -> Path:
     return deployment.folder / "logs" / f"{name}.log"
 
 
+def _cannot_mount(deployment: LocalDeployment, volume: Filled) -> None:
+    """It is looked for again at the next look."""
+
+    def show() -> None:
+        pod = deployment.kube.pod(pods.manager_pod(deployment.live))
+        source = f'{volume.kind.removesuffix("s")} "{volume.name}"'
+        words = f'MountVolume.SetUp failed for volume "{volume.folder.name}" : {source} not found'
+        if pod is not None:
+            deployment.events.warning(pod, "kubelet", "FailedMount", words)
+
+    deployment.attempt(show)
+
+
 def _init_failed(deployment: LocalDeployment, ended: pods.Started) -> None:
     def show() -> None:
         pod = pods.show_init_failure(deployment.kube, deployment.live, deployment.inits)
-        metadata = pod["metadata"]
-        where = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
-        words = f"Back-off restarting failed container {ended.container} in pod {where}"
-        deployment.events.warning(pod, "kubelet", "BackOff", words)
+        pods.tell_back_off(deployment.events, pod, ended.container)
 
-    _failed(deployment, "CrashLoopBackOff", f"[{ended.container}] CrashLoop - {ended.said}", show)
+    _failed(deployment, show)
 
 
-def _cannot_configure(deployment: LocalDeployment, container: str, said: str) -> None:
+def _cannot_configure(deployment: LocalDeployment, said: str) -> None:
     """A Secret that is not there keeps the container from starting."""
-    reason = "CreateContainerConfigError"
 
     def show() -> None:
+        reason = "CreateContainerConfigError"
         pods.show_waiting(deployment.kube, deployment.live, deployment.inits, reason, said)
 
-    _failed(deployment, reason, f"[{container}] {said}", show)
+    _failed(deployment, show)
 
 
-def _failed(deployment: LocalDeployment, reason: str, message: str, show: Callable[[], None]) -> None:
-    """The pod is shown, and the deployment has an error until the next try."""
-    deployment.try_again_in(RETRY_SECONDS)
+def _failed(deployment: LocalDeployment, show: Callable[[], None]) -> None:
+    """The pod is shown as it is until the next try."""
+    deployment.start_again_in(RETRY_SECONDS)
     deployment.attempt(show)
-    deployment.warn("JobManagerDeployment", reason, message)
-    failed = statuses.error(f"{statuses.EXCEPTIONS}.DeploymentFailedException", message, reason=reason)
-    deployment.write(statuses.with_error(statuses.reconciling(deployment.status, "ERROR"), failed))

@@ -16,6 +16,9 @@ SERIALIZED = "org.apache.flink.util.SerializedThrowable"
 LAST_STATE = "KUBERNETES_OPERATOR_LAST_STATE"
 """In the place of a savepoint's path: the job goes on from its own last state."""
 
+JOB_NOT_FOUND = "Job Not Found"
+"""An error that is no JSON text: the JobManager answers and does not have the job, or does not have it yet."""
+
 
 def new_status() -> Status:
     """What the operator writes at its first sight of a deployment, but for its TaskManagers."""
@@ -74,9 +77,9 @@ def with_reconciled(
     status: Status, live: dict[str, Any], state: str, job: str, *, mode: str | None = None, first: bool = False
 ) -> Status:
     """The status with the spec of `live` as the last reconciled one, its job in state `job`, the reconciliation in
-    `state`. `mode` is the upgradeMode by which the job was left: what it goes on from, whatever the spec says. Without
-    one it is as before."""
-    changed, spec = copy.deepcopy(status), live["spec"]
+    `state`: no error is known of it yet. `mode` is the upgradeMode by which the job was left: what it goes on from,
+    whatever the spec says. Without one it is as before."""
+    changed, spec = copy.deepcopy(with_error(status, None)), live["spec"]
     changed["observedGeneration"] = live["metadata"]["generation"]
     reconciled = {**spec, "job": {**spec["job"], "state": job, "upgradeMode": mode or left_by(status)}}
     meta = {"apiVersion": "flink.apache.org/v1beta1", "firstDeployment": first}
@@ -105,6 +108,15 @@ def with_error(status: Status, error: str | None) -> Status:
     """The status with this error, or with none."""
     changed = {name: value for name, value in status.items() if name != "error"}
     return {**changed, "error": error} if error else changed
+
+
+def healthy(status: Status) -> Status:
+    """The status without the error of before, where all is well again: not before the spec that was deployed is the
+    last stable one. What was said of a start stays until then, also while the JobManager answers already."""
+    reconciliation = status["reconciliationStatus"]
+    is_stable = reconciliation.get("lastReconciledSpec") == reconciliation.get("lastStableSpec")
+    is_well = status["jobManagerDeploymentStatus"] != "ERROR" and job_state(status) != "FAILED"
+    return with_error(status, None) if is_stable and is_well else status
 
 
 def error(kind: str, message: str, causes: Sequence[tuple[str, str]] = (), reason: str | None = None) -> str:
@@ -143,6 +155,17 @@ def left_by(status: Status) -> str:
     """The upgradeMode by which its last run was left; of a first run it is stateless."""
     mode: str = ((reconciled_spec(status) or {}).get("job") or {}).get("upgradeMode") or "stateless"
     return mode
+
+
+def is_half_way(status: Status) -> bool:
+    """Whether a cluster is still to be deployed for the last reconciled spec."""
+    return bool(status["reconciliationStatus"]["state"] == "UPGRADING")
+
+
+def is_first(status: Status) -> bool:
+    """Whether the last reconciled spec is that of its first deployment."""
+    text = status["reconciliationStatus"].get("lastReconciledSpec")
+    return bool(text and json.loads(text)["resource_metadata"]["firstDeployment"])
 
 
 def job_state(status: Status) -> str | None:

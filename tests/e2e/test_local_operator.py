@@ -245,6 +245,17 @@ def script_missing(play: Play) -> None:
     play.delete()
 
 
+def main_class_missing(play: Play) -> None:
+    manifest = play.manifest()
+    manifest["spec"]["job"] |= {"entryClass": "com.example.None", "args": ["none"]}
+    play.apply(manifest)
+    play.until_error()
+    tries_again = lambda status: status.get("jobManagerDeploymentStatus") == "DEPLOYING" and "error" in status  # noqa: E731
+    await_status(play.api, play.name, tries_again, "DEPLOYING again")
+    play.has_printed("jobmanager", "com.example.None")
+    play.delete()
+
+
 def init_container_fails(play: Play) -> None:
     play.apply(play.manifest(url=play.missing_url))
     play.until_error()
@@ -288,6 +299,7 @@ SCENARIOS: tuple[Callable[[Play], None], ...] = (
     batch_finishes,
     rescale_in_place,
     script_missing,
+    main_class_missing,
     init_container_fails,
     invalid_parallelism,
 )
@@ -430,6 +442,14 @@ def test_a_missing_script(plays: Plays) -> None:
 
 
 @small
+def test_a_missing_main_class(plays: Plays) -> None:
+    name = plays.ended(main_class_missing)
+    recorded = looks_of(recorded_versions("main-class-missing"))
+    # It is tried until the user gives up: once more when it was recorded.
+    assert looks_of(plays.api.versions(name))[: len(recorded)] == recorded
+
+
+@small
 def test_an_init_container_that_fails(plays: Plays) -> None:
     name = plays.ended(init_container_fails)
     assert looks_of(plays.api.versions(name)) == looks_of(recorded_versions("init-container-fails"))
@@ -479,7 +499,8 @@ def each_savepoint_left_a_snapshot(plays: Plays, scenario: Callable[[Play], None
 
 @small
 @pytest.mark.parametrize(
-    "scenario", [script_missing, init_container_fails, savepoint_directory_unwritable, invalid_parallelism]
+    "scenario",
+    [script_missing, main_class_missing, init_container_fails, savepoint_directory_unwritable, invalid_parallelism],
 )
 def test_what_saved_nothing_leaves_no_snapshot(plays: Plays, scenario: Callable[[Play], None]) -> None:
     assert plays.api.snapshots(plays.ended(scenario)) == []
@@ -497,6 +518,7 @@ def test_events_of_a_stop_and_a_second_run_tell_what_the_recorded_ones_tell(play
         (savepoint_directory_unwritable, "savepoint-directory-unwritable"),
         (batch_finishes, "batch-finishes"),
         (script_missing, "script-missing"),
+        (main_class_missing, "main-class-missing"),
         (init_container_fails, "init-container-fails"),
         (invalid_parallelism, "invalid-parallelism"),
     ],

@@ -1,19 +1,23 @@
-"""The local operator answers to users and to Flink as the recorded one did: each change of a spec is made again, Flink
-shows what the recording shows of it, and every status that follows has to be the recorded one, step by step.
+"""The local operator answers to users, to Kubernetes and to Flink as the recorded one did: each change of a spec is
+made again, pods and Flink show what the recording shows of them, and every status that follows has to be the recorded
+one, step by step.
 
-No JVM runs: what Flink shows is set. On real Flink a part of them is played in tests/e2e/test_local_operator.py. What a
-laptop has not is not here: images that cannot be pulled and a quota (image-pull-fails, image-absent-pull-never,
-quota-exceeded, a TaskManager too large for the node), an operator that rolls back by itself, and a JobManager's pod
-that Kubernetes starts again and again where the main class is missing (here the job FAILED at once).
+No JVM runs, and no kubelet: what they show is set. On real Flink a part of them is played in
+tests/e2e/test_local_operator.py. All recordings are here, each from its beginning to its end, but for one end: the
+JobManager's Deployment that somebody deletes by hand (the last of rescale-rollback-and-missing-jobmanager), since a
+laptop has no such Deployment. Not here is an operator that rolls back by itself: no recording shows one. The one that
+was told to (generation 5 of that recording) did not, since the job had FAILED, and this one does not either.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +25,16 @@ import httpx
 import pytest
 import yaml
 
-from local.flink_operator import changing, observing, snapshots
+from local.flink_operator import changing, observing, snapshots, starting
+from local.flink_operator.cluster import PROGRAM_FAILED
 from local.flink_operator.deployment import LocalDeployment
-from local.flink_operator.kube import Kube
+from local.flink_operator.kube import Forbidden, Kube, KubeError
 from local.flink_operator.reconciler import Reconciler
 from local.flink_operator.rest import SavepointFailed
+from local.flink_operator.statuses import JOB_NOT_FOUND
 from tests.e2e.operator_alone import Api, Resource, running_api
 from tests.support.patience import wait_for
-from tests.support.recorded import Look, looks_of, recorded_versions
+from tests.support.recorded import Look, Shown, looks_of, recorded_shown
 from tests.support.stack import DEPLOYMENTS
 
 BY_OPERATOR = ("UPGRADING", "SUSPENDED")
@@ -37,22 +43,44 @@ BY_OPERATOR = ("UPGRADING", "SUSPENDED")
 LOOKS = 3
 """How often the operator looks after each step: to start a cluster, to see it, to tell of it."""
 
+PERIOD_SECONDS = 15.0
+"""How often the recorded operator looked, at least."""
+
 
 @dataclass
 class Flink:
-    """A JobManager's REST, as far as the operator asks it: whether it answers, and the state of its job."""
+    """A JobManager and its REST, as far as the operator asks it: whether it answers, the state of its job, and what its
+    program said where that has failed. `meanwhile` happens while the next savepoint is taken."""
 
+    log: Path
     answers: bool = False
     state: str | None = None
-    cannot_save: bool = False
+    exit_code: int | None = None
+    pid: int = 0
+    savepoint_failure: str | None = None
     saved: int = 0
+    meanwhile: Callable[[], None] = lambda: None
 
     def shows(self, status: Resource) -> None:
         """What was to be seen for this status to be written."""
-        manager = status.get("jobManagerDeploymentStatus")
+        manager, state = status.get("jobManagerDeploymentStatus"), status.get("jobStatus", {}).get("state")
         self.answers = manager in ("DEPLOYED_NOT_READY", "READY")
-        self.state = status.get("jobStatus", {}).get("state") if manager == "READY" else None
-        self.cannot_save = "Savepoint Error" in (status.get("error") or "")
+        self.state = state if manager == "READY" and state != "RECONCILING" else None
+        error = status.get("error") or ""
+        self.savepoint_failure = (
+            json.loads(error)["throwableList"][-1]["message"] if "Savepoint Error" in error else None
+        )
+        if status.get("lifecycleState") == "FAILED":
+            self._program_fails(json.loads(error))
+
+    def _program_fails(self, error: Resource) -> None:
+        outermost = f"org.apache.flink.client.deployment.application.{PROGRAM_FAILED}"
+        said = [outermost, error["message"], *(cause["message"] for cause in error["throwableList"])]
+        self.log.write_text("\nCaused by: ".join(said))
+        self.exit_code = 1
+
+    def starts(self) -> None:
+        self.answers, self.state, self.exit_code = False, None, None
 
     def is_up(self) -> bool:
         return self.answers
@@ -75,8 +103,10 @@ class Flink:
         return True
 
     def stop_with_savepoint(self, *_: Any, **__: Any) -> str:
-        if self.cannot_save:
-            raise SavepointFailed("java.util.concurrent.CompletionException: no savepoint")
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        if self.savepoint_failure is not None:
+            raise SavepointFailed(self.savepoint_failure)
         return self.savepoint()
 
     def savepoint(self, *_: Any) -> str:
@@ -91,8 +121,11 @@ class Running:
     rest: Flink
     rest_port: int = 1
     was_seen: bool = False
-    job_manager: Any = field(default_factory=lambda: Process())
     task_managers: Sequence[Any] = ()
+
+    @property
+    def job_manager(self) -> Flink:
+        return self.rest
 
     def stop(self) -> None:
         return
@@ -103,11 +136,39 @@ class Running:
         return
 
 
-@dataclass(frozen=True)
-class Process:
-    exit_code: int | None = None
-    log: Path = Path("none.log")
-    pid: int = 0
+class Kubernetes(Kube):
+    """The small API; it takes no pod of the operator's where a quota is said to be used up."""
+
+    refusal: str | None = None
+
+    def put_core(self, kind: str, body: Resource, status: Any = None) -> Resource:
+        if kind == "pods" and self.refusal is not None:
+            raise Forbidden(self.refusal)
+        return super().put_core(kind, body, status)
+
+    def shows(self, shown: Shown) -> None:
+        """The JobManager's pods as they were recorded, and what was said of them."""
+        for change, pod in shown.pods:
+            if change == "DELETED":
+                self.delete_core("pods", pod["metadata"]["name"])
+            else:
+                super().put_core("pods", _bare_pod(pod), pod["status"])
+        for event in shown.events:
+            if event["reason"] == "FailedMount":
+                self.count_event(_bare_event(event))
+
+
+def _bare_pod(pod: Resource) -> Resource:
+    containers = [{"name": each["name"], "image": each["image"]} for each in pod["spec"]["containers"]]
+    metadata = {name: pod["metadata"][name] for name in ("name", "labels")}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}}
+
+
+def _bare_event(event: Resource) -> Resource:
+    about = {"kind": "Pod", "namespace": "default", "name": event["involvedObject"]["name"]}
+    said = {name: event.get(name) for name in ("type", "reason", "message", "lastTimestamp")}
+    metadata = {"name": f"{about['name']}.1", "namespace": "default"}
+    return {"apiVersion": "v1", "kind": "Event", "metadata": metadata, "involvedObject": about, **said}
 
 
 class Untold:
@@ -121,14 +182,17 @@ class Untold:
 
 @dataclass
 class Replay:
-    """One recording's deployment under the local operator, on a small API of its own."""
+    """One recording's deployment under the local operator, on a small API of its own. `misses_jobs` says from when on
+    the operator misses a job that is not there."""
 
     api: Api
-    kube: Kube
+    kube: Kubernetes
     http: httpx.Client
     flink: Flink
     folder: Path
+    misses_jobs: Callable[[bool], None]
     operator: Reconciler | None = None
+    name: str = field(init=False)
 
     def begin(self, first: Resource, spec: Resource | None = None) -> None:
         """Makes the deployment, which is looked at from now on."""
@@ -144,21 +208,56 @@ class Replay:
         assert live is not None
         self.operator = Reconciler(self.kube, Untold(), live, self.folder, threading.Event())
 
-    def goes_on(self, before: Resource, after: Resource) -> None:
-        """From one recorded version to the next: a user's change is made again, else Flink shows what it showed."""
-        metadata = after["metadata"]
-        if metadata.get("deletionTimestamp"):
-            if not before["metadata"].get("deletionTimestamp"):
-                self.api.delete(self.name)
-        elif metadata["generation"] != before["metadata"]["generation"]:
-            patch = json.dumps([{"op": "replace", "path": "/spec", "value": after["spec"]}])
-            kind = {"Content-Type": "application/json-patch+json"}
-            self.http.patch(f"{DEPLOYMENTS}/{self.name}", content=patch, headers=kind).raise_for_status()
-            self.flink.cannot_save = False
-            return
-        status = after.get("status") or {}
+    def goes_on(self, before: Shown, shown: Shown) -> None:
+        """From one recorded version to the next: a user's change is made again, else Kubernetes and Flink show what
+        they showed."""
+        after = shown.version
+        self.kube.shows(shown)
+        if is_new(before, shown):
+            if not is_behind(before.version) and shown.seconds - before.seconds > PERIOD_SECONDS:
+                self.look()
+            self._users_turn(after)
+        elif is_behind(after):
+            self._tries_again(after["status"])
+        else:
+            self._sees(after.get("status") or {})
+
+    def _users_turn(self, after: Resource) -> None:
+        if after["metadata"].get("deletionTimestamp"):
+            self.api.delete(self.name)
+            self.look()
+        else:
+            self.edit(after)
+
+    def edit(self, after: Resource) -> None:
+        patch = json.dumps([{"op": "replace", "path": "/spec", "value": after["spec"]}])
+        kind = {"Content-Type": "application/json-patch+json"}
+        self.http.patch(f"{DEPLOYMENTS}/{self.name}", content=patch, headers=kind).raise_for_status()
+        self.flink.savepoint_failure = None
+
+    def is_edited_in_a_try(self, after: Resource, *, breaks_off: bool = False) -> None:
+        """While the operator takes a savepoint for the change before. Its try may come to nothing by that: its own
+        write is refused then, since the deployment is another by now."""
+
+        def edit() -> None:
+            self.edit(after)
+            if breaks_off:
+                raise KubeError("Status have been modified externally")
+
+        self.flink.meanwhile = edit
+        with suppress(KubeError):
+            self.look(1)
+
+    def _tries_again(self, status: Resource) -> None:
+        """What cannot be done yet is tried at each look, so it looks once for each error that was told."""
+        if "error" in status:
+            self.flink.shows(status)
+            self.look(1)
+
+    def _sees(self, status: Resource) -> None:
         if status.get("lifecycleState") not in BY_OPERATOR:
             self.flink.shows(status)
+        self.misses_jobs(status.get("error") == JOB_NOT_FOUND)
         self.look()
 
     def runs(self) -> None:
@@ -168,9 +267,9 @@ class Replay:
             self.flink.shows({"jobManagerDeploymentStatus": manager, "jobStatus": {"state": "RUNNING"}})
         self.look()
 
-    def look(self) -> None:
+    def look(self, times: int = LOOKS) -> None:
         assert self.operator is not None
-        for _ in range(LOOKS):
+        for _ in range(times):
             self.operator._look()
 
     def looks(self) -> list[Look]:
@@ -182,93 +281,144 @@ class Replay:
             last = found[-1]["metadata"]["resourceVersion"] if found else None
             return found if live is None or last == live["metadata"]["resourceVersion"] else []
 
-        return looks_of(wait_for("the last version", are_here))
+        return looks_of(wait_for("the last version", are_here), optional=())
 
 
 @pytest.fixture
 def replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replay]:
-    flink = Flink()
+    flink = Flink(tmp_path / "jobmanager.log")
 
     def start(deployment: LocalDeployment) -> None:
-        flink.answers, flink.state = False, None
-        deployment.cluster = Running(flink)
+        if starting.pod_is_taken(deployment):
+            flink.starts()
+            deployment.cluster = Running(flink)
+
+    def misses_jobs(at_once: bool) -> None:
+        monkeypatch.setattr(observing, "JOB_MISSED_AFTER_SECONDS", 0.0 if at_once else math.inf)
 
     monkeypatch.setattr(observing, "start_cluster", start)
     monkeypatch.setattr(observing, "UNREACHABLE_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(changing, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(snapshots, "LOOK_SECONDS", 0.0)
+    misses_jobs(False)
     with running_api("small", tmp_path / "kubernetes") as api:
         server = yaml.safe_load(api.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
         with httpx.Client(base_url=server, headers={"Authorization": "Bearer token"}, trust_env=False) as http:
-            kube = Kube(api.kubeconfig, "default")
-            yield Replay(api, kube, http, flink, tmp_path / "flink")
+            kube = Kubernetes(api.kubeconfig, "default")
+            yield Replay(api, kube, http, flink, tmp_path / "flink", misses_jobs)
             kube._http.close()
 
 
-RECORDINGS = {
-    "batch-finishes": 2,
-    "stop-and-second-run": 3,
-    "crash-loop-with-checkpoints": 4,
-    "exception-in-user-code": 3,
-    "jobmanager-unreachable": 2,
-    "taskmanager-lost-adaptive-waits": 2,
-    "no-savepoint-directory": 2,
-    "invalid-parallelism": 2,
-    "in-place-rescale-and-unschedulable": 3,
-    "rescale-rollback-and-missing-jobmanager": 4,
-    "pods-killed-and-quick-edits": 1,
-}
-"""The last generation of each that a laptop can play. Of two edits within a second the recorded operator had begun with
-the first; this one has seen both, or is through with the first."""
+RECORDINGS = (
+    "batch-finishes",
+    "crash-loop-with-checkpoints",
+    "exception-in-user-code",
+    "image-absent-pull-never",
+    "image-pull-fails",
+    "in-place-rescale-and-unschedulable",
+    "init-container-fails",
+    "invalid-parallelism",
+    "jobmanager-unreachable",
+    "main-class-missing",
+    "no-savepoint-directory",
+    "quota-exceeded",
+    "rescale-rollback-and-missing-jobmanager",
+    "savepoint-directory-unwritable",
+    "script-missing",
+    "stop-and-second-run",
+    "taskmanager-lost-adaptive-waits",
+)
 
 
 @pytest.mark.parametrize("recording", RECORDINGS)
 def test_it_answers_as_the_recorded_one_did(replay: Replay, recording: str) -> None:
-    versions = until(RECORDINGS[recording], recorded_versions(recording))
-    replay.begin(versions[0])
-    for before, after in pairwise(versions):
+    play(replay, playable(recording))
+
+
+def test_a_second_run_from_a_savepoint_goes_as_the_recorded_one_went(replay: Replay) -> None:
+    play(replay, playable("stop-and-second-run", run=1))
+
+
+def play(replay: Replay, played: Sequence[Shown]) -> None:
+    replay.kube.refusal = refusal_of(played)
+    replay.begin(played[0].version)
+    for before, after in pairwise(played):
         replay.goes_on(before, after)
-    assert replay.looks() == told(versions)
+    assert replay.looks() == told(played)
+
+
+def refusal_of(played: Sequence[Shown]) -> str | None:
+    """Why Kubernetes took none of its pods."""
+    said = (each["message"] for shown in played for each in shown.events if each["reason"] == "FailedCreate")
+    return next((words.removeprefix("Error creating: ") for words in said), None)
 
 
 def test_a_whole_life_goes_as_the_recorded_one_went(replay: Replay) -> None:
     """A savepoint by nonce, a rescale, suspends by savepoint, last state and without, resumes, other arguments, a
     restart, a redeploy from a chosen savepoint."""
-    versions = recorded_versions("life-cycle")
-    first = versions[0]
+    played = playable("life-cycle")
+    first = played[0].version
     job = {name: value for name, value in first["spec"]["job"].items() if name != "savepointTriggerNonce"}
     replay.begin(first, {**first["spec"], "job": job})
     replay.runs()
     begun = len(replay.looks()) - 1
-    for before, after in pairwise([{**first, "metadata": {**first["metadata"], "generation": 1}}, *versions]):
+    original = {**first, "metadata": {**first["metadata"], "generation": 1}}
+    for before, after in pairwise([Shown(original, played[0].seconds, (), ()), *played]):
         replay.goes_on(before, after)
-    assert replay.looks()[begun:] == told(versions)
+    assert replay.looks()[begun:] == told(played)
     assert replay.flink.saved == 5, "by nonce, by rescale, suspend, arguments and restart"
 
 
 def test_an_operator_that_dies_in_a_rescale_is_followed_by_one_that_goes_on(replay: Replay) -> None:
-    versions = until(2, recorded_versions("operator-killed-in-a-rescale"))
-    replay.begin(versions[0])
-    for before, after in pairwise(versions):
+    """Also where the job was left, and nothing was deployed yet. Then a suspend whose savepoint fails is taken back."""
+    played = playable("operator-killed-in-a-rescale")
+    replay.begin(played[0].version)
+    for before, after in pairwise(played):
+        if is_new(before, after) and generation_of(after) == 4:
+            replay.is_edited_in_a_try(after.version, breaks_off=True)
+            continue
         replay.goes_on(before, after)
-        if (after.get("status") or {}).get("lifecycleState") == "UPGRADING":
+        if is_new(before, after) and generation_of(after) == 2:
+            replay.look(1)
             replay.another_operator()
-    assert replay.looks() == told(versions)
+    assert replay.looks() == told(played)
 
 
-def until(generation: int, versions: Sequence[Resource]) -> list[Resource]:
-    return [each for each in versions if each["metadata"]["generation"] <= generation]
+def test_an_edit_while_the_one_before_takes_its_savepoint_is_what_is_deployed(replay: Replay) -> None:
+    played = playable("pods-killed-and-quick-edits")
+    replay.begin(played[0].version)
+    for before, after in pairwise(played):
+        if is_new(before, after) and generation_of(after) == 3:
+            replay.is_edited_in_a_try(after.version)
+        else:
+            replay.goes_on(before, after)
+    assert replay.looks() == told(played)
+    assert replay.flink.saved == 1
 
 
-def told(versions: Sequence[Resource]) -> list[Look]:
-    """What they show, but for a pod whose volume was mounted late: here none is."""
-    looks = [
-        look._replace(error=None, fields=look.fields - {".error"}) if is_of_a_pod(look) else look
-        for look in looks_of(versions)
-        if look.job_manager != "ERROR"
-    ]
-    return [look for n, look in enumerate(looks) if n == 0 or looks[n - 1] != look]
+def is_new(before: Shown, after: Shown) -> bool:
+    """Whether a user did something between the two."""
+    return generation_of(before) != generation_of(after)
 
 
-def is_of_a_pod(look: Look) -> bool:
-    return look.error is not None and look.error.type.endswith(".DeploymentFailedException")
+def generation_of(shown: Shown) -> int:
+    return int(shown.version["metadata"]["generation"])
+
+
+def is_behind(version: Resource) -> bool:
+    """Whether the operator has tried a user's change, and could not make it yet."""
+    observed = (version.get("status") or {}).get("observedGeneration")
+    is_deleted = "deletionTimestamp" in version["metadata"]
+    return not is_deleted and observed is not None and observed != version["metadata"]["generation"]
+
+
+def playable(recording: str, run: int = 0) -> list[Shown]:
+    return list(takewhile(has_its_deployment, recorded_shown(recording, run)))
+
+
+def has_its_deployment(shown: Shown) -> bool:
+    return "MissingJobManagerException" not in (shown.version.get("status") or {}).get("error", "")
+
+
+def told(played: Sequence[Shown]) -> list[Look]:
+    return looks_of([shown.version for shown in played], optional=())

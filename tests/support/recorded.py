@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "recordings"
-OPTIONAL = ("CREATED", "INITIALIZING")
-"""Job states that may be skipped between two looks."""
+OPTIONAL = ("CREATED", "INITIALIZING", "Job Not Found")
+"""Job states that may be skipped between two looks, and an error that may pass between two."""
 
 Seen = tuple[str | None, str | None, str | None, str | None]
 
@@ -40,6 +40,33 @@ def recorded_versions(name: str, run: int = 0) -> list[dict[str, Any]]:
     return [each for each in objects if each["metadata"]["uid"] == uids[run]]
 
 
+class Shown(NamedTuple):
+    """A version of a recorded deployment, how many seconds it came after the first, and what Kubernetes had
+    shown of its JobManager since the version before: (ADDED, MODIFIED or DELETED, a pod) and events of pods and of what
+    makes pods."""
+
+    version: dict[str, Any]
+    seconds: float
+    pods: Sequence[tuple[str, dict[str, Any]]]
+    events: Sequence[dict[str, Any]]
+
+
+def recorded_shown(name: str, run: int = 0) -> Iterator[Shown]:
+    """Every version of a recording's first deployment, or of its run-th."""
+    uid = recorded_versions(name, run)[0]["metadata"]["uid"]
+    pods: list[tuple[str, dict[str, Any]]] = []
+    events: list[dict[str, Any]] = []
+    for line in _lines(name):
+        each = line["object"]
+        if line["resource"] == "pods" and each["metadata"]["labels"].get("component") == "jobmanager":
+            pods.append((line["type"], each))
+        elif line["resource"] == "events" and each["involvedObject"]["kind"] in ("Pod", "ReplicaSet"):
+            events.append(each)
+        elif line["resource"] == "flinkdeployments" and each["metadata"]["uid"] == uid:
+            yield Shown(each, line["t"], pods, events)
+            pods, events = [], []
+
+
 def recorded_snapshots(name: str) -> list[dict[str, Any]]:
     """The newest version of each FlinkStateSnapshot of a recording."""
     return list({each["metadata"]["name"]: each for each in _recorded(name, "flinkstatesnapshots")}.values())
@@ -64,8 +91,11 @@ def recorded_events(name: str) -> set[Told]:
 
 
 def _recorded(name: str, resource: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines()]
-    return [line["object"] for line in lines if line["resource"] == resource]
+    return [line["object"] for line in _lines(name) if line["resource"] == resource]
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines()]
 
 
 class Error(NamedTuple):
@@ -90,7 +120,8 @@ class Look(NamedTuple):
 
 
 def looks_of(objects: Iterable[dict[str, Any]], optional: Iterable[str] = OPTIONAL) -> list[Look]:
-    """What the versions show, one after another, repeats collapsed, without those of an optional job state."""
+    """What the versions show, one after another, repeats collapsed, without those of an optional job state
+    or error."""
     found: list[Look] = []
     for each in objects:
         status = each.get("status") or {}
@@ -103,7 +134,8 @@ def looks_of(objects: Iterable[dict[str, Any]], optional: Iterable[str] = OPTION
             _error(status.get("error")),
             frozenset(_fields(status)),
         )
-        if look.job not in optional and (not found or found[-1] != look):
+        passes = look.job in optional or (look.error is not None and look.error.message in optional)
+        if not passes and (not found or found[-1] != look):
             found.append(look)
     return found
 
@@ -123,6 +155,8 @@ def _fields(part: Any, path: str = "") -> Iterator[str]:
 def _error(text: str | None) -> Error | None:
     if not text:
         return None
+    if not text.startswith("{"):
+        return Error("", _masked(text), (), ())
     content = json.loads(text)
     causes = tuple((cause["type"], _masked(cause["message"])) for cause in content["throwableList"])
     metadata = tuple(sorted(content["additionalMetadata"].items()))
@@ -142,4 +176,4 @@ def shape_of_snapshot(snapshot: dict[str, Any], deployment: str) -> dict[str, An
 
 
 def _masked(text: str) -> str:
-    return re.sub(r"\S*/\S*", "…", text)
+    return re.sub(r"\S*/\S*|(?<=pod=)\S+", "…", text)
