@@ -93,9 +93,9 @@ class Kube:
         items: list[Resource] = self._send("GET", self._selecting("pods", f"app={app},component={component}"))["items"]
         return items
 
-    def events_about(self, name: str) -> list[Resource]:
-        """The events about objects of this name."""
-        query = f"events?fieldSelector={quote(f'involvedObject.name={name}', safe='')}"
+    def events_about(self, uid: str) -> list[Resource]:
+        """The events about this very object."""
+        query = f"events?fieldSelector={quote(f'involvedObject.uid={uid}', safe='')}"
         items: list[Resource] = self._send("GET", f"/api/v1/namespaces/{self.namespace}/{query}")["items"]
         return items
 

@@ -32,7 +32,8 @@ class PodError(NamedTuple):
 
 
 def error_of(pods: Iterable[Resource], events_about: Callable[[str], Iterable[Resource]]) -> PodError | None:
-    """The first error of these pods; None where they are just not up yet. Events are asked for by a pod's name."""
+    """The first error of these pods; None where they are just not up yet. Events are asked for by a pod's uid: one
+    of the same name before it is another."""
     return next((error for pod in pods for error in _errors(pod, events_about)), None)
 
 
@@ -43,7 +44,7 @@ def _errors(pod: Resource, events_about: Callable[[str], Iterable[Resource]]) ->
         if waiting.get("reason") in FATAL:
             yield PodError(waiting["reason"], f"[{container['name']}] {_said(container, waiting)}")
     if _has_no_volumes(status):
-        for event in events_about(pod["metadata"]["name"]):
+        for event in events_about(pod["metadata"]["uid"]):
             if event["reason"] == "FailedMount":
                 yield PodError(event["reason"], event["message"])
 

@@ -155,20 +155,22 @@ class Kubernetes(Kube):
                 super().put_core("pods", _bare_pod(pod), pod["status"])
         for event in shown.events:
             if event["reason"] == "FailedMount":
-                self.count_event(_bare_event(event))
+                self._tells(event)
+
+    def _tells(self, event: Resource) -> None:
+        name = event["involvedObject"]["name"]
+        pod = self.pod(name)
+        assert pod is not None
+        about = {"kind": "Pod", "namespace": "default", "name": name, "uid": pod["metadata"]["uid"]}
+        said = {field: event.get(field) for field in ("type", "reason", "message", "lastTimestamp")}
+        metadata = {"name": f"{name}.1", "namespace": "default"}
+        self.count_event({"apiVersion": "v1", "kind": "Event", "metadata": metadata, "involvedObject": about, **said})
 
 
 def _bare_pod(pod: Resource) -> Resource:
     containers = [{"name": each["name"], "image": each["image"]} for each in pod["spec"]["containers"]]
     metadata = {name: pod["metadata"][name] for name in ("name", "labels")}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}}
-
-
-def _bare_event(event: Resource) -> Resource:
-    about = {"kind": "Pod", "namespace": "default", "name": event["involvedObject"]["name"]}
-    said = {name: event.get(name) for name in ("type", "reason", "message", "lastTimestamp")}
-    metadata = {"name": f"{about['name']}.1", "namespace": "default"}
-    return {"apiVersion": "v1", "kind": "Event", "metadata": metadata, "involvedObject": about, **said}
 
 
 class Untold:
