@@ -76,7 +76,7 @@ def is_growing(pod: Json, source: Source) -> bool:
     place = _places(pod).get(source.container)
     if source.end is not None or place is None or place["start"] != source.start:
         return False
-    return "terminated" not in _status(pod, source.container).get("state", {})
+    return not {"terminated", "waiting"} & _status(pod, source.container).get("state", {}).keys()
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,8 @@ def a_frozen_jobmanager_holds_the_sequence(play: Play) -> None:
 
     def pid() -> int | None:
         managers = [p for p in play.api.pods(play.name) if p["metadata"]["labels"]["component"] == "jobmanager"]
-        return int(managers[0]["metadata"]["annotations"]["local.headrace.io/pid"]) if managers else None
+        pids = [(each["metadata"].get("annotations") or {}).get("local.headrace.io/pid") for each in managers]
+        return next((int(pid) for pid in pids if pid is not None), None)  # none before its container was started
 
     found: int = wait_for(f"the JobManager of {play.name}", pid)
     time.sleep(play.chance.uniform(0, 6))
