@@ -30,7 +30,13 @@ def main() -> int:
         return 1
     logs.configure(settings, "api")
     logs.say_start(settings, "api")
-    app = create_app(services, tenant=settings.tenant, keys=keys, wait_limit_seconds=settings.wait_limit_seconds)
+    app = create_app(
+        services,
+        tenant=settings.tenant,
+        keys=keys,
+        wait_limit_seconds=settings.wait_limit_seconds,
+        requests_per_minute=settings.api_requests_per_minute,
+    )
     uvicorn.run(
         app,
         host=settings.api_host,

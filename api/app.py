@@ -15,6 +15,7 @@ from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api import access, adoption, inspection, problems, triggers, versions, views
+from api import keys as keys_of_callers
 from api.bodies import described, object_of
 from api.guard import Guard
 from api.waiting import Readiness, Waiting
@@ -28,6 +29,7 @@ from headrace.domain.templates import Template
 from headrace.errors import InvalidRequest, NotFound, Unavailable
 from headrace.ports import JobFilter
 from headrace.services.accept import LONGEST_KEY, Accepted
+from headrace.services.api_keys import Callers
 
 BASE = "/api/v1/flink"
 PAGE_LIMIT = 500
@@ -43,12 +45,21 @@ Given = Annotated[dict[str, Any], Depends(object_of)]
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT)]
 
 
-def create_app(services: Services, *, tenant: str, keys: Sequence[bytes], wait_limit_seconds: float) -> FastAPI:
-    """The application over these services, for one tenant."""
+def create_app(
+    services: Services,
+    *,
+    tenant: str,
+    keys: Sequence[bytes],
+    wait_limit_seconds: float,
+    requests_per_minute: int = 0,
+) -> FastAPI:
+    """The application over these services, for one tenant. `keys` are an admin's each, beside those on record; no key
+    sends more than `requests_per_minute`, where that is not 0."""
     app = FastAPI(title="Headrace", openapi_url=f"{BASE}/openapi.json", docs_url=None, redoc_url=None)
     problems.install(app)
-    app.add_middleware(Guard, keys=keys)
-    _health(app, services, keys)
+    callers = Callers(services.api_keys, keys, services.clock)
+    app.add_middleware(Guard, callers=callers, rate_limit=access.RateLimit(requests_per_minute), base=BASE)
+    _health(app, services, callers)
     _operations(app, services, tenant, wait_limit_seconds)
     _jobs(app, services, tenant)
     adoption.install(app, services.adopting, tenant, BASE)
@@ -56,10 +67,11 @@ def create_app(services: Services, *, tenant: str, keys: Sequence[bytes], wait_l
     versions.install(app, services.versions, services.records, tenant, BASE)
     _templates(app, services, tenant)
     triggers.install(app, services.triggers, services.replay, BASE)
+    keys_of_callers.install(app, services.api_keys, BASE)
     return app
 
 
-def _health(app: FastAPI, services: Services, keys: Sequence[bytes]) -> None:
+def _health(app: FastAPI, services: Services, callers: Callers) -> None:
     """None of them takes a thread that other requests need."""
     readiness = Readiness(services.store.ping)
 
@@ -74,7 +86,7 @@ def _health(app: FastAPI, services: Services, keys: Sequence[bytes]) -> None:
             await readiness.check()
         except Unavailable as error:
             logger.warning("not ready: {}", error)
-            if access.is_allowed(keys, *access.given_by(request.headers)):
+            if callers.at_hand(access.given_by(request.headers)):
                 raise
             words = "the store does not answer; the log, and the answer to who brings an API key, say why"
             raise Unavailable(words) from None
@@ -124,7 +136,7 @@ def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_second
 def _accepts(app: FastAPI, kind: Kind, services: Services, answer: Answer, tenant: str) -> None:
     """The route of a kind: jobs/{job_id}/{word}, and jobs/{word} for one that may begin a job. Any kind takes dry_run,
     so that one that has none refuses it and does not do what was only to be tried."""
-    accept, foresee, source = services.accept.operation, services.foresee.operation, Source(via="http")
+    accept, foresee = services.accept.operation, services.foresee.operation
 
     async def operation(
         request: Request,
@@ -135,6 +147,7 @@ def _accepts(app: FastAPI, kind: Kind, services: Services, answer: Answer, tenan
         dry_run: DryRun = False,
     ) -> JSONResponse:
         named = body.pop("job_id", None) if kind.begins_a_run else job_id
+        source = Source(via="http", detail={"by": access.caller_of(request).name})
         if dry_run:
             found = await run_in_threadpool(foresee, kind.name, named, body, tenant=tenant, source=source)
             return _json(views.foresight_view(found))

@@ -1,12 +1,13 @@
-"""What every request meets first: is it counted, does it bring a key, is its body's size given and small enough.
+"""What every request meets first: is it counted, does it bring a key that may do this, is its body's size given and
+small enough. What is asked for beyond reading is logged, with whose key it was.
 
 Closed by default: whatever is not one of the open paths needs a key, also what no route has. Knows no route's meaning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from loguru import logger
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,9 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import access, problems
 from headrace import metrics
 from headrace.domain.inputs import MOST_BYTES
+from headrace.errors import HeadraceError
 from headrace.logs import say_unforeseen
+from headrace.services.api_keys import Caller, Callers
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are counted by their names: others are the caller's own words."""
 
@@ -24,9 +26,12 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 class Guard:
     """ASGI middleware. It looks at the path that the routes look at, never at what the Host header makes of it."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[bytes]) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, rate_limit: access.RateLimit, base: str) -> None:
+        """`base` is the path below which the API is."""
         self._app = app
-        self._keys = keys
+        self._callers = callers
+        self._rate_limit = rate_limit
+        self._base = base
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -39,7 +44,7 @@ class Guard:
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(send)
         try:
-            await (self._refusal(scope) or self._app)(scope, receive, answer.send)
+            await (await self._refusal(scope) or self._app)(scope, receive, answer.send)
         except Exception as error:
             if answer.status is not None:
                 raise
@@ -49,18 +54,28 @@ class Guard:
             await problems.problem(500, "an error", words)(scope, receive, answer.send)
         finally:
             metrics.REQUESTS.labels(_method(scope), answer.status or 500).inc()
+            _say_who(scope, answer.status or 500)
 
-    def _refusal(self, scope: Scope) -> Response | None:
+    async def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        if scope["path"] not in OPEN_PATHS and not access.is_allowed(self._keys, *access.given_by(headers)):
-            words = "send an API key: Authorization: Bearer <key>, or X-API-Key"
-            return problems.problem(401, "unauthorized", words, headers={"WWW-Authenticate": "Bearer"})
+        if scope["path"] not in access.OPEN_PATHS:
+            try:
+                scope.setdefault("state", {})["caller"] = caller = await self._caller(access.given_by(headers))
+                access.check_role(caller, scope["method"], scope["path"], self._base)
+                self._rate_limit.check(caller)
+            except HeadraceError as error:
+                return problems.of(error)
         if "transfer-encoding" in headers:
             return problems.problem(411, "the body's length is not given", "send it with a Content-Length")
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()) or len(length) > 10 or int(length) > MOST_BYTES:
             return problems.problem(413, "the body is too large", f"at most {MOST_BYTES} bytes are taken")
         return None
+
+    async def _caller(self, key: str) -> Caller:
+        """Raises Unauthorized, or Unavailable where the store has to be asked and does not answer."""
+        caller = self._callers.at_hand(key)
+        return caller if caller is not None else await run_in_threadpool(self._callers.of, key)
 
 
 class _Answer:
@@ -74,6 +89,12 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self._send(message)
+
+
+def _say_who(scope: Scope, status: int) -> None:
+    caller = (scope.get("state") or {}).get("caller")
+    if caller is not None and scope["method"] not in access.READING:
+        logger.info("{} {!r} by {}: {}", _method(scope), scope["path"][:200], caller.name, status)
 
 
 def _method(scope: Scope) -> str:

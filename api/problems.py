@@ -12,12 +12,14 @@ from starlette.exceptions import HTTPException
 from headrace import metrics
 from headrace.errors import (
     Conflict,
+    Forbidden,
     HeadraceError,
     InvalidRequest,
     NotFound,
     Refused,
     TooMany,
     TransientError,
+    Unauthorized,
     unforeseen,
 )
 from headrace.logs import say_unforeseen
@@ -26,6 +28,8 @@ STATUS_OF: tuple[tuple[type[HeadraceError], int, str], ...] = (
     (InvalidRequest, 400, "the request is not valid"),
     (NotFound, 404, "not found"),
     (Conflict, 409, "conflict"),
+    (Unauthorized, 401, "unauthorized"),
+    (Forbidden, 403, "the key may not do this"),
     (TooMany, 429, "too many at once"),
     (Refused, 502, "a server refused"),
     (TransientError, 503, "a server does not answer"),
@@ -55,6 +59,11 @@ def install(app: FastAPI) -> None:
 
 
 def _ours(_request: Request, error: Exception) -> JSONResponse:
+    return of(error)
+
+
+def of(error: Exception) -> JSONResponse:
+    """The problem that one of our errors is."""
     cause = unforeseen(error)
     if cause is not None:
         metrics.UNFORESEEN.labels("http").inc()
@@ -62,6 +71,8 @@ def _ours(_request: Request, error: Exception) -> JSONResponse:
     status, title = next((s, t) for kind, s, t in STATUS_OF if isinstance(error, kind))
     errors = error.problems if isinstance(error, InvalidRequest) else None
     headers = {"Retry-After": "2"} if status in (429, 503) else None
+    if status == 401:
+        headers = {"WWW-Authenticate": "Bearer"}
     return problem(status, title, str(error), errors, headers)
 
 

@@ -24,6 +24,7 @@ from headrace.errors import ConfigurationError
 from headrace.ports import Clock, FlinkRuntime, JobManager, LetterBox, Scope, Sealer, Store, TaskQueue
 from headrace.services.accept import Accept
 from headrace.services.adopting import Adopting
+from headrace.services.api_keys import ApiKeys
 from headrace.services.diagnose import Diagnose
 from headrace.services.dispose import Dispose
 from headrace.services.execute import Execute
@@ -63,6 +64,7 @@ class Services:
 
     accept: Accept
     adopting: Adopting
+    api_keys: ApiKeys
     register: Register
     foresee: Foresee
     execute: Execute
@@ -137,6 +139,7 @@ def wired(
     return Services(
         accept=accept,
         adopting=adopting,
+        api_keys=ApiKeys(store, settings.tenant, clock),
         register=Register(store, sealing, platform.policy),
         foresee=Foresee(accept, runtime, looks, observe, plan, clock),
         execute=Execute(records, runtime, looks, observe, plan, sealing, clock),

@@ -14,7 +14,17 @@ from urllib.parse import quote
 
 import httpx
 
-from headrace.errors import Conflict, HeadraceError, InvalidRequest, NotFound, Refused, TooMany, Unavailable
+from headrace.errors import (
+    Conflict,
+    Forbidden,
+    HeadraceError,
+    InvalidRequest,
+    NotFound,
+    Refused,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+)
 
 BASE = "/api/v1/flink"
 TRIES = 3
@@ -307,6 +317,23 @@ class Client:
         """Handles a letter's record again: {"outcome", "operations", "reason"}. Raises NotFound."""
         return self._post(f"{BASE}/dead-letters/{_path_part(letter_id)}/replay", {}, None)
 
+    def create_key(self, body: Mapping[str, Any]) -> Json:
+        """POST keys: {"name", "role", "expires_in_days"}; the one answer that has the `key`. Raises Conflict where the
+        name is taken, also by a try whose answer was lost: revoke that one, and choose another name."""
+        return self._send("POST", f"{BASE}/keys", json=dict(body))
+
+    def api_keys(self) -> list[Json]:
+        """The keys on record, by name."""
+        return list(self._pages("keys", {}))
+
+    def revoke_key(self, name: str) -> Json:
+        """DELETE keys/{name}. Idempotent. Raises NotFound."""
+        return self._send("DELETE", f"{BASE}/keys/{_path_part(name)}")
+
+    def whoami(self) -> Json:
+        """The name, the role and the expiry of the key that this client has."""
+        return self._get(f"{BASE}/whoami")
+
     def is_ready(self) -> Json:
         """GET /readyz. Raises Unavailable where the API cannot do its work."""
         return self._get("/readyz")
@@ -428,7 +455,7 @@ def _error(answer: httpx.Response) -> HeadraceError:
         return InvalidRequest({str(e.get("field")): str(e.get("detail")) for e in named} or {"request": detail})
     if answer.status_code in AWAY:
         return Unavailable(detail)
-    kinds = {404: NotFound, 409: Conflict, 401: Refused, 429: TooMany}
+    kinds = {401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 429: TooMany}
     return kinds.get(answer.status_code, Refused)(detail)
 
 

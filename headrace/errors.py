@@ -8,6 +8,8 @@ HeadraceError                      something a person may have to read
 │   ├── Conflict                   the thing named is in a state that forbids this
 │   │   ├── IdempotencyConflict    the same key came with another body
 │   │   └── NameTaken              another job's record has the name of the deployment
+│   ├── Unauthorized               no key came, or one that opens nothing
+│   ├── Forbidden                  the key's role may not do this
 │   ├── TooMany                    a bound is reached; it may be asked again when something has ended
 │   ├── Refused                    a server understood and said no (403, 422, admission)
 │   │   └── CrdMissing             the cluster has no FlinkDeployment CRD
@@ -82,6 +84,14 @@ class IdempotencyConflict(Conflict):
 
 class NameTaken(Conflict):
     """Another job of this cluster and namespace has the wanted name of a deployment, by the records."""
+
+
+class Unauthorized(PermanentError):
+    """Who asks brings no API key, or one that is unknown, revoked or expired."""
+
+
+class Forbidden(PermanentError):
+    """Who asks is known, and the role of the key may not do this."""
 
 
 class TooMany(PermanentError):

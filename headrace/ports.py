@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from headrace.domain.api_keys import ApiKey
 from headrace.domain.deployments import Deployment
 from headrace.domain.diff import Change
 from headrace.domain.document import JobDocument
@@ -562,6 +563,22 @@ class Store(Protocol):
 
     def delete_trigger(self, scope: Scope, name: str) -> bool:
         """Removes it; False where there is none of the name."""
+        ...
+
+    def add_api_key(self, key: ApiKey) -> None:
+        """Stores a key. Raises Conflict where its name is another's, TooMany where the tenant has MOST_API_KEYS."""
+        ...
+
+    def api_key(self, tenant: str, digest: str) -> ApiKey | None:
+        """The key of this digest, revoked or not."""
+        ...
+
+    def api_keys(self, tenant: str) -> Sequence[ApiKey]:
+        """The tenant's keys by name."""
+        ...
+
+    def revoke_api_key(self, tenant: str, name: str, at: datetime) -> ApiKey | None:
+        """Revokes it, where it is not yet, and returns it; None where there is none of the name."""
         ...
 
     def kept_key(self, tenant: str, name: str) -> str | None:

@@ -63,7 +63,12 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
     api_port: int = 8080
-    api_keys_file: Path | None = Field(None, description="One key a line, of 20 characters at least; the API needs it.")
+    api_keys_file: Path | None = Field(
+        None, description="One admin's key a line, of 20 characters at least; the API needs one, to make others with."
+    )
+    api_requests_per_minute: int = Field(
+        6000, ge=0, le=1_000_000, description="How many requests an API key may send to one process; 0: any number."
+    )
     wait_limit_seconds: float = Field(60.0, description="The longest that ?wait= may hold a request.")
     follow_limit_seconds: float = Field(600.0, description="The longest that a log is followed by one request.")
     flower_host: str = "127.0.0.1"

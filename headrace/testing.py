@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.domain.api_keys import MOST_API_KEYS, ApiKey, name_is_taken, too_many_keys
 from headrace.domain.deployments import (
     JOB_LABEL,
     SEQUENCE_ANNOTATION,
@@ -140,6 +141,7 @@ class InMemoryStore:
         self._leases: dict[str, tuple[str, datetime, int]] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._triggers: dict[tuple[Scope, str], Trigger] = {}
+        self._api_keys: dict[tuple[str, str], ApiKey] = {}
         self._savepoints: dict[tuple[str, str], Savepoint] = {}
         self.clock: Clock | None = None
 
@@ -485,6 +487,33 @@ class InMemoryStore:
         """See ports.Store."""
         with self._lock:
             return self._triggers.pop((scope, name), None) is not None
+
+    def add_api_key(self, key: ApiKey) -> None:
+        """See ports.Store."""
+        with self._lock:
+            if (key.tenant, key.name) in self._api_keys:
+                raise name_is_taken(key)
+            if len(self.api_keys(key.tenant)) >= MOST_API_KEYS:
+                raise too_many_keys()
+            self._api_keys[key.tenant, key.name] = key
+
+    def api_key(self, tenant: str, digest: str) -> ApiKey | None:
+        """See ports.Store."""
+        return next((key for key in self.api_keys(tenant) if key.digest == digest), None)
+
+    def api_keys(self, tenant: str) -> Sequence[ApiKey]:
+        """See ports.Store."""
+        with self._lock:
+            found = [key for (owner, _), key in self._api_keys.items() if owner == tenant]
+        return sorted(found, key=lambda key: key.name)
+
+    def revoke_api_key(self, tenant: str, name: str, at: datetime) -> ApiKey | None:
+        """See ports.Store."""
+        with self._lock:
+            found = self._api_keys.get((tenant, name))
+            if found is not None and found.revoked_at is None:
+                found = self._api_keys[tenant, name] = replace(found, revoked_at=at)
+            return found
 
     def kept_key(self, tenant: str, name: str) -> str | None:
         """See ports.Store."""

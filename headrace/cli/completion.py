@@ -54,6 +54,11 @@ def template_ids(context: click.Context, _parameter: click.Parameter, incomplete
     return _ids(context, lambda client: (each["template_id"] for each in client.templates()), incomplete)
 
 
+def key_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of API keys that begin so."""
+    return _ids(context, lambda client: (each["name"] for each in client.api_keys()), incomplete)
+
+
 def trigger_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Names of triggers that begin so."""
     return _ids(context, lambda client: (each["name"] for each in client.triggers()), incomplete)

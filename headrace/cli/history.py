@@ -61,13 +61,19 @@ def of_phases(transitions: Sequence[Row]) -> list[Row]:
     ]
 
 
+def who(asked: Row) -> str | None:
+    """Whose key asked for an operation or made a version; the way in where no key did."""
+    source = asked.get("source") or {}
+    return source.get("by") or source.get("via")
+
+
 def of_operation(operation: Row) -> Row:
     """An operation as a row: when it was accepted, and how it ended."""
     return {
         "at": operation.get("accepted_at"),
         "what": f"{operation['kind']} {operation['state']}",
         "took": ages.between(operation.get("accepted_at"), operation.get("ended_at")),
-        "by": (operation.get("source") or {}).get("via"),
+        "by": who(operation),
         "id": operation["id"],
         "reason": operation.get("reason"),
     }

@@ -14,6 +14,7 @@ import click
 
 from headrace.cli import completion, connection, exits, options, output
 from headrace.cli.exits import CONFLICT, FAILURE, INTERRUPTED, JOB_FAILED, NOT_FOUND, READER_LEFT, TIMED_OUT, USAGE
+from headrace.cli.keys import keys_app, whoami
 from headrace.cli.output import Column, Format, age, field, took
 from headrace.cli.programs import Program, takes_changes, takes_program
 from headrace.cli.triggers import dead_letters_app, triggers_app
@@ -96,6 +97,8 @@ def templates_app() -> None:
 
 app.add_command(triggers_app)
 app.add_command(dead_letters_app)
+app.add_command(keys_app)
+app.add_command(whoami)
 
 
 @app.command()
@@ -571,8 +574,9 @@ def doctor() -> None:
     client = connection.client(found)
     client.is_ready()
     print("ok   the API is ready: its store answers")
-    client.templates()
-    print("ok   the key is taken")
+    who = client.whoami()
+    until = f", until {who['expires_at']}" if who["expires_at"] else ""
+    print(f"ok   the key is taken: {who['name']}, with the role {who['role']}{until}")
 
 
 @app.command("completion")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.cli import history
 from headrace.cli.output import age, field
 
 VERSIONS = (
@@ -22,7 +23,7 @@ Row = Mapping[str, Any]
 def version_row(version: Row) -> Row:
     """A version as a row of the table."""
     changes = "; ".join(dict.fromkeys(map(_change, version.get("changes") or ())))
-    return {**version, "by": (version.get("source") or {}).get("via"), "changes": changes}
+    return {**version, "by": history.who(version), "changes": changes}
 
 
 def _change(change: Row) -> str:

@@ -22,6 +22,7 @@ import pytest
 from pymongo.collection import Collection
 
 from headrace.adapters.mongo import connect
+from headrace.domain.api_keys import ApiKey, Role
 from headrace.domain.diff import Change
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition, Waiting
@@ -30,7 +31,7 @@ from headrace.domain.parameters import Parameter, ParameterType
 from headrace.domain.savepoints import Savepoint
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, parse_trigger
-from headrace.errors import LostRace, NameTaken, TooMany, Unavailable
+from headrace.errors import Conflict, LostRace, NameTaken, TooMany, Unavailable
 from headrace.ports import JobFilter, Lease, Owner, Remains, Scope, SealedText, Steady, Store
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
@@ -871,6 +872,49 @@ def test_triggers_have_a_bound(store: Store) -> None:
     with pytest.raises(TooMany):
         store.put_trigger(SCOPE, trigger("one-more"))
     assert len(store.triggers(SCOPE)) == MOST_TRIGGERS
+
+
+def api_key(name: str, digest: str = "", **fields: object) -> ApiKey:
+    key = ApiKey(
+        tenant="default", name=name, role=Role.OPERATOR, digest=digest or name, created_at=NOW, created_by="root"
+    )
+    return replace(key, **fields)
+
+
+def test_an_api_key_is_found_by_its_digest_in_its_tenant(store: Store) -> None:
+    ci, night = api_key("ci", expires_at=NOW + timedelta(days=1)), api_key("a-night-shift", "other")
+    theirs = api_key("ci", tenant="other", role=Role.ADMIN)
+    for key in (ci, night, theirs):
+        store.add_api_key(key)
+    assert (store.api_key("default", "ci"), store.api_key("other", "ci")) == (ci, theirs)
+    assert store.api_key("other", "other") is None
+    assert list(store.api_keys("default")) == [night, ci]
+
+
+def test_an_api_key_keeps_its_name_and_the_time_at_which_it_was_revoked_first(store: Store) -> None:
+    store.add_api_key(api_key("ci"))
+    with pytest.raises(Conflict, match="choose another name"):
+        store.add_api_key(api_key("ci", "another"))
+    revoked = api_key("ci", revoked_at=NOW)
+    assert store.revoke_api_key("default", "ci", NOW) == revoked
+    assert store.revoke_api_key("default", "ci", NOW + timedelta(days=1)) == revoked
+    assert store.api_key("default", "ci") == revoked
+    assert store.revoke_api_key("default", "none", NOW) is None
+    with pytest.raises(Conflict):
+        store.add_api_key(api_key("ci", "a third"))
+
+
+def test_of_many_who_make_an_api_key_of_one_name_one_does(store: Store) -> None:
+    def made(number: int) -> bool:
+        try:
+            store.add_api_key(api_key("ci", f"digest-{number}"))
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(made, range(8))) == 1
+    assert len(store.api_keys("default")) == 1
 
 
 def test_of_many_operations_those_whose_key_and_sequence_are_free_are_stored(store: Store) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from api.access import is_allowed, read_keys
-from headrace.errors import ConfigurationError
+from api.access import given_by, read_keys
+from headrace.errors import ConfigurationError, Unauthorized
+from headrace.services.api_keys import ApiKeys, Callers
+from headrace.testing import FixedClock, InMemoryStore
 from worker.flower import read_logins
 
 GOOD = "b7c1e0d2f49a4c5d8e6f"
@@ -91,9 +93,12 @@ def test_a_file_that_is_not_set_or_not_there_is_one_line(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("given", [GOOD[:-1], f"{GOOD} x", GOOD.upper(), "", "ÿ" * 20])
 def test_no_other_key_is_taken(given: str) -> None:
-    assert is_allowed([GOOD.encode()], f"Bearer {GOOD}", None)
-    assert not is_allowed([GOOD.encode()], f"Bearer {given}", None)
-    assert not is_allowed([GOOD.encode()], None, given)
+    clock = FixedClock()
+    callers = Callers(ApiKeys(InMemoryStore(), "default", clock), [GOOD.encode()], clock)
+    assert callers.of(given_by({"authorization": f"Bearer {GOOD}"})).name == "file-1"
+    for headers in ({"authorization": f"Bearer {given}"}, {"x-api-key": given}):
+        with pytest.raises(Unauthorized, match="send an API key"):
+            callers.of(given_by(headers))
 
 
 @pytest.mark.parametrize("line", [f":{GOOD}", "user:", GOOD, f"user:{GOOD},other:{GOOD}", "user:short-canary-pass"])

@@ -60,6 +60,10 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
         IndexModel([("path", ASCENDING)], name="place_of_old"),
     ],
     "triggers": [IndexModel([*SCOPE, ("name", ASCENDING)], name="name", unique=True)],
+    "api_keys": [
+        IndexModel([("tenant", ASCENDING), ("name", ASCENDING)], name="name", unique=True),
+        IndexModel([("tenant", ASCENDING), ("digest", ASCENDING)], name="digest", unique=True),
+    ],
     "job_templates": [
         IndexModel(
             [("tenant", ASCENDING), ("template_id", ASCENDING), ("version", ASCENDING)], name="version", unique=True

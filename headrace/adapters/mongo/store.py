@@ -28,6 +28,7 @@ from pymongo.read_concern import ReadConcern
 
 from headrace.adapters.mongo import migrations, resealing
 from headrace.adapters.mongo.documents import Record, changed_fields, from_document, to_document
+from headrace.domain.api_keys import MOST_API_KEYS, ApiKey, name_is_taken, too_many_keys
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import ENDED, SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
@@ -547,6 +548,37 @@ class MongoStore:
         """See ports.Store."""
         with self._translated("removing a trigger"):
             return bool(self._db.triggers.delete_one({"_id": f"{_place(scope)}/{name}"}).deleted_count)
+
+    def add_api_key(self, key: ApiKey) -> None:
+        """See ports.Store."""
+        document = {"_id": f"{key.tenant}/{key.name}", **to_document(key)}
+        try:
+            with self._translated("storing an API key"):
+                if self._db.api_keys.count_documents({"tenant": key.tenant}) >= MOST_API_KEYS:
+                    raise too_many_keys()
+                self._db.api_keys.insert_one(document)
+        except _Duplicate as error:
+            raise name_is_taken(key) from error
+
+    def api_key(self, tenant: str, digest: str) -> ApiKey | None:
+        """See ports.Store."""
+        with self._translated("reading an API key"):
+            found = self._majority.api_keys.find_one({"tenant": tenant, "digest": digest})
+        return from_document(ApiKey, found) if found is not None else None
+
+    def api_keys(self, tenant: str) -> Sequence[ApiKey]:
+        """See ports.Store."""
+        with self._translated("reading API keys"):
+            found = list(self._db.api_keys.find({"tenant": tenant}).sort("name", ASCENDING).limit(2 * MOST_API_KEYS))
+        return [from_document(ApiKey, document) for document in found]
+
+    def revoke_api_key(self, tenant: str, name: str, at: datetime) -> ApiKey | None:
+        """See ports.Store."""
+        named = {"_id": f"{tenant}/{name}"}
+        with self._translated("revoking an API key"):
+            self._db.api_keys.update_one({**named, "revoked_at": None}, {"$set": {"revoked_at": at}})
+            found = self._majority.api_keys.find_one(named)
+        return from_document(ApiKey, found) if found is not None else None
 
     def kept_key(self, tenant: str, name: str) -> str | None:
         """See ports.Store."""
