@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from headrace import task_names
-from headrace.adapters.celery_queue import transport_options
+from headrace import bootstrap, task_names
 from headrace.domain.operations.operation import LONGEST_SKEW_SECONDS
 from headrace.settings import Settings
 
@@ -15,14 +14,15 @@ SAVEPOINTS_PERIOD_SECONDS = 60.0
 
 def make_app(settings: Settings) -> Celery:
     """An application that sends each task of the schedule in its period."""
-    app = Celery("headrace-beat", broker=settings.redis_url.get_secret_value())
+    redis = bootstrap.redis_of(settings)
+    app = Celery("headrace-beat", broker=redis.url)
     app.conf.update(
         task_ignore_result=True,
         task_serializer="json",
         task_send_sent_event=True,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
-        broker_transport_options=transport_options(settings.redis_timeout_seconds),
+        **redis.configuration,
         beat_schedule={
             "sync": _entry(task_names.SYNC_STATUS, task_names.SYNC_QUEUE, settings.sync_period_seconds),
             "redeliver": _entry(task_names.REDELIVER, task_names.OPERATIONS_QUEUE, settings.redeliver_period_seconds),

@@ -26,7 +26,7 @@ from benchmarks.installation import SUBMIT, Installation, running
 from benchmarks.rounds import HEADRACE, Comparison, Goal, Round, in_turns, options, told
 from consumer.loop import Loop
 from headrace import bootstrap, settings
-from headrace.adapters.kafka import DeadLetters, Record, RecordConsumer, Topics
+from headrace.adapters.kafka import Broker, DeadLetters, Record, RecordConsumer, Topics
 from headrace.adapters.mongo.store import DURABLE
 from tests.support import servers
 from tests.support.workers import ROOT
@@ -81,7 +81,7 @@ def measured(where: Installation, rounds: int, count: int) -> Comparison:
 def fill(broker: str, count: int) -> str:
     """A topic of its own with so many SUBMITs of new jobs."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
-    Topics(broker, BOUND_SECONDS).ensure([topic, f"{topic}.dead-letters"])
+    Topics(Broker(broker), BOUND_SECONDS).ensure([topic, f"{topic}.dead-letters"])
     producer = Producer({"bootstrap.servers": broker, "acks": "all"})
     for _ in range(count):
         job_id = f"job-{uuid.uuid4().hex[:12]}"
@@ -138,7 +138,7 @@ def by_headrace(broker: str, topic: str, count: int) -> float:
     given = settings.load()
     services = bootstrap.services(given)
     consumer = _Timed(broker, topic, "headrace", BOUND_SECONDS)
-    letters = DeadLetters(broker, given.dead_letters_topic, BOUND_SECONDS)
+    letters = DeadLetters(Broker(broker), given.dead_letters_topic, BOUND_SECONDS)
     try:
         Loop(consumer, letters, services.handle_record, services.triggers).run(lambda: consumer.committed >= count)
     finally:

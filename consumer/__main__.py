@@ -31,9 +31,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     make_topics(settings, stopping)
-    servers, bound = settings.kafka_bootstrap_servers, settings.kafka_timeout_seconds
-    consumer = RecordConsumer(servers, settings.kafka_topic, settings.kafka_group, bound)
-    letters = DeadLetters(servers, settings.dead_letters_topic, bound)
+    broker, bound = bootstrap.broker_of(settings), settings.kafka_timeout_seconds
+    consumer = RecordConsumer(broker, settings.kafka_topic, settings.kafka_group, bound)
+    letters = DeadLetters(broker, settings.dead_letters_topic, bound)
     try:
         Loop(consumer, letters, services.handle_record, services.triggers).run(stopping.is_set)
     except PermanentError as error:
@@ -46,7 +46,7 @@ def main() -> int:
 
 def make_topics(settings: Settings, stopping: threading.Event) -> None:
     """Waits for the broker, however long, and makes the two topics where they are missing."""
-    topics = Topics(settings.kafka_bootstrap_servers, settings.kafka_timeout_seconds)
+    topics = Topics(bootstrap.broker_of(settings), settings.kafka_timeout_seconds)
     told = False
     while not stopping.is_set():
         try:

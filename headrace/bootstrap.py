@@ -8,9 +8,9 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from headrace.adapters.celery_queue import CeleryQueue
+from headrace.adapters.celery_queue import CeleryQueue, Redis, redis
 from headrace.adapters.flink_rest import IN_CLUSTER_URL, Body, RestAnswer, RestCall, RestJobManager, direct
-from headrace.adapters.kafka import KafkaLetterBox
+from headrace.adapters.kafka import Broker, KafkaLetterBox, Security, broker
 from headrace.adapters.kubernetes import OperatorRuntime
 from headrace.adapters.kubernetes import connect as connect_kubernetes
 from headrace.adapters.mongo import connect as connect_mongodb
@@ -97,15 +97,32 @@ def services(settings: Settings) -> Services:
         store=connect_mongodb(
             settings.mongodb_url.get_secret_value(), settings.mongodb_database, settings.mongodb_timeout_seconds
         ),
-        queue=CeleryQueue(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds),
+        queue=CeleryQueue(redis_of(settings)),
         runtime=runtime,
         job_manager=RestJobManager(_rest_call(settings, runtime)),
         clock=SystemClock(),
         sealer=read_sealer(settings.sealing_keys_file),
-        letter_box=KafkaLetterBox(
-            settings.kafka_bootstrap_servers, settings.dead_letters_topic, settings.kafka_timeout_seconds
-        ),
+        letter_box=KafkaLetterBox(broker_of(settings), settings.dead_letters_topic, settings.kafka_timeout_seconds),
     )
+
+
+def redis_of(settings: Settings) -> Redis:
+    """Where Redis is. Raises ConfigurationError."""
+    return redis(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds, settings.redis_ca_file)
+
+
+def broker_of(settings: Settings) -> Broker:
+    """Where Kafka is, and how one speaks to it. Raises ConfigurationError."""
+    security = Security(
+        protocol=settings.kafka_security_protocol,
+        mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username,
+        password_file=settings.kafka_password_file,
+        ca_file=settings.kafka_ca_file,
+        certificate_file=settings.kafka_certificate_file,
+        key_file=settings.kafka_key_file,
+    )
+    return broker(settings.kafka_bootstrap_servers, security)
 
 
 def wired(

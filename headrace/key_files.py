@@ -37,6 +37,30 @@ def read_keys(file: Path | None, variable: str, each: str) -> Sequence[str]:
     return tuple(key for _, key in keys)
 
 
+def read_secret(file: Path | None, variable: str) -> str:
+    """The one line in the file that this variable names: a password that somebody else's server has chosen. Raises
+    ConfigurationError where there is none, or others than the owner may read it."""
+    if file is None:
+        raise ConfigurationError(f"{variable} is not set: name a file with the password")
+    try:
+        _check_private(file, variable)
+        lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{variable}: {file} cannot be read: {error}") from error
+    if len(lines) != 1:
+        raise ConfigurationError(f"{variable}: {file} has {len(lines)} lines: it holds the password, and nothing else")
+    return lines[0].strip()
+
+
+def check_is_there(file: Path | None, variable: str) -> None:
+    """Raises ConfigurationError where the file that this variable names cannot be read."""
+    try:
+        if file is not None:
+            file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{variable}: {file} cannot be read: {error}") from error
+
+
 def weakness(key: str) -> str | None:
     """Why a key is none; None for one that will do."""
     if not (key.isascii() and key.isprintable()) or " " in key:

@@ -49,17 +49,32 @@ class Settings(BaseSettings):
     )
     flink_rest_timeout_seconds: float = 5.0
 
-    mongodb_url: SecretStr = SecretStr("mongodb://127.0.0.1:27017")
+    mongodb_url: SecretStr = Field(
+        SecretStr("mongodb://127.0.0.1:27017"),
+        description="Login and TLS are its options: mongodb://USER:PASSWORD@HOST/?tls=true&tlsCAFile=/ca.pem.",
+    )
     mongodb_database: str = "headrace"
     mongodb_timeout_seconds: float = 5.0
 
-    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="redis://:PASSWORD@HOST:PORT/0, rediss:// for TLS."
+    )
+    redis_ca_file: Path | None = Field(None, description="PEM of who signed Redis' certificate. Unset: the system's.")
     redis_timeout_seconds: float = 3.0
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_topic: str = "headrace.operations"
     kafka_group: str = "headrace"
     kafka_timeout_seconds: float = 10.0
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As Kafka's security.protocol."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_username: str = Field("", description="The login of a SASL_ protocol.")
+    kafka_password_file: Path | None = Field(None, description="One line, for its owner alone: that login's password.")
+    kafka_ca_file: Path | None = Field(None, description="PEM of who signed the brokers. Unset: the system's.")
+    kafka_certificate_file: Path | None = Field(None, description="PEM of our own certificate, where brokers ask.")
+    kafka_key_file: Path | None = Field(None, description="PEM of its key.")
 
     api_host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
     api_port: int = 8080

@@ -10,7 +10,7 @@ from pathlib import Path
 import redis
 from redis.exceptions import RedisError
 
-from headrace.adapters.kafka import Topics
+from headrace.adapters.kafka import Broker, Topics
 from headrace.adapters.kubernetes import connect
 from headrace.errors import ConfigurationError, Refused, Unavailable
 from headrace.settings import without_credentials
@@ -31,7 +31,7 @@ def ask_redis(url: str) -> None:
 
 def ask_kafka(bootstrap_servers: str) -> None:
     """Raises Unavailable."""
-    Topics(bootstrap_servers, SECONDS).ensure([])
+    Topics(Broker(bootstrap_servers), SECONDS).ensure([])
 
 
 def ask_kubernetes(kubeconfig: Path) -> str | None:

@@ -10,7 +10,6 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from headrace import bootstrap, task_names
 from headrace import settings as settings_module
-from headrace.adapters.celery_queue import transport_options
 from headrace.settings import Settings
 
 
@@ -33,7 +32,8 @@ def make_app(settings: Settings) -> Celery:
     bounded by itself, and redelivery covers the rest.
     """
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "worker.transport:Transport"))  # guarded: see there
-    app = Celery("headrace", broker=settings.redis_url.get_secret_value(), include=["worker.tasks"])
+    redis = bootstrap.redis_of(settings)
+    app = Celery("headrace", broker=redis.url, include=["worker.tasks"])
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -54,7 +54,7 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options=transport_options(settings.redis_timeout_seconds),
+        **redis.configuration,
         enable_utc=True,
         timezone="UTC",
     )

@@ -7,15 +7,20 @@ Beat wakes again what is open.
 from __future__ import annotations
 
 import queue
+import ssl
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
 from loguru import logger
 
-from headrace import task_names
+from headrace import key_files, task_names
 from headrace.domain.jobs import JobKey
+from headrace.errors import ConfigurationError
 
 WAITING_LIMIT = 10_000
 
@@ -35,12 +40,39 @@ def transport_options(timeout_seconds: float) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Redis:
+    """Where Redis is, and how every application of ours connects to it. Its URL may hold a password: never shown."""
+
+    url: str = field(repr=False)
+    timeout_seconds: float
+    tls: Mapping[str, Any] | None = None
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What each Celery application's configuration has of it."""
+        options = transport_options(self.timeout_seconds)
+        return {"broker_transport_options": options, **({"broker_use_ssl": dict(self.tls)} if self.tls else {})}
+
+
+def redis(url: str, timeout_seconds: float, ca_file: Path | None = None) -> Redis:
+    """The Redis that the settings name. By rediss:// it must show a certificate that its authorities, or the system's,
+    have signed. Raises ConfigurationError."""
+    if not url.startswith("rediss://"):
+        if ca_file is not None:
+            words = "HEADRACE_REDIS_CA_FILE is set, and HEADRACE_REDIS_URL does not begin with rediss://"
+            raise ConfigurationError(f"{words}: Redis would be spoken to in the clear")
+        return Redis(url, timeout_seconds)
+    key_files.check_is_there(ca_file, "HEADRACE_REDIS_CA_FILE")
+    authorities = {"ssl_ca_certs": str(ca_file)} if ca_file is not None else {}
+    return Redis(url, timeout_seconds, {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, **authorities})
+
+
 class CeleryQueue:
     """One daemon thread publishes; it is started at the first wake-up, so after any fork."""
 
-    def __init__(self, redis_url: str, timeout_seconds: float) -> None:
-        self._redis_url = redis_url
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, at: Redis) -> None:
+        self._redis = at
         self._waiting: queue.Queue[JobKey | None] = queue.Queue(WAITING_LIMIT)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -56,7 +88,7 @@ class CeleryQueue:
 
     def waiting(self) -> int:
         """See ports.TaskQueue. Those that this process has not sent yet count too."""
-        app = producer(self._redis_url, self._timeout_seconds)
+        app = producer(self._redis)
         connection = app.connection_for_read()
         try:
             with connection, connection.channel() as channel:
@@ -80,7 +112,7 @@ class CeleryQueue:
                 self._thread.start()
 
     def _publish_all(self) -> None:
-        app = producer(self._redis_url, self._timeout_seconds)
+        app = producer(self._redis)
         while (key := self._waiting.get()) is not None:
             self._publish(app, key)
 
@@ -109,16 +141,16 @@ class CeleryQueue:
             logger.warning("Redis takes no wake-ups (HEADRACE_REDIS_URL): {}; Beat sends them again later", why)
 
 
-def producer(redis_url: str, timeout_seconds: float) -> Celery:
+def producer(at: Redis) -> Celery:
     """A Celery application that only sends, with every connection bounded."""
-    app = Celery("headrace-producer", broker=redis_url, set_as_current=False)
+    app = Celery("headrace-producer", broker=at.url, set_as_current=False)
     app.conf.update(
-        broker_transport_options=transport_options(timeout_seconds),
+        **at.configuration,
         broker_connection_retry_on_startup=False,
-        broker_connection_timeout=timeout_seconds,
+        broker_connection_timeout=at.timeout_seconds,
         task_ignore_result=True,
         task_send_sent_event=True,
-        redis_socket_timeout=timeout_seconds,
+        redis_socket_timeout=at.timeout_seconds,
         broker_pool_limit=1,
     )
     return app

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.adapters.celery_queue import CeleryQueue
+from headrace.adapters.celery_queue import CeleryQueue, redis
 from headrace.domain.jobs import JobKey
 from headrace.ports import TaskQueue
 from headrace.testing import InMemoryQueue
@@ -22,7 +22,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskQueue]
         return
     command = servers.redis(tmp_path)
     with servers.running(command, tmp_path):
-        made = CeleryQueue(command.address, 2.0)
+        made = CeleryQueue(redis(command.address, 2.0))
         yield made
         made.close()
 
@@ -35,4 +35,4 @@ def test_wake_ups_wait_until_a_worker_takes_them(queue: TaskQueue) -> None:
 
 
 def test_a_redis_that_does_not_answer_has_no_wake_ups() -> None:
-    assert CeleryQueue("redis://127.0.0.1:1/0", 0.5).waiting() == 0
+    assert CeleryQueue(redis("redis://127.0.0.1:1/0", 0.5)).waiting() == 0

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from redis import Redis
 
-from headrace.adapters.kafka import Topics
+from headrace.adapters.kafka import Broker, Topics
 from headrace.cli.files import template_from
 from headrace.client import BASE
 from headrace.domain.templates import parse_resolved, parse_template, resolve
@@ -136,7 +136,7 @@ def test_every_record_is_an_operation_or_a_letter(installation: Installation, tm
     topic, letters_topic = "headrace.operations", "headrace.operations.dead-letters"
     with ExitStack() as stack:
         stack.enter_context(servers.running(broker, tmp_path))
-        Topics(broker.address, 30.0).ensure([topic, letters_topic])
+        Topics(Broker(broker.address), 30.0).ensure([topic, letters_topic])
         process = stack.enter_context(servers.running(command, tmp_path, workers.ROOT))
         producer = Producer({"bootstrap.servers": broker.address, "message.max.bytes": 10_000_000})
         producer.produce(topic, json.dumps({"operation": "SUBMIT", **SUBMIT, "job_id": "first"}).encode())

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from headrace.adapters.kafka import Record, RecordConsumer, Topics
+from headrace.adapters.kafka import Broker, Record, RecordConsumer, Topics
 from headrace.errors import Unavailable
 from tests.support import servers
 from tests.support.consuming import BOUND_SECONDS, TOPIC, Consuming, OutageStore
@@ -100,7 +100,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(consuming: Consum
         admin = AdminClient({"bootstrap.servers": consuming.broker})
         admin.delete_topics([TOPIC])[TOPIC].result(30)
         wait_for("it to be gone", lambda: TOPIC not in admin.list_topics(timeout=10).topics)
-        Topics(consuming.broker, BOUND_SECONDS).ensure([TOPIC])
+        Topics(Broker(consuming.broker), BOUND_SECONDS).ensure([TOPIC])
         consuming.produce(submit("after"), submit("and-after"))
         consuming.await_job("and-after")
         consuming.await_job("after")
@@ -131,7 +131,7 @@ def test_no_record_stops_the_consumer_and_none_is_lost(consuming: Consuming, mon
 def test_records_taken_together_come_in_their_order_again_where_one_of_them_rests(consuming: Consuming) -> None:
     """And what was done of them is committed, also by who is closed."""
     consuming.produce(b"first", b"second", b"third")
-    reading = RecordConsumer(consuming.broker, TOPIC, "headrace", BOUND_SECONDS)
+    reading = RecordConsumer(Broker(consuming.broker), TOPIC, "headrace", BOUND_SECONDS)
 
     def next_record() -> Record:
         found: Record = wait_for("a record", lambda: reading.poll(0.5))
@@ -145,7 +145,7 @@ def test_records_taken_together_come_in_their_order_again_where_one_of_them_rest
         reading.commit(again)
     finally:
         reading.close()
-    reading = RecordConsumer(consuming.broker, TOPIC, "headrace", BOUND_SECONDS)
+    reading = RecordConsumer(Broker(consuming.broker), TOPIC, "headrace", BOUND_SECONDS)
     try:
         assert next_record().value == b"third"
     finally:
@@ -157,7 +157,7 @@ def test_a_partition_that_rests_goes_on_resting_when_the_group_is_rearranged(con
     admin = AdminClient({"bootstrap.servers": consuming.broker})
     admin.create_partitions([NewPartitions(TOPIC, 2)])[TOPIC].result(30)
     consuming.produce(b"first", b"second")
-    resting = RecordConsumer(consuming.broker, TOPIC, "headrace", BOUND_SECONDS)
+    resting = RecordConsumer(Broker(consuming.broker), TOPIC, "headrace", BOUND_SECONDS)
     seen: list[Record] = []
 
     def poll() -> Record | None:
@@ -168,7 +168,7 @@ def test_a_partition_that_rests_goes_on_resting_when_the_group_is_rearranged(con
     try:
         wait_for("the first record", poll)
         resting.rest(seen[0], 3600)
-        other = RecordConsumer(consuming.broker, TOPIC, "headrace", BOUND_SECONDS)
+        other = RecordConsumer(Broker(consuming.broker), TOPIC, "headrace", BOUND_SECONDS)
         for _ in range(40):  # both are in the group, and one of them has the resting partition
             other.poll(0.1)
             poll()

@@ -16,7 +16,7 @@ import pytest
 import redis
 from celery import Celery
 
-from headrace.adapters.celery_queue import CeleryQueue
+from headrace.adapters import celery_queue
 from headrace.domain.deployments import sequence_of
 from headrace.domain.jobs import JobKey, Phase
 from headrace.domain.operations import KindName, State
@@ -153,7 +153,7 @@ def test_a_killed_worker_leaves_its_work_to_the_next(installation: Installation,
 @on_the_small_api
 def test_what_is_asked_for_does_not_wait_behind_wake_ups(installation: Installation, name: str) -> None:
     """Workers take turns between both queues: a pile of one delays the other by its own length at most."""
-    queue = CeleryQueue(installation.env["HEADRACE_REDIS_URL"], 2.0)
+    queue = celery_queue.CeleryQueue(celery_queue.redis(installation.env["HEADRACE_REDIS_URL"], 2.0))
     for n in range(3000):
         queue.wake(JobKey("default", f"none-{n}"))
     queue.close(60)

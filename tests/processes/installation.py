@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from headrace.adapters.kafka import Topics
+from headrace.adapters.kafka import Broker, Topics
 from headrace.adapters.sealing import new_key
 from local import job_settings, kube_apiserver, private, servers
 from local.process import Command, LocalProcess, answers, free_port
@@ -222,7 +222,7 @@ class Installation:
             "HEADRACE_SEALING_KEYS_FILE": str(self.folder / "sealing-keys"),
             "PYTHONPATH": str(ROOT),
         }
-        Topics(self.kafka, START_SECONDS).ensure([TOPIC, LETTERS, EVENTS])
+        Topics(Broker(self.kafka), START_SECONDS).ensure([TOPIC, LETTERS, EVENTS])
         migrate = [PYTHON, "-m", "headrace.migrate"]
         subprocess.run(
             migrate, cwd=ROOT, env={**os.environ, **self.settings}, check=True, stdout=subprocess.DEVNULL, timeout=60

@@ -15,7 +15,7 @@ import confluent_kafka
 from confluent_kafka import Consumer, Message, Producer
 
 from consumer.loop import Loop
-from headrace.adapters.kafka import DeadLetters, KafkaLetterBox, RecordConsumer, Topics
+from headrace.adapters.kafka import Broker, DeadLetters, KafkaLetterBox, RecordConsumer, Topics
 from headrace.bootstrap import Services, SystemClock, wired
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import JobKey
@@ -93,7 +93,7 @@ class Consuming:
     store: OutageStore = field(default_factory=OutageStore)
 
     def __post_init__(self) -> None:
-        Topics(self.broker, BOUND_SECONDS).ensure([TOPIC, LETTERS])
+        Topics(Broker(self.broker), BOUND_SECONDS).ensure([TOPIC, LETTERS])
 
     @cached_property
     def services(self) -> Services:
@@ -105,17 +105,17 @@ class Consuming:
             job_manager=InMemoryJobManager(),
             clock=SystemClock(),
             sealer=None,
-            letter_box=KafkaLetterBox(self.broker, LETTERS, BOUND_SECONDS),
+            letter_box=KafkaLetterBox(Broker(self.broker), LETTERS, BOUND_SECONDS),
         )
 
     def loop(self, consumer: RecordConsumer) -> Loop:
-        letters, services = DeadLetters(self.broker, LETTERS, BOUND_SECONDS), self.services
+        letters, services = DeadLetters(Broker(self.broker), LETTERS, BOUND_SECONDS), self.services
         return Loop(consumer, letters, services.handle_record, services.triggers)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """A consumer that reads, until the end."""
-        consumer, stopping = RecordConsumer(self.broker, TOPIC, "headrace", BOUND_SECONDS), threading.Event()
+        consumer, stopping = RecordConsumer(Broker(self.broker), TOPIC, "headrace", BOUND_SECONDS), threading.Event()
         thread = threading.Thread(target=self.loop(consumer).run, args=[stopping.is_set])
         thread.start()
         try:

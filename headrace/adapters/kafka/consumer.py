@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from headrace.adapters.kafka.broker import Broker
 from headrace.adapters.kafka.records import Record, Topics, record_of
 from headrace.errors import HeadraceError, Refused, Unavailable
 
@@ -27,10 +28,10 @@ MOST_AT_ONCE = 200
 class RecordConsumer:
     """One member of a consumer group, on one topic and whichever `follow` names beside it."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, group: str, timeout_seconds: float) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, broker: Broker, topic: str, group: str, timeout_seconds: float) -> None:
+        self._broker = broker
         self._topic = topic
-        self._topics = Topics(bootstrap_servers, timeout_seconds)
+        self._topics = Topics(broker, timeout_seconds)
         self._followed: frozenset[str] = frozenset()
         self._is_subscribed = False
         self._topic_ids: dict[str, str] = {}
@@ -40,7 +41,7 @@ class RecordConsumer:
         self._done: dict[tuple[str, int], int] = {}
         self._consumer = Consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **broker.client,
                 "group.id": group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -198,5 +199,5 @@ class RecordConsumer:
 
     def _translated(self, error: KafkaError) -> HeadraceError:
         if error.fatal():
-            return Refused(f"Kafka at {self._servers} ended this consumer, which must be started again: {error}")
-        return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")
+            return Refused(f"Kafka at {self._broker.servers} ended this consumer, which must be started again: {error}")
+        return self._broker.silent(error)

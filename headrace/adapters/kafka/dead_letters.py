@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from headrace.adapters.kafka.broker import Broker
 from headrace.adapters.kafka.records import Record
 from headrace.domain.inputs import json_object
 from headrace.domain.secrets import outlined_data, why_refused
@@ -90,13 +91,13 @@ def _encoded(headers: dict[str, str]) -> Sequence[tuple[str, bytes | None]]:
 class DeadLetters:
     """Writes to `<topic>.dead-letters`; a letter is there when `put` returns."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, timeout_seconds: float) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, broker: Broker, topic: str, timeout_seconds: float) -> None:
+        self._broker = broker
         self._topic = topic
         self._timeout_seconds = timeout_seconds
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **broker.client,
                 "acks": "all",
                 "message.timeout.ms": int(timeout_seconds * 1000),
                 "message.max.bytes": MOST_BYTES_TRIED,
@@ -114,7 +115,7 @@ class DeadLetters:
             if not isinstance(error, KafkaError) or error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
                 break
         raise Unavailable(
-            f"Kafka at {self._servers} did not take a dead letter (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}"
+            f"Kafka at {self._broker.servers} did not take a dead letter (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}"
         )
 
     def _refusal_of(self, letter: Letter) -> KafkaError | str | None:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.adapters.kafka import dead_letters
+from headrace.adapters.kafka.broker import Broker
 from headrace.adapters.kafka.records import Record, Topics, record_of
 from headrace.domain.incoming_events import Arrived, Origin
 from headrace.errors import Unavailable
@@ -27,14 +28,14 @@ NUMBER = re.compile(r"[0-9]{1,18}")
 class KafkaLetterBox:
     """ports.LetterBox on one topic of dead letters. It joins no group and commits nothing; each call is bounded."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, timeout_seconds: float) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, broker: Broker, topic: str, timeout_seconds: float) -> None:
+        self._broker = broker
         self._topic = topic
         self._timeout_seconds = timeout_seconds
 
     def newest(self, limit: int) -> Sequence[DeadLetter]:
         """See ports.LetterBox."""
-        topics = Topics(self._servers, self._timeout_seconds)
+        topics = Topics(self._broker, self._timeout_seconds)
         if self._topic not in topics.existing():
             return ()
         with self._reading() as consumer:
@@ -53,7 +54,7 @@ class KafkaLetterBox:
     def record_of(self, letter: DeadLetter) -> Arrived | NotThere:
         """See ports.LetterBox."""
         origin = letter.origin
-        topics = Topics(self._servers, self._timeout_seconds)
+        topics = Topics(self._broker, self._timeout_seconds)
         if origin.topic not in topics.existing():
             return NotThere(f"topic {origin.topic} is gone")
         if topics.topic_id(origin.topic) != origin.topic_id:
@@ -107,7 +108,7 @@ class KafkaLetterBox:
     def _reading(self) -> Iterator[Consumer]:
         consumer = Consumer(
             {
-                "bootstrap.servers": self._servers,
+                **self._broker.client,
                 "group.id": "headrace-dead-letters",  # the client needs one; nothing joins it
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
@@ -123,7 +124,7 @@ class KafkaLetterBox:
             consumer.close()
 
     def _unavailable(self, error: object) -> Unavailable:
-        return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")
+        return self._broker.silent(error)
 
 
 def letter_of(record: Record) -> DeadLetter | None:

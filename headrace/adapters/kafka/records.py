@@ -10,6 +10,7 @@ from operator import methodcaller
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaException, Message, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from headrace.adapters.kafka.broker import Broker
 from headrace.domain.incoming_events import Arrived, Origin
 from headrace.errors import Unavailable
 
@@ -85,10 +86,10 @@ def _bytes(value: str | bytes | None) -> bytes | None:
 class Topics:
     """Makes topics and tells their ids. Every call is bounded."""
 
-    def __init__(self, bootstrap_servers: str, timeout_seconds: float) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, broker: Broker, timeout_seconds: float) -> None:
+        self._broker = broker
         self._timeout_seconds = timeout_seconds
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
+        self._admin = AdminClient({**broker.client, "log_level": 2})
 
     def ensure(self, names: Sequence[str]) -> None:
         """Makes those that are missing, with one partition each. Raises Unavailable."""
@@ -120,4 +121,4 @@ class Topics:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> Unavailable:
-        return Unavailable(f"Kafka at {self._servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")
+        return self._broker.silent(error)
