@@ -51,7 +51,7 @@ def _asked(client: Client, row: Json) -> Json:
     if row["adopt"] == "no":
         return row
     try:
-        answer = client.adopt(row["name"])
+        answer = client.adopt(str(row.get("job_id") or row["name"]), row["name"])
     except (Conflict, NotFound) as error:
         return {**row, "adopt": "refused", "why_not": str(error)}
     return {**row, "adopt": "accepted", "operation": answer["operation"]["id"]}

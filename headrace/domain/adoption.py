@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.domain import deployments as wire
 from headrace.domain import diff
-from headrace.domain.jobs import Job
+from headrace.domain.jobs import Job, JobKey
 from headrace.domain.makers import keeper_of
 from headrace.domain.manifest import Stamp, annotations_of, stamped, with_job
 from headrace.domain.manifest.parts import labels_of
@@ -30,20 +30,30 @@ KEEPING_STATE = ("savepoint", "last-state")
 """Upgrade modes by which a change of the spec goes on from the job's state."""
 
 
-def why_not(whole: Mapping[str, Any], tenant: str) -> str:
-    """Why no job of `tenant` can be made of this deployment, in words; empty where one can."""
+def why_not(whole: Mapping[str, Any], key: JobKey) -> str:
+    """Why this job cannot be made of this deployment, in words; empty where it can. One that has the job's own marks is
+    taken: whoever asks has no record of it, as after a database was restored from before the job."""
     metadata, spec = whole["metadata"], whole.get("spec") or {}
     place = f"FlinkDeployment {metadata.get('namespace')}/{metadata.get('name')}"
     if metadata.get("deletionTimestamp"):
         return f"{place} is being deleted"
     annotations = metadata.get("annotations") or {}
-    if any(name in annotations for name in (wire.JOB_ID_ANNOTATION, wire.TENANT_ANNOTATION)):
-        return f"{place} is {_whose(annotations, tenant)} already"
+    if any(name in annotations for name in (wire.JOB_ID_ANNOTATION, wire.TENANT_ANNOTATION)) and not is_of(whole, key):
+        return f"{place} is {_whose(annotations, key.tenant)} already"
     if not isinstance(spec.get("job"), Mapping):
         return f"{place} has no spec.job: it is a session cluster, and its jobs are no deployments of their own"
     if len(json.dumps(without_secrets(spec))) > MOST_KEPT_BYTES:
         return f"{place} has a spec of more than {MOST_KEPT_BYTES} bytes: a job's record does not take so much"
     return ""
+
+
+def is_of(whole: Mapping[str, Any], key: JobKey) -> bool:
+    """Whether the deployment has the marks of this very job."""
+    annotations = whole["metadata"].get("annotations") or {}
+    return (annotations.get(wire.TENANT_ANNOTATION), annotations.get(wire.JOB_ID_ANNOTATION)) == (
+        key.tenant,
+        key.job_id,
+    )
 
 
 def _whose(annotations: Mapping[str, Any], tenant: str) -> str:

@@ -387,13 +387,15 @@ class Accept:
         key: str,
         source: Source,
     ) -> Operation:
-        """The operation with exactly the next sequence: the index makes check and insert one."""
+        """The operation with exactly the next sequence: the index makes check and insert one. Of a job whose record is
+        lost the deployment has the last one."""
         now = self._clock.now()
+        last = max(document.job.last_sequence, int(arguments.get("live_sequence", 0)))
         return Operation(
             id=operation_id(document.key.tenant, key),
             tenant=document.key.tenant,
             job_id=document.key.job_id,
-            sequence=document.job.last_sequence + 1,
+            sequence=last + 1,
             kind=kind,
             arguments=arguments,
             arguments_hash=body_hash,

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.domain.adoption import told_of, why_not
-from headrace.domain.deployments import JOB_ID_ANNOTATION, TENANT_ANNOTATION
+from headrace.domain.adoption import is_of, told_of, why_not
+from headrace.domain.deployments import JOB_ID_ANNOTATION, TENANT_ANNOTATION, deployment_of, sequence_of
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import LEGAL_NAME, JobKey
 from headrace.domain.operations import KINDS, KindName
@@ -21,9 +21,10 @@ from headrace.services.records import Records
 
 @dataclass(frozen=True)
 class Adoptable:
-    """A deployment of somebody's. `why_not` says in words why it cannot be adopted, and is empty where it can;
-    `told` what whoever adopts it should know."""
+    """A deployment of somebody's, and the job that it would be. `why_not` says in words why it cannot be adopted, and is
+    empty where it can; `told` what whoever adopts it should know."""
 
+    job_id: str
     name: str
     namespace: str
     state: str
@@ -48,15 +49,18 @@ class Adopting:
 
     def arguments(self, document: JobDocument, name: str) -> dict[str, Any]:
         """What an ADOPT of the deployment `name` by this job keeps: its uid too, so that another one that is made under
-        the name is not taken for it. Raises NotFound, and Conflict in words."""
+        the name is not taken for it; and where it has the marks of this job, whose record is lost, the sequence that
+        stands there. Raises NotFound, and Conflict in words."""
         job, namespace = document.job, self.records.scope.namespace
         whole = self.runtime.get_whole(namespace, name)
         if whole is None:
             raise NotFound(f"FlinkDeployment {namespace}/{name}: there is none of this name")
-        problem = why_not(whole, job.tenant) or self._name_is_taken(document, name)
+        problem = why_not(whole, document.key) or self._name_is_taken(document, name)
         if problem:
             raise Conflict(f"job {job.job_id}: cannot ADOPT: {problem}")
-        return {"deployment": name, "uid": whole["metadata"]["uid"]}
+        found = {"deployment": name, "uid": whole["metadata"]["uid"]}
+        is_its_own = is_of(whole, document.key)
+        return found | ({"live_sequence": sequence_of(deployment_of(whole))} if is_its_own else {})
 
     def _name_is_taken(self, document: JobDocument, name: str) -> str:
         """A job keeps its deployment's name for all of its runs, and no two have the same."""
@@ -75,15 +79,24 @@ class Adopting:
         if namespace not in (None, own):
             raise InvalidRequest({"namespace": f"must be {own}: this installation runs jobs in no other"})
         found = self.runtime.list_anybodys(own, limit, after)
-        foreign = [whole for whole in found.deployments if not _is_of(whole, tenant)]
-        return AdoptablePage([self._judged(whole, tenant) for whole in foreign], found.further)
+        whose = [(whole, _job_of(whole, tenant)) for whole in found.deployments]
+        known = self.records.store.known_jobs([key for _, key in whose if key is not None])
+        return AdoptablePage(
+            [self._judged(whole, key, tenant) for whole, key in whose if key is None or key not in known],
+            found.further,
+        )
 
-    def _judged(self, whole: Mapping[str, Any], tenant: str) -> Adoptable:
+    def _judged(self, whole: Mapping[str, Any], key: JobKey | None, tenant: str) -> Adoptable:
+        """`key` is the job of ours whose marks it has, of which there is no record."""
         metadata, status = whole["metadata"], whole.get("status") or {}
         name = str(metadata["name"])
         state = str((status.get("jobStatus") or {}).get("state") or status.get("lifecycleState") or "")
-        problem = why_not(whole, tenant) or self._why_no_job(JobKey(tenant, name))
-        return Adoptable(name, str(metadata["namespace"]), state, problem, told_of(whole))
+        its_key = key or JobKey(tenant, name)
+        problem = why_not(whole, its_key) or self._why_no_job(its_key)
+        told = told_of(whole)
+        if key is not None:
+            told = f"the record of job {key.job_id} is lost: adopt it as that{'; ' + told if told else ''}"
+        return Adoptable(its_key.job_id, name, str(metadata["namespace"]), state, problem, told)
 
     def _why_no_job(self, key: JobKey) -> str:
         """Why there can be no job of the deployment's name: there is one."""
@@ -93,6 +106,8 @@ class Adopting:
         return (KINDS[KindName.ADOPT].refusal(document.expected(key.job_id)) or "") if document is not None else ""
 
 
-def _is_of(whole: Mapping[str, Any], tenant: str) -> bool:
+def _job_of(whole: Mapping[str, Any], tenant: str) -> JobKey | None:
+    """The job of this tenant whose marks it has; None where it has none of them."""
     annotations = whole["metadata"].get("annotations") or {}
-    return annotations.get(TENANT_ANNOTATION) == tenant and JOB_ID_ANNOTATION in annotations
+    job_id = annotations.get(JOB_ID_ANNOTATION)
+    return JobKey(tenant, str(job_id)) if job_id and annotations.get(TENANT_ANNOTATION) == tenant else None

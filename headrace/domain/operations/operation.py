@@ -93,7 +93,7 @@ class Operation:
     "to" where that was named;
     STOP: {"force": bool, "drain"}; DELETE: {"force": bool}; SCALE: {"parallelism": int}; RESUME: {"start_from"};
     SUSPEND, RESTART, SAVEPOINT, UNDELETE, RELEASE: {}; ADOPT: {"deployment": its name, "uid": that of the one that
-    was there when it was accepted}.
+    was there when it was accepted, "live_sequence" where it was this job's already, and its record lost}.
     `spent_seconds` of `deadline_seconds` are used up; `looked_at` is the last look that counted.
     `generation` is the deployment's metadata.generation at the first sight of what this operation wrote;
     `asserts` what the live spec has to hold for its success, and `inverse` the changes that take its write back, both

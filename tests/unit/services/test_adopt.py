@@ -654,3 +654,62 @@ def test_a_kafka_record_adopts_and_releases(world: World) -> None:
     assert world.operation(released).state is State.SUCCEEDED
     with pytest.raises(NotFound):
         handle(b'{"operation": "ADOPT", "job_id": "none"}', Origin("t", "id", 0, 2))
+
+
+def lost(world: World) -> Operation:
+    """A job that ran, was scaled, and of which a database that was restored has nothing."""
+    dump = world.dump()
+    world.runs()
+    scaled = world.scale(3)
+    world.execute()
+    world.becomes()
+    world.settle()
+    world.restore(dump)
+    return scaled
+
+
+def test_a_job_whose_record_is_lost_is_listed_and_adopted_as_itself(world: World) -> None:
+    last = lost(world)
+    before = world.whole()
+    (found,) = world.services.adopting.page("default", None, "", 100).found
+    assert (found.job_id, found.name, found.why_not) == ("orders", "orders", "")
+    assert "the record of job orders is lost" in found.told
+    operation = adopt(world, "orders", deployment="orders")
+    assert operation.sequence == last.sequence + 1, "above what stands on the deployment"
+    world.execute()
+    world.settle()
+    assert world.operation(operation).state is State.SUCCEEDED
+    after = world.whole()
+    assert (after["spec"], after["metadata"]["generation"]) == (before["spec"], before["metadata"]["generation"])
+    assert (world.job().phase, world.job().run, world.job().parallelism) == (Phase.RUNNING, 1, 3)
+    assert not world.services.adopting.page("default", None, "", 100).found
+
+
+def test_a_job_that_was_adopted_as_itself_goes_through_a_life_again(world: World) -> None:
+    lost(world)
+    adopt(world, "orders", deployment="orders")
+    world.execute()
+    world.settle()
+    scaled = world.scale(2)
+    world.execute()
+    world.becomes()
+    world.settle()
+    assert world.operation(scaled).state is State.SUCCEEDED
+    assert world.whole()["spec"]["job"]["parallelism"] == 2
+    stop = world.stop()
+    world.execute()
+    world.is_suspended(SAVEPOINT)
+    world.settle()
+    world.execute()
+    world.settle()
+    assert world.operation(stop).state is State.SUCCEEDED
+    assert world.job().savepoint_path == SAVEPOINT
+
+
+def test_a_job_that_is_on_record_is_not_adopted_again_nor_by_another_name(world: World) -> None:
+    world.runs()
+    assert not world.services.adopting.page("default", None, "", 100).found
+    with pytest.raises(Conflict, match="it has a deployment and is RUNNING"):
+        adopt(world, "orders", deployment="orders")
+    with pytest.raises(Conflict, match="job orders already"):
+        adopt(world, "other", deployment="orders")

@@ -5,7 +5,7 @@ Nothing but labels and annotations is written, on the very version that was judg
 
 from __future__ import annotations
 
-from headrace.domain.adoption import claiming, manifest_as_found, told_of, why_not
+from headrace.domain.adoption import claiming, is_of, manifest_as_found, told_of, why_not
 from headrace.domain.deployments import operation_of, run_of
 from headrace.domain.failures import Explanation
 from headrace.domain.goals import Adopted
@@ -24,8 +24,10 @@ def to_adopted(case: Case, goal: Adopted) -> Effects:
         return rejected(case, Explanation(problem, ""))
     if is_claimed(case):
         return [_taken_over(case), _adopted(case)]
-    run = case.job.run if case.operation.step is Step.CLAIM else case.job.run + 1
-    stamp, whole = stamp_of(case, run), whole_of(case)
+    whole = whole_of(case)
+    goes_on = case.operation.step is Step.CLAIM or is_of(whole, case.operation.key)
+    run = case.job.run if goes_on else case.job.run + 1
+    stamp = stamp_of(case, run)
     return [Claim(run, manifest_as_found(case.job, whole, stamp), claiming(case.job, whole, stamp)), _adopted(case)]
 
 
@@ -45,7 +47,7 @@ def _cannot_be_adopted(case: Case, goal: Adopted) -> str:
         return ""
     if case.sight.deployment.metadata.uid != goal.uid:
         return f"{name} is another one than when ADOPT was accepted: look at it, and send ADOPT again"
-    return why_not(whole_of(case), job.tenant)
+    return why_not(whole_of(case), case.operation.key)
 
 
 def _taken_over(case: Case) -> Claim:
