@@ -21,8 +21,8 @@ from headrace.services.records import Records
 
 @dataclass(frozen=True)
 class Adoptable:
-    """A deployment of somebody's, and the job that it would be. `why_not` says in words why it cannot be adopted, and is
-    empty where it can; `told` what whoever adopts it should know."""
+    """A deployment of somebody's, and the job that it would be. `why_not` says in words why it cannot be adopted, and
+    is empty where it can; `told` what whoever adopts it should know."""
 
     job_id: str
     name: str
