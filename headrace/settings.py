@@ -35,41 +35,45 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    tenant: str = "default"
-    cluster: str = "default"
+    tenant: str = Field("default", description="Whose jobs these are: an installation has one.")
+    cluster: str = Field("default", description="The name of the Kubernetes cluster, as records have it.")
     namespace: str = Field("default", description="The namespace that deployments go to; a tenant has its own.")
-    runtime: Literal["operator"] = "operator"
+    runtime: Literal["operator"] = Field("operator", description="How deployments run: by the Flink operator.")
 
     kubeconfig: Path | None = Field(None, description="Unset: the pod's service account, else ~/.kube/config.")
-    kubernetes_timeout_seconds: float = 10.0
+    kubernetes_timeout_seconds: float = Field(10.0, description="The longest that one call of Kubernetes may take.")
     flink_rest_url: str = Field(
         "",
         description="Where JobManagers have their REST API, with {namespace} and {name} in it. Unset: the Service "
         "`<name>-rest` by its DNS name; with a kubeconfig set, the API server's proxy to that Service.",
     )
-    flink_rest_timeout_seconds: float = 5.0
+    flink_rest_timeout_seconds: float = Field(5.0, description="The longest that one call of a JobManager may take.")
 
     mongodb_url: SecretStr = Field(
         SecretStr("mongodb://127.0.0.1:27017"),
         description="Login and TLS are its options: mongodb://USER:PASSWORD@HOST/?tls=true&tlsCAFile=/ca.pem.",
     )
-    mongodb_database: str = "headrace"
-    mongodb_timeout_seconds: float = 5.0
+    mongodb_database: str = Field("headrace", description="The database; headrace-migrate makes what it needs.")
+    mongodb_timeout_seconds: float = Field(5.0, description="The longest that one call may take, retries included.")
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="redis://:PASSWORD@HOST:PORT/0, rediss:// for TLS."
     )
     redis_ca_file: Path | None = Field(None, description="PEM of who signed Redis' certificate. Unset: the system's.")
-    redis_timeout_seconds: float = 3.0
+    redis_timeout_seconds: float = Field(3.0, description="The longest that one call of Redis may take.")
 
-    kafka_bootstrap_servers: str = "127.0.0.1:9092"
-    kafka_topic: str = "headrace.operations"
-    kafka_group: str = "headrace"
-    kafka_timeout_seconds: float = 10.0
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="As Kafka's bootstrap.servers.")
+    kafka_topic: str = Field(
+        "headrace.operations", description="Where operations are read; dead letters go to NAME.dead-letters."
+    )
+    kafka_group: str = Field("headrace", description="The consumer group.")
+    kafka_timeout_seconds: float = Field(10.0, description="The longest that one call of Kafka may take.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="As Kafka's security.protocol."
     )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="As Kafka's sasl.mechanism."
+    )
     kafka_username: str = Field("", description="The login of a SASL_ protocol.")
     kafka_password_file: Path | None = Field(None, description="One line, for its owner alone: that login's password.")
     kafka_ca_file: Path | None = Field(None, description="PEM of who signed the brokers. Unset: the system's.")
@@ -77,7 +81,7 @@ class Settings(BaseSettings):
     kafka_key_file: Path | None = Field(None, description="PEM of its key.")
 
     api_host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
-    api_port: int = 8080
+    api_port: int = Field(8080, description="The port of the HTTP API.")
     api_keys_file: Path | None = Field(
         None, description="One admin's key a line, of 20 characters at least; the API needs one, to make others with."
     )
@@ -86,12 +90,12 @@ class Settings(BaseSettings):
     )
     wait_limit_seconds: float = Field(60.0, description="The longest that ?wait= may hold a request.")
     follow_limit_seconds: float = Field(600.0, description="The longest that a log is followed by one request.")
-    flower_host: str = "127.0.0.1"
-    flower_port: int = 5555
+    flower_host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
+    flower_port: int = Field(5555, description="The port of Flower.")
     flower_login_file: Path | None = Field(None, description="One user:password a line; required by Flower.")
 
-    flink_image: str = "headrace/flink:2.2.1"
-    flink_version: str = "v2_2"
+    flink_image: str = Field("headrace/flink:2.2.1", description="The image of jobs that name no other (flink_app/).")
+    flink_version: str = Field("v2_2", description="That image's Flink, as the operator's spec.flinkVersion.")
     flink_state_location: str = Field(
         "file:///opt/headrace/state", description="A URI below which checkpoints, savepoints, HA and output go."
     )
@@ -100,9 +104,11 @@ class Settings(BaseSettings):
         description="hostPath:/dir or pvc:claim, mounted at flink_state_location's path; empty for object storage. "
         "Unset: pvc:headrace-state for a file:// location, none for others.",
     )
-    flink_service_account: str = "flink"
+    flink_service_account: str = Field("flink", description="The service account of jobs' pods.")
     flink_allowed_hosts: str = Field("", description="Where scripts may come from, with commas; host or host:port.")
-    flink_max_artifact_bytes: int = 50 * 1024 * 1024
+    flink_max_artifact_bytes: int = Field(
+        50 * 1024 * 1024, description="How large a script or jar may be that a pod fetches."
+    )
 
     allowed_images: str = _list("Images beyond HEADRACE_FLINK_IMAGE: registry.example.com/team/*.")
     allowed_service_accounts: str = _list("Service accounts beyond HEADRACE_FLINK_SERVICE_ACCOUNT.")
@@ -130,17 +136,17 @@ class Settings(BaseSettings):
         "For its owner alone. Unset: a plain secret is refused. Needed by all that accepts, and by workers.",
     )
 
-    worker_threads: int = 8
+    worker_threads: int = Field(8, description="How many tasks a worker has at once; the sync's has one.")
     operation_deadline_seconds: float = Field(
         900.0, description="How much time an operation may spend before it ends FAILED, whatever its kind."
     )
     failure_grace_seconds: float = Field(
         60.0, description="How long a JobManager that cannot start, or a failing upgrade, is given to mend itself."
     )
-    sync_period_seconds: float = 5.0
-    relist_period_seconds: float = 120.0
-    redeliver_period_seconds: float = 10.0
-    prune_period_seconds: float = 120.0
+    sync_period_seconds: float = Field(5.0, description="How often Beat asks for the watch of deployments.")
+    relist_period_seconds: float = Field(120.0, description="How often the sync lists all of them all the same.")
+    redeliver_period_seconds: float = Field(10.0, description="How often what is open and due is woken again.")
+    prune_period_seconds: float = Field(120.0, description="How often what runs out is looked for and removed.")
     ended_runs_kept_hours: float = Field(
         168.0,
         ge=0,
@@ -173,8 +179,8 @@ class Settings(BaseSettings):
     )
     stale_after_seconds: float = Field(30.0, description="How old an observation may be before readers see it STALE.")
 
-    log_level: str = "INFO"
-    log_json: bool = False
+    log_level: str = Field("INFO", description="The least that is logged: DEBUG, INFO, WARNING or ERROR.")
+    log_json: bool = Field(False, description="One JSON object a line, instead of text.")
 
     @field_validator("allowed_host_paths")
     @classmethod
