@@ -46,6 +46,7 @@ def headrace(where: Installation) -> Service:
     keys.chmod(0o600)
     url = f"http://127.0.0.1:{port}"
     set_ = {"HEADRACE_API_KEYS_FILE": str(keys), "HEADRACE_API_PORT": str(port)}
+    set_["HEADRACE_API_REQUESTS_PER_MINUTE"] = "0"
     where.process("api", ["-m", "api"], "headrace", lambda _: http_answers(f"{url}/livez"), **set_)
     return Service(where, f"{url}/api/v1/flink/jobs/submit")
 

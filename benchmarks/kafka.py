@@ -137,7 +137,7 @@ def by_headrace(broker: str, topic: str, count: int) -> float:
     """The product's loop, as its process runs it, in one partition."""
     given = settings.load()
     services = bootstrap.services(given)
-    consumer = _Timed(broker, topic, "headrace", BOUND_SECONDS)
+    consumer = _Timed(Broker(broker), topic, "headrace", BOUND_SECONDS)
     letters = DeadLetters(Broker(broker), given.dead_letters_topic, BOUND_SECONDS)
     try:
         Loop(consumer, letters, services.handle_record, services.triggers).run(lambda: consumer.committed >= count)

@@ -22,7 +22,7 @@ from benchmarks.accepting import KEY, Service
 from benchmarks.installation import API_SECONDS, SUBMIT, Installation, running
 from benchmarks.rounds import HEADRACE, Comparison, Goal, Round, in_turns, options, told
 from headrace import task_names
-from headrace.adapters.celery_queue import producer
+from headrace.adapters.celery_queue import producer, redis
 from tests.support.patience import wait_for
 
 BARE = "bare"
@@ -46,7 +46,7 @@ def measured(where: Installation, rounds: int, count: int) -> Comparison:
     service = accepting.headrace(where)
     where.worker()
     queues = (task_names.OPERATIONS_QUEUE, task_names.EXECUTIONS_QUEUE)
-    with producer(where.redis_url, 10) as app, httpx.Client(trust_env=False, timeout=60) as client:
+    with producer(redis(where.redis_url, 10)) as app, httpx.Client(trust_env=False, timeout=60) as client:
         ours = side(where, lambda name: accepted_at(client, service, name), count, queues)
         ours(0)
         where.keep_manifest()

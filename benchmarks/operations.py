@@ -17,7 +17,7 @@ from benchmarks import bare_worker
 from benchmarks.installation import API_SECONDS, SUBMIT, Installation, running
 from benchmarks.rounds import HEADRACE, Comparison, Goal, Round, in_turns, options, told
 from headrace import task_names
-from headrace.adapters.celery_queue import producer
+from headrace.adapters.celery_queue import producer, redis
 from headrace.domain.operations import KindName
 from local.process import LocalProcess
 from tests.support.patience import wait_for
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
 def measured(where: Installation, rounds: int, count: int, threads: int) -> Comparison:
     """Both workers are up all the time; only the one that is measured has work."""
     ours = where.worker(threads)
-    with producer(where.redis_url, 10) as app:
+    with producer(redis(where.redis_url, 10)) as app:
         ours_of = side(where, ours, app, submit, count, (task_names.OPERATIONS_QUEUE, task_names.EXECUTIONS_QUEUE))
         ours_of(0)
         where.keep_manifest()
