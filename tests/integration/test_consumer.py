@@ -78,7 +78,7 @@ def test_good_records_are_done_once_and_poison_is_put_aside(consuming: Consuming
 
 def test_a_crash_between_handling_and_commit_changes_nothing(consuming: Consuming) -> None:
     consuming.produce(submit("first"), submit("second"))
-    dying = DiesBeforeItsCommit(consuming.broker, TOPIC, "headrace", BOUND_SECONDS)
+    dying = DiesBeforeItsCommit(Broker(consuming.broker), TOPIC, "headrace", BOUND_SECONDS)
     try:
         with pytest.raises(Crash):
             consuming.loop(dying).run(lambda: False)
