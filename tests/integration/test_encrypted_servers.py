@@ -120,6 +120,7 @@ def test_a_job_is_stopped_through_a_redis_and_a_mongodb_with_tls(
         login = f"redis://:{PASSWORD}@127.0.0.1:{redis_port}/0"
         with installed(tmp_path, mongodb_url, login, place, **encrypted) as made:
             made.worker()
+            made.beat()
             made.submit("by-tls")
             wait_for("its deployment", lambda: place.runtime.get("default", "by-tls"))
             made.send("flink.stop", job_id="by-tls")
