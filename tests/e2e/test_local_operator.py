@@ -531,8 +531,12 @@ def test_events_of_a_failure_tell_what_the_recorded_ones_tell(
 
 
 def events_tell_what_the_recorded_ones_tell(plays: Plays, scenario: Callable[[Play], None], recording: str) -> None:
-    name = plays.ended(scenario)
-    told, recorded = lambda: events_told(plays.api.events(name)), recorded_events(recording)
+    """But for a job that was looked for before its program had given it to the JobManager, as on a slow machine."""
+    name, recorded = plays.ended(scenario), recorded_events(recording)
+
+    def told() -> set[tuple[str, str, str]]:
+        return events_told(plays.api.events(name)) - (LOOKED_FOR_EARLY - recorded)
+
     wait_for(f"the events of {name} to be {recorded}, not {told()}", lambda: told() == recorded, 10)
 
 
@@ -542,6 +546,9 @@ def test_what_is_told_twice_is_counted(plays: Plays) -> None:
     counts = {event["reason"]: event["count"] for event in events}
     assert counts["Suspended"] >= counts["SavepointError"] >= 2
     assert counts["SpecChanged"] == counts["Submit"] == 1
+
+
+LOOKED_FOR_EARLY = {("Warning", "Missing", "Job")}
 
 
 def of_generations(versions: list[Resource], last: int) -> list[Resource]:

@@ -106,8 +106,8 @@ def test_a_job_is_stopped_through_a_redis_and_a_mongodb_with_tls(
     clusters: Callable[[str], Cluster],
 ) -> None:
     place = clusters("local")
-    client = redis.Redis.from_url(redis_url)
-    client.config_set("requirepass", PASSWORD)
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("requirepass", PASSWORD)
     redis_port, mongodb_port = (urlsplit(url).port for url in (redis_url, mongodb_url))
     assert redis_port is not None
     assert mongodb_port is not None
@@ -137,7 +137,8 @@ def test_a_stranger_in_the_place_of_redis_or_mongodb_is_told_nothing(
     own: Certificates, strange: Certificates, mongodb_url: str, redis_url: str
 ) -> None:
     redis_port, mongodb_port = (urlsplit(url).port for url in (redis_url, mongodb_url))
-    redis.Redis.from_url(redis_url).rpush("flink.executions", "a wake-up")
+    with redis.Redis.from_url(redis_url) as client:
+        client.rpush("flink.executions", "a wake-up")
     with speaking_tls(redis_port, own) as before_redis, speaking_tls(mongodb_port, own) as before_mongodb:
         url = f"rediss://127.0.0.1:{before_redis}/0"
         assert CeleryQueue(redis_at(url, 5.0, own.authority)).waiting() == 1

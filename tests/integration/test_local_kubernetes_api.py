@@ -618,6 +618,7 @@ def test_a_hang_lasts_until_the_client_gives_up(local: LocalKubernetesApi) -> No
         assert http.get(f"{DEPLOYMENTS}/any").status_code == 404
 
 
+@pytest.mark.alone
 def test_sixty_watches_see_a_change_within_a_second(local: LocalKubernetesApi) -> None:
     started, seen = threading.Barrier(61, timeout=20), []
 

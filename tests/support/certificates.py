@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-import threading
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from local.process import free_port
+from local.process import Command, LocalProcess, answers, free_port
+from tests.support.patience import wait_for
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,22 @@ def _signed(
 
 @contextmanager
 def speaking_tls(port: int, own: Certificates) -> Iterator[int]:
-    """A port that speaks TLS, with this certificate, before the server at `port`."""
-    made, loop = free_port(), asyncio.new_event_loop()
+    """A port that speaks TLS, with this certificate, before the server at `port`: in a process of its own, which takes
+    its connections with it."""
+    made = free_port()
+    argv = [sys.executable, "-m", "tests.support.certificates", str(made), str(port), str(own.both)]
+    process = LocalProcess(Command("tls", argv, lambda: answers(made)), own.both.with_name(f"tls-{made}.log"), ROOT)
+    process.start()
+    try:
+        wait_for("TLS to be spoken", lambda: answers(made))
+        yield made
+    finally:
+        process.stop()
+
+
+async def _served(port: int, inner: int, both: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(own.certificate, own.key)
+    context.load_cert_chain(both)
 
     async def pumped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, ssl.SSLError):
@@ -82,31 +97,13 @@ def speaking_tls(port: int, own: Certificates) -> Iterator[int]:
                 await writer.drain()
         writer.close()
 
-    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", inner)
         await asyncio.gather(pumped(reader, inner_writer), pumped(inner_reader, writer))
 
-    async def begun() -> asyncio.Server:
-        return await asyncio.start_server(served, "127.0.0.1", made, ssl=context)
-
-    server = loop.run_until_complete(begun())
-    thread = threading.Thread(target=loop.run_forever, name="tls", daemon=True)
-    thread.start()
-    try:
-        yield made
-    finally:
-        loop.call_soon_threadsafe(_ended, loop, server)
-        thread.join(10)
-        loop.close()
+    server = await asyncio.start_server(connected, "127.0.0.1", port, ssl=context)
+    await server.serve_forever()
 
 
-def _ended(loop: asyncio.AbstractEventLoop, server: asyncio.Server) -> None:
-    async def ended() -> None:
-        server.close()
-        left = [task for task in asyncio.all_tasks(loop) if task is not asyncio.current_task()]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        loop.stop()
-
-    loop.create_task(ended())
+if __name__ == "__main__":
+    asyncio.run(_served(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
