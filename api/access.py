@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import Request
@@ -16,9 +17,10 @@ from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from headrace import key_files
+from headrace.bootstrap import Services
 from headrace.domain.api_keys import Role
 from headrace.errors import Forbidden, TooMany
-from headrace.services.api_keys import Caller
+from headrace.services.api_keys import Caller, Callers
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 READING = frozenset({"GET", "HEAD"})
@@ -52,9 +54,8 @@ def needed(method: str, path: str, base: str) -> Role:
     return Role.ADMIN if below == "/triggers" or below.startswith("/triggers/") else Role.OPERATOR
 
 
-def check_role(caller: Caller, method: str, path: str, base: str) -> None:
+def check_role(caller: Caller, role: Role) -> None:
     """Raises Forbidden that names the role which is missing."""
-    role = needed(method, path, base)
     if not caller.role.may(role):
         words = f"the API key {caller.name} has the role {caller.role}, and this needs {role}"
         raise Forbidden(f"{words}: ask who runs Headrace for a key with it (headrace keys create)")
@@ -79,3 +80,17 @@ class RateLimit:
             f"the API key {caller.name} has sent {self._bound.amount} requests within a minute "
             f"(HEADRACE_API_REQUESTS_PER_MINUTE): send the next in {seconds} s"
         )
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What lets callers in, the same by HTTP and by gRPC: a key counts all that it sends together."""
+
+    callers: Callers
+    rate_limit: RateLimit
+
+
+def gate(services: Services, keys: Sequence[bytes], requests_per_minute: int = 0) -> Gate:
+    """`keys` are an admin's each, beside those on record; no key sends more than `requests_per_minute`, where that is
+    not 0."""
+    return Gate(Callers(services.api_keys, keys, services.clock), RateLimit(requests_per_minute))

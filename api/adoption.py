@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse
 
+from api.document import pages, refusals
 from headrace.services.adopting import Adopting
 
 MOST_LISTED = 100
@@ -17,7 +18,7 @@ MOST_LISTED = 100
 def install(app: FastAPI, adopting: Adopting, tenant: str, base: str) -> None:
     """Adds the route, below `base`, for one tenant."""
 
-    @app.get(f"{base}/adoptable")
+    @app.get(f"{base}/adoptable", responses={**pages("adoptable"), **refusals(502)})
     def adoptable(
         namespace: str | None = None,
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
@@ -14,26 +13,25 @@ from fastapi.responses import JSONResponse
 from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api import access, adoption, inspection, problems, triggers, versions, views
+from api import access, adoption, document, inspection, problems, triggers, versions, views
 from api import keys as keys_of_callers
 from api.bodies import described, object_of
+from api.document import answers, pages, refusals
 from api.guard import Guard
-from api.waiting import Readiness, Waiting
+from api.reads import PAGE_LIMIT, Reads
+from api.waiting import Shared, Waiting
 from headrace import metrics
+from headrace.adapters.prometheus import FactsPage
 from headrace.bootstrap import Services
-from headrace.domain.document import JobDocument
 from headrace.domain.inputs import json_or_yaml_object
-from headrace.domain.jobs import Job, JobKey, Phase
-from headrace.domain.operations import KINDS, Kind, Operation, Source, SubmitArguments
-from headrace.domain.templates import Template
-from headrace.errors import InvalidRequest, NotFound, Unavailable
-from headrace.ports import JobFilter
+from headrace.domain.jobs import Phase
+from headrace.domain.operations import KINDS, Kind, Source, SubmitArguments
+from headrace.domain.savepoints import Savepoint
+from headrace.errors import Unavailable
 from headrace.services.accept import LONGEST_KEY, Accepted
 from headrace.services.api_keys import Callers
 
 BASE = "/api/v1/flink"
-PAGE_LIMIT = 500
-NO_CURSOR = "is not one that a list gave"
 
 Answer = Callable[[Request, Accepted, float], Awaitable[JSONResponse]]
 
@@ -41,31 +39,28 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_lengt
 Wait = Annotated[float, Query(ge=0, description="Seconds to wait for the operation's end, up to a bound.")]
 DryRun = Annotated[bool, Query(description="Say what it would change and cause; nothing is accepted or written.")]
 
+ANSWER = answers(200, job_id=str, status=None, flink_job_id=None, operation=dict)
+"""What is answered to who asks of an operation, or for one."""
+
 Given = Annotated[dict[str, Any], Depends(object_of)]
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT)]
 
 
-def create_app(
-    services: Services,
-    *,
-    tenant: str,
-    keys: Sequence[bytes],
-    wait_limit_seconds: float,
-    requests_per_minute: int = 0,
-) -> FastAPI:
-    """The application over these services, for one tenant. `keys` are an admin's each, beside those on record; no key
-    sends more than `requests_per_minute`, where that is not 0."""
+def create_app(services: Services, gate: access.Gate, *, tenant: str, wait_limit_seconds: float) -> FastAPI:
+    """The application over these services, for one tenant."""
     app = FastAPI(title="Headrace", openapi_url=f"{BASE}/openapi.json", docs_url=None, redoc_url=None)
     problems.install(app)
-    callers = Callers(services.api_keys, keys, services.clock)
-    app.add_middleware(Guard, callers=callers, rate_limit=access.RateLimit(requests_per_minute), base=BASE)
-    _health(app, services, callers)
-    _operations(app, services, tenant, wait_limit_seconds)
-    _jobs(app, services, tenant)
+    document.install(app)
+    app.add_middleware(Guard, gate=gate, base=BASE)
+    reads = Reads(services, tenant)
+    _health(app, services, gate.callers)
+    _operations(app, services, reads, tenant, wait_limit_seconds)
+    _jobs(app, reads, partial(services.dispose.ask, tenant))
     adoption.install(app, services.adopting, tenant, BASE)
     inspection.install(app, services.inspect, tenant, BASE)
-    versions.install(app, services.versions, services.records, tenant, BASE)
-    _templates(app, services, tenant)
+    versions.install(app, reads, BASE)
+    _templates(app, reads)
+    _runtimes(app, reads)
     triggers.install(app, services.triggers, services.replay, BASE)
     keys_of_callers.install(app, services.api_keys, BASE)
     return app
@@ -73,17 +68,19 @@ def create_app(
 
 def _health(app: FastAPI, services: Services, callers: Callers) -> None:
     """None of them takes a thread that other requests need."""
-    readiness = Readiness(services.store.ping)
+    store_answers = Shared(services.store.ping, "readyz")
+    stock = services.take_stock
+    facts = Shared(FactsPage(stock.of_records, stock.of_queues).text, "facts")
 
-    @app.get("/livez")
+    @app.get("/livez", responses=answers(200, status=str))
     async def livez() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses={**answers(200, status=str), **refusals(503)})
     async def readyz(request: Request) -> dict[str, str]:
         """Who brings no key is told no host: which server does not answer, and why, is in the log."""
         try:
-            await readiness.check()
+            await store_answers.found()
         except Unavailable as error:
             logger.warning("not ready: {}", error)
             if callers.at_hand(access.given_by(request.headers)):
@@ -92,45 +89,40 @@ def _health(app: FastAPI, services: Services, callers: Callers) -> None:
             raise Unavailable(words) from None
         return {"status": "ready"}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=Response, responses=document.text("text/plain"))
     async def metrics_page() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        """What this process has counted, and the installation's facts: these are told here alone."""
+        return Response(generate_latest() + await facts.found(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _operations(app: FastAPI, services: Services, tenant: str, wait_limit_seconds: float) -> None:
+def _operations(app: FastAPI, services: Services, reads: Reads, tenant: str, wait_limit_seconds: float) -> None:
     accept, records = services.accept, services.records
     waiting = Waiting(records.operation, wait_limit_seconds)
 
-    def job_of(accepted: Accepted, operation: Operation) -> Job | None:
-        """The job as it was accepted of, where nobody waited since."""
-        if accepted.document is not None and operation is accepted.operation:
-            return records.shown(accepted.document)
-        return records.job(operation.key)
-
     async def answer(request: Request, accepted: Accepted, wait: float) -> JSONResponse:
-        metrics.ACCEPTED.labels(accepted.operation.kind, "http").inc()
         operation = await waiting.ended(request, accepted.operation, wait)
-        job = await run_in_threadpool(job_of, accepted, operation)
+        shown = await run_in_threadpool(reads.answer, operation, accepted)
         location = f"{BASE}/operations/{operation.id}"
         headers = {"Location": location} | ({"Retry-After": "1"} if operation.is_open else {})
-        return _json(views.answer_view(operation, job), 202 if operation.is_open else 200, headers)
+        return _json(shown, 202 if operation.is_open else 200, headers)
 
     for kind in KINDS.values():
         _accepts(app, kind, services, answer, tenant)
 
-    @app.post(f"{BASE}/jobs/render", openapi_extra=described(SubmitArguments, job_id=True))
+    @app.post(
+        f"{BASE}/jobs/render",
+        openapi_extra=described(SubmitArguments, job_id=True),
+        responses={**answers(200, apiVersion=str, kind=str, metadata=dict, spec=dict), **refusals(404, 409, 502)},
+    )
     def render(body: Given) -> JSONResponse:
         given = {name: each for name, each in body.items() if name != "start_from"}
         return _json(accept.render(given.pop("job_id", None), given, tenant=tenant))
 
-    @app.get(f"{BASE}/operations/{{operation_id}}")
+    @app.get(f"{BASE}/operations/{{operation_id}}", responses={**ANSWER, **refusals(404)})
     async def operation(request: Request, operation_id: str, wait: Wait = 0) -> JSONResponse:
-        found = await run_in_threadpool(services.records.operation, tenant, operation_id)
-        if found is None:
-            raise NotFound(f"operation {operation_id}: there is none of this id")
+        found = await run_in_threadpool(reads.operation, operation_id)
         ended = await waiting.ended(request, found, wait)
-        job = await run_in_threadpool(services.records.job, ended.key)
-        return _json(views.answer_view(ended, job))
+        return _json(await run_in_threadpool(reads.answer, ended))
 
 
 def _accepts(app: FastAPI, kind: Kind, services: Services, answer: Answer, tenant: str) -> None:
@@ -151,135 +143,83 @@ def _accepts(app: FastAPI, kind: Kind, services: Services, answer: Answer, tenan
         if dry_run:
             found = await run_in_threadpool(foresee, kind.name, named, body, tenant=tenant, source=source)
             return _json(views.foresight_view(found))
-        accepted = await run_in_threadpool(accept, kind.name, named, body, tenant=tenant, key=key, source=source)
+        with metrics.ACCEPT_SECONDS.labels("http").time():
+            accepted = await run_in_threadpool(accept, kind.name, named, body, tenant=tenant, key=key, source=source)
         return await answer(request, accepted, wait)
 
     path = f"{BASE}/jobs/{kind.word}" if kind.begins_a_run else f"{BASE}/jobs/{{job_id}}/{kind.word}"
     extra = described(kind.Arguments, job_id=kind.begins_a_run)
-    app.post(path, status_code=202, openapi_extra=extra, name=kind.word)(operation)
+    said = {**ANSWER, 202: ANSWER[200], **refusals(404, 409, 502)}
+    if kind.can_be_foreseen:
+        said |= answers(200, job_id=str)  # of what has ended, or of what is foreseen
+    app.post(path, status_code=202, openapi_extra=extra, name=kind.word, responses=said)(operation)
 
 
-def _jobs(app: FastAPI, services: Services, tenant: str) -> None:
-    store = services.store
-
-    def existing(job_id: str) -> JobDocument:
-        document = services.records.existing(JobKey(tenant, job_id))
-        if document is None:
-            raise NotFound(f"job {job_id}: there is none of this name")
-        return document
-
-    @app.get(f"{BASE}/jobs")
+def _jobs(app: FastAPI, reads: Reads, disposed: Callable[[str], Savepoint]) -> None:
+    @app.get(f"{BASE}/jobs", responses=pages("jobs"))
     def jobs(
         phase: Phase | None = None, limit: Limit = 100, cursor: str | None = None, brief: bool = False
     ) -> JSONResponse:
-        found = store.list_jobs(tenant, JobFilter(phase), _after(cursor), limit + 1, lean=brief)
-        page = found[:limit]
-        further = _cursor(page[-1].job.job_id) if len(found) > limit else None
-        shown = [(services.records.shown(each), each.open_operations) for each in page]
-        synced_at, is_stale = services.freshness.observed_at(), services.freshness.is_stale
-        view = views.job_in_brief if brief else views.job_in_list
-        views_of_page = [
-            view(job, is_stale=is_stale(synced_at, job), open_operations=operations)
-            for job, operations in shown
-            if phase in (None, job.phase)
-        ]
-        return _json({"jobs": views_of_page, "next_cursor": further})
+        return _json(reads.jobs(phase, limit, cursor, brief=brief))
 
-    @app.get(f"{BASE}/jobs/{{job_id}}")
+    one = answers(200, job_id=str, status=str, observation=str, run=int, open_operations=list, request=dict)
+
+    @app.get(f"{BASE}/jobs/{{job_id}}", responses={**one, **refusals(404)})
     def job(job_id: str) -> JSONResponse:
-        document, freshness = existing(job_id), services.freshness
-        found = services.records.with_programs(services.records.shown(document))
-        is_stale = freshness.is_stale(freshness.observed_at(), found)
-        kept_until = services.prune.goes_at(found)
-        shown = views.job_view(
-            found, is_stale=is_stale, open_operations=document.open_operations, kept_until=kept_until
-        )
-        return _json(shown)
+        return _json(reads.job(job_id))
 
-    @app.get(f"{BASE}/jobs/{{job_id}}/operations")
+    @app.get(f"{BASE}/jobs/{{job_id}}/operations", responses={**answers(200, operations=list), **refusals(404)})
     def operations(job_id: str) -> JSONResponse:
-        found = services.records.operations_of(existing(job_id).key)
-        return _json({"operations": [views.operation_view(operation) for operation in found]})
+        return _json(reads.operations(job_id))
 
-    @app.get(f"{BASE}/jobs/{{job_id}}/transitions")
+    @app.get(f"{BASE}/jobs/{{job_id}}/transitions", responses={**answers(200, transitions=list), **refusals(404)})
     def transitions(job_id: str) -> JSONResponse:
-        found = services.records.transitions_of(existing(job_id).key)
-        return _json({"transitions": [views.transition_view(transition) for transition in found]})
+        return _json(reads.transitions(job_id))
 
-    @app.get(f"{BASE}/jobs/{{job_id}}/savepoints")
+    @app.get(f"{BASE}/jobs/{{job_id}}/savepoints", responses={**pages("savepoints"), **refusals(404)})
     def savepoints_of_job(job_id: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-        return savepoints_page(existing(job_id).key.job_id, limit, cursor)
+        return _json(reads.savepoints(job_id, limit, cursor))
 
-    @app.get(f"{BASE}/savepoints")
+    @app.get(f"{BASE}/savepoints", responses=pages("savepoints"))
     def savepoints(limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-        return savepoints_page(None, limit, cursor)
+        return _json(reads.savepoints(None, limit, cursor))
 
-    def savepoints_page(job_id: str | None, limit: int, cursor: str | None) -> JSONResponse:
-        found = store.savepoints_of(tenant, job_id, _place_after(cursor), limit + 1)
-        last = found[limit - 1] if len(found) > limit else None
-        further = _cursor(f"{last.at.isoformat()} {last.path}") if last is not None else None
-        shown = services.dispose.shown(found[:limit])
-        return _json({"savepoints": [views.savepoint_view(each) for each in shown], "next_cursor": further})
-
-    @app.delete(f"{BASE}/savepoints", status_code=202)
+    @app.delete(
+        f"{BASE}/savepoints", status_code=202, responses={**answers(202, path=str, job_id=str), **refusals(404, 409)}
+    )
     def dispose(path: Annotated[str, Query(min_length=1, max_length=2000)]) -> JSONResponse:
-        return _json(views.savepoint_view(services.dispose.ask(tenant, path)), 202)
+        return _json(views.savepoint_view(disposed(path)), 202)
 
 
-def _templates(app: FastAPI, services: Services, tenant: str) -> None:
-    store = services.store
+def _runtimes(app: FastAPI, reads: Reads) -> None:
+    @app.get(f"{BASE}/runtimes", responses=answers(200, runtimes=list))
+    def runtimes() -> JSONResponse:
+        return _json(reads.runtimes())
 
-    @app.post(f"{BASE}/templates", status_code=201)
+
+def _templates(app: FastAPI, reads: Reads) -> None:
+    one = answers(200, 201, template_id=str, version=int, type=str)
+    made = document.body("application/json", "application/yaml", type="object", required=["template_id"])
+
+    @app.post(f"{BASE}/templates", status_code=201, openapi_extra=made, responses={201: one[201], **refusals(409)})
     async def put(request: Request) -> JSONResponse:
-        stored = await run_in_threadpool(_registered, services, await request.body(), tenant)
-        location = f"{BASE}/templates/{stored.template_id}?version={stored.version}"
-        return _json(views.template_view(stored), 201, {"Location": location})
+        stored = await run_in_threadpool(_registered, reads, await request.body())
+        location = f"{BASE}/templates/{stored['template_id']}?version={stored['version']}"
+        return _json(stored, 201, {"Location": location})
 
-    @app.get(f"{BASE}/templates")
+    @app.get(f"{BASE}/templates", responses=pages("templates"))
     def templates(limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-        after = _after(cursor) or ""
-        found = [template for template in store.templates(tenant) if template.template_id > after]
-        further = _cursor(found[limit - 1].template_id) if len(found) > limit else None
-        shown = [views.template_in_list(template) for template in found[:limit]]
-        return _json({"templates": shown, "next_cursor": further})
+        return _json(reads.templates(limit, cursor))
 
-    @app.get(f"{BASE}/templates/{{template_id}}")
+    @app.get(f"{BASE}/templates/{{template_id}}", responses={200: one[200], **refusals(404)})
     def template(template_id: str, version: Annotated[int | None, Query(ge=1)] = None) -> JSONResponse:
-        found = store.template(tenant, template_id, version)
-        if found is None:
-            raise NotFound(
-                f"template {template_id}: there is none of this id{f' and version {version}' * bool(version)}"
-            )
-        return _json(views.template_view(found))
+        return _json(reads.template(template_id, version))
 
 
-def _registered(services: Services, body: bytes, tenant: str) -> Template:
+def _registered(reads: Reads, body: bytes) -> dict[str, Any]:
     """Parsed off the event loop, and bounded before it is built: whatever was sent, others are answered meanwhile."""
-    return services.register.template(json_or_yaml_object(body, "body"), tenant)
+    return reads.register(json_or_yaml_object(body, "body"))
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse(jsonable_encoder(content), status, dict(headers or {}))
-
-
-def _cursor(job_id: str) -> str:
-    return base64.urlsafe_b64encode(job_id.encode()).decode()
-
-
-def _after(cursor: str | None) -> str | None:
-    try:
-        return base64.b64decode(cursor.encode(), b"-_", validate=True).decode() if cursor else None
-    except ValueError as error:
-        raise InvalidRequest({"cursor": NO_CURSOR}) from error
-
-
-def _place_after(cursor: str | None) -> tuple[datetime, str] | None:
-    """Where a list of savepoints goes on: behind the one of this time and path."""
-    at, _, path = (_after(cursor) or "").partition(" ")
-    try:
-        found = datetime.fromisoformat(at) if at else None
-    except ValueError:
-        found = None
-    if cursor and (found is None or found.tzinfo is None):
-        raise InvalidRequest({"cursor": NO_CURSOR})
-    return (found, path) if found is not None else None

@@ -17,7 +17,7 @@ from headrace import metrics
 from headrace.domain.inputs import MOST_BYTES
 from headrace.errors import HeadraceError
 from headrace.logs import say_unforeseen
-from headrace.services.api_keys import Caller, Callers
+from headrace.services.api_keys import Caller
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are counted by their names: others are the caller's own words."""
@@ -26,11 +26,10 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 class Guard:
     """ASGI middleware. It looks at the path that the routes look at, never at what the Host header makes of it."""
 
-    def __init__(self, app: ASGIApp, callers: Callers, rate_limit: access.RateLimit, base: str) -> None:
+    def __init__(self, app: ASGIApp, gate: access.Gate, base: str) -> None:
         """`base` is the path below which the API is."""
         self._app = app
-        self._callers = callers
-        self._rate_limit = rate_limit
+        self._gate = gate
         self._base = base
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,21 +60,21 @@ class Guard:
         if scope["path"] not in access.OPEN_PATHS:
             try:
                 scope.setdefault("state", {})["caller"] = caller = await self._caller(access.given_by(headers))
-                access.check_role(caller, scope["method"], scope["path"], self._base)
-                self._rate_limit.check(caller)
+                access.check_role(caller, access.needed(scope["method"], scope["path"], self._base))
+                self._gate.rate_limit.check(caller)
             except HeadraceError as error:
                 return problems.of(error)
         if "transfer-encoding" in headers:
-            return problems.problem(411, "the body's length is not given", "send it with a Content-Length")
+            return problems.problem(411, problems.TITLE_OF[411], "send it with a Content-Length")
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()) or len(length) > 10 or int(length) > MOST_BYTES:
-            return problems.problem(413, "the body is too large", f"at most {MOST_BYTES} bytes are taken")
+            return problems.problem(413, problems.TITLE_OF[413], f"at most {MOST_BYTES} bytes are taken")
         return None
 
     async def _caller(self, key: str) -> Caller:
         """Raises Unauthorized, or Unavailable where the store has to be asked and does not answer."""
-        caller = self._callers.at_hand(key)
-        return caller if caller is not None else await run_in_threadpool(self._callers.of, key)
+        caller = self._gate.callers.at_hand(key)
+        return caller if caller is not None else await run_in_threadpool(self._gate.callers.of, key)
 
 
 class _Answer:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api import views
+from api.document import answers, refusals, text
 from headrace.domain.jobs import JobKey
 from headrace.domain.log_requests import parse_log_request
 from headrace.errors import Unavailable
@@ -27,7 +28,11 @@ def install(app: FastAPI, inspect: Inspect, tenant: str, base: str) -> None:
     """Adds the routes, below `base`, for one tenant."""
     followed = Followed()
 
-    @app.get(f"{base}/jobs/{{job_id}}/logs", response_class=StreamingResponse)
+    @app.get(
+        f"{base}/jobs/{{job_id}}/logs",
+        response_class=StreamingResponse,
+        responses={**text("text/plain"), **refusals(404, 502)},
+    )
     async def logs(
         request: Request,
         job_id: str,
@@ -54,11 +59,13 @@ def install(app: FastAPI, inspect: Inspect, tenant: str, base: str) -> None:
             raise
         return _Following(followed, place, answer, request)
 
-    @app.get(f"{base}/jobs/{{job_id}}/events")
+    @app.get(f"{base}/jobs/{{job_id}}/events", responses={**answers(200, events=list, note=None), **refusals(404, 502)})
     def events(job_id: str) -> JSONResponse:
         return JSONResponse(jsonable_encoder(views.events_view(inspect.events(JobKey(tenant, job_id)))))
 
-    @app.get(f"{base}/jobs/{{job_id}}/exceptions")
+    found = answers(200, exceptions=list, kept=None, note=None)
+
+    @app.get(f"{base}/jobs/{{job_id}}/exceptions", responses={**found, **refusals(404)})
     def exceptions(job_id: str) -> JSONResponse:
         return JSONResponse(jsonable_encoder(views.exceptions_view(inspect.exceptions(JobKey(tenant, job_id)))))
 

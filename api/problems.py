@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from headrace import metrics
 from headrace.errors import (
@@ -20,6 +21,7 @@ from headrace.errors import (
     TooMany,
     TransientError,
     Unauthorized,
+    class_of,
     unforeseen,
 )
 from headrace.logs import say_unforeseen
@@ -35,6 +37,9 @@ STATUS_OF: tuple[tuple[type[HeadraceError], int, str], ...] = (
     (TransientError, 503, "a server does not answer"),
     (HeadraceError, 500, "an error"),
 )
+
+TITLE_OF = {status: title for _, status, title in STATUS_OF}
+TITLE_OF |= {411: "the body's length is not given", 413: "the body is too large"}
 
 
 def problem(
@@ -64,6 +69,7 @@ def _ours(_request: Request, error: Exception) -> JSONResponse:
 
 def of(error: Exception) -> JSONResponse:
     """The problem that one of our errors is."""
+    metrics.ERRORS.labels("http", class_of(error)).inc()
     cause = unforeseen(error)
     if cause is not None:
         metrics.UNFORESEEN.labels("http").inc()
@@ -85,6 +91,16 @@ def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return _ours(_request, InvalidRequest(errors))
 
 
-def _http(_request: Request, error: Exception) -> JSONResponse:
+def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-    return problem(error.status_code, str(error.detail).lower(), str(error.detail), headers=error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return problem(error.status_code, str(error.detail).lower(), str(error.detail), headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of this path: the framework names those of the first route alone that has it."""
+    routes = (each for each in request.app.routes if isinstance(each, Route))
+    found = {
+        method for each in routes if each.matches(request.scope)[0] is not Match.NONE for method in each.methods or ()
+    }
+    return ", ".join(sorted(found))

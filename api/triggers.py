@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 
+from api.document import answers, body, pages, refusals
 from headrace.domain.inputs import json_or_yaml_object
 from headrace.domain.triggers import Trigger, trigger_body
 from headrace.ports import DeadLetter
@@ -24,31 +25,36 @@ def install(app: FastAPI, triggers: Triggers, replay: Replay, base: str) -> None
 
 
 def _triggers(app: FastAPI, triggers: Triggers, path: str) -> None:
-    @app.post(path, status_code=201)
+    shown = answers(200, 201, name=str, topic=str, action=dict)
+    made = body("application/json", "application/yaml", type="object", required=["name", "topic", "action"])
+
+    @app.post(path, status_code=201, openapi_extra=made, responses={201: shown[201], **refusals(409)})
     async def apply(request: Request) -> JSONResponse:
         stored = await run_in_threadpool(_applied, triggers, await request.body())
         return _json(_shown(stored), 201, {"Location": f"{path}/{stored.name}"})
 
-    @app.get(path)
+    @app.get(path, responses=pages("triggers"))
     def listed() -> JSONResponse:
         return _json({"triggers": [_shown(trigger) for trigger in triggers.all()], "next_cursor": None})
 
-    @app.get(f"{path}/{{name}}")
+    @app.get(f"{path}/{{name}}", responses={200: shown[200], **refusals(404)})
     def one(name: str) -> JSONResponse:
         return _json(_shown(triggers.one(name)))
 
-    @app.delete(f"{path}/{{name}}")
+    @app.delete(f"{path}/{{name}}", responses={**answers(200, name=str, deleted=bool), **refusals(404)})
     def delete(name: str) -> JSONResponse:
         triggers.delete(name)
         return _json({"name": name, "deleted": True})
 
 
 def _dead_letters(app: FastAPI, replay: Replay, path: str) -> None:
-    @app.get(path)
+    @app.get(path, responses=pages("dead_letters"))
     def letters(limit: Annotated[int, Query(ge=1, le=MOST_LETTERS)] = 100) -> JSONResponse:
         return _json({"dead_letters": [_letter(letter) for letter in replay.letters(limit)], "next_cursor": None})
 
-    @app.post(f"{path}/{{letter_id}}/replay")
+    handled = answers(200, id=str, outcome=str, operations=list, reason=None)
+
+    @app.post(f"{path}/{{letter_id}}/replay", responses={**handled, **refusals(404, 409)})
     def replayed(letter_id: str) -> JSONResponse:
         return _json(_replayed(replay.replay(letter_id)))
 

@@ -8,11 +8,8 @@ from fastapi import FastAPI, Query
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 
-from api import views
-from headrace.domain.jobs import JobKey
-from headrace.errors import NotFound
-from headrace.services.records import Records
-from headrace.services.versions import Versions
+from api.document import answers, pages, refusals
+from api.reads import Reads
 
 MOST_AT_ONCE = 100
 
@@ -20,24 +17,16 @@ Limit = Annotated[int, Query(ge=1, le=MOST_AT_ONCE)]
 Before = Annotated[int | None, Query(ge=1, description="Only versions below this number, as next_cursor has it.")]
 
 
-def install(app: FastAPI, versions: Versions, records: Records, tenant: str, base: str) -> None:
-    """Adds the routes, below `base`, for one tenant."""
+def install(app: FastAPI, reads: Reads, base: str) -> None:
+    """Adds the routes, below `base`."""
 
-    def existing(job_id: str) -> JobKey:
-        key = JobKey(tenant, job_id)
-        if records.existing(key) is None:
-            raise NotFound(f"job {job_id}: there is none of this name")
-        return key
-
-    @app.get(f"{base}/jobs/{{job_id}}/versions")
+    @app.get(f"{base}/jobs/{{job_id}}/versions", responses={**pages("versions"), **refusals(404)})
     def of_job(job_id: str, limit: Limit = 50, cursor: Before = None) -> JSONResponse:
         """Newest first."""
-        known = [each for each in versions.all(existing(job_id)) if cursor is None or each.number < cursor]
-        page = known[::-1][:limit]
-        further = page[-1].number if len(known) > limit else None
-        shown = [views.version_in_list(each) for each in page]
-        return JSONResponse(jsonable_encoder({"versions": shown, "next_cursor": further}))
+        return JSONResponse(jsonable_encoder(reads.versions(job_id, limit, cursor)))
 
-    @app.get(f"{base}/jobs/{{job_id}}/versions/{{number}}")
-    def one(job_id: str, number: int) -> JSONResponse:
-        return JSONResponse(jsonable_encoder(views.version_view(versions.one(existing(job_id), number))))
+    one = answers(200, version=int, kind=str, request=dict)
+
+    @app.get(f"{base}/jobs/{{job_id}}/versions/{{number}}", responses={**one, **refusals(404)})
+    def version(job_id: str, number: int) -> JSONResponse:
+        return JSONResponse(jsonable_encoder(reads.version(job_id, number)))

@@ -11,6 +11,7 @@ from headrace.domain.job_requests import without_programs
 from headrace.domain.jobs import Job, Observation, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.parameters import PLACEHOLDER
+from headrace.domain.runtime_reports import RuntimeState
 from headrace.domain.said import plain_of
 from headrace.domain.savepoints import Savepoint
 from headrace.domain.secrets import is_secret
@@ -51,6 +52,7 @@ def job_in_brief(job: Job, *, is_stale: bool, open_operations: Iterable[Operatio
         "next_step": job.next_step,
         "error": job.error,
         "run": job.run,
+        "runtime": job.runtime,
         "restarts": job.restarts,
         "open_operations": [open_operation_view(operation) for operation in open_operations],
         "flink_job_id": job.flink_job_id,
@@ -177,6 +179,19 @@ def foresight_view(foresight: Foresight) -> dict[str, Any]:
         "keeps_state": found.keeps_state,
         "state": found.state,
         "manifest": found.manifest,
+    }
+
+
+def runtime_view(state: RuntimeState) -> dict[str, Any]:
+    """Whether a runtime works, and what it lacks by whose word."""
+    lacks = [{"what": each.what, "said_by": list(each.said_by)} for each in state.lacks]
+    return {
+        "name": state.name,
+        "is_default": state.is_default,
+        "works": state.works,
+        "lacks": lacks,
+        "silent": list(state.silent),
+        "reported_at": state.reported_at,
     }
 
 

@@ -1,12 +1,14 @@
-"""What many may wait for at once: an operation's end, the store's answer. Knows no route."""
+"""What many may wait for at once: an operation's end, a look at the store. Knows no route."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -17,6 +19,8 @@ WAITING_AT_ONCE = 256
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 1.0
 KEPT_SECONDS = 1.0
+
+Result = TypeVar("Result")
 
 
 class Waiting:
@@ -48,19 +52,25 @@ class Waiting:
             self._count -= 1
 
 
-class Readiness:
-    """Whether the store answers: one look for all who ask meanwhile, kept for a second, in a thread of its own."""
+class Shared(Generic[Result]):
+    """One look for all who ask meanwhile, kept for a second, in a thread of its own."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
+    def __init__(self, look: Callable[[], Result], name: str) -> None:
         self._look = look
-        self._threads = ThreadPoolExecutor(1, "readyz")
-        self._latest: Future[None] | None = None
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(1, name)
+        self._latest: Future[Result] | None = None
         self._begun = 0.0
 
-    async def check(self) -> None:
-        """Raises what the look raised."""
-        latest = self._latest
-        if latest is None or (latest.done() and time.monotonic() - self._begun > KEPT_SECONDS):
-            latest = self._latest = self._threads.submit(self._look)
-            self._begun = time.monotonic()
-        await asyncio.shield(asyncio.wrap_future(latest))
+    async def found(self) -> Result:
+        """What the look found. Raises what it raised."""
+        return await asyncio.shield(asyncio.wrap_future(self.looked()))
+
+    def looked(self) -> Future[Result]:
+        """The look that counts now, for a caller in a thread. It may still go on."""
+        with self._lock:
+            latest = self._latest
+            if latest is None or (latest.done() and time.monotonic() - self._begun > KEPT_SECONDS):
+                latest = self._latest = self._threads.submit(self._look)
+                self._begun = time.monotonic()
+            return latest

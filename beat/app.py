@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from celery import Celery
+from celery.signals import after_task_publish
 
-from headrace import bootstrap, task_names
+from headrace import bootstrap, metrics, task_names
 from headrace.domain.operations.operation import LONGEST_SKEW_SECONDS
 from headrace.settings import Settings
 
 WAITS_PERIOD_SECONDS = 10.0
 SAVEPOINTS_PERIOD_SECONDS = 60.0
+
+
+@after_task_publish.connect  # type: ignore[untyped-decorator]  # celery has no types
+def count_sent(sender: str, **_: object) -> None:
+    """What the broker has taken is counted: a Beat that cannot send is as silent as none."""
+    metrics.BEAT_SENT.labels(sender).inc()
 
 
 def make_app(settings: Settings) -> Celery:

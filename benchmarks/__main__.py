@@ -12,6 +12,8 @@ NAMES = {
     "accept": "how long HTTP takes to accept, p99, against a bare route with the same writes",
     "kafka": "records that become durable operations in a second, against a bare bulk insert",
     "sync": "what the status sync costs with 1000, 5000 and 10,000 deployments",
+    "calls": "the requests that each operation takes, by runtime, counted on the cluster in memory",
+    "runtimes": "the life of one job by the operator and by Flink's native mode, on the laptop's stack",
 }
 
 

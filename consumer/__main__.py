@@ -10,18 +10,22 @@ import time
 from loguru import logger
 
 from consumer.loop import Loop
-from headrace import bootstrap, logs
+from headrace import bootstrap, health, logs
 from headrace import settings as settings_module
+from headrace.adapters import prometheus
 from headrace.adapters.kafka import DeadLetters, RecordConsumer, Topics
 from headrace.errors import ConfigurationError, PermanentError, Unavailable
+from headrace.health import Signs
 from headrace.settings import Settings
 
 
 def main() -> int:
-    """Runs until SIGTERM. 1 with one line where settings are wrong, or where the broker ended this consumer."""
+    """Runs until SIGTERM. 1 with one line where settings are wrong, the port of /metrics is taken, or the broker ended
+    this consumer."""
     try:
         settings = settings_module.load()
         services = bootstrap.services(settings)
+        prometheus.serve(settings.metrics_host, settings.metrics_port)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 1
@@ -30,12 +34,14 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    make_topics(settings, stopping)
+    signs = Signs(settings.health_folder, "consumer")
+    signs.look(health.MONGODB, services.store.ping)
+    make_topics(settings, stopping, signs)
     broker, bound = bootstrap.broker_of(settings), settings.kafka_timeout_seconds
     consumer = RecordConsumer(broker, settings.kafka_topic, settings.kafka_group, bound)
     letters = DeadLetters(broker, settings.dead_letters_topic, bound)
     try:
-        Loop(consumer, letters, services.handle_record, services.triggers).run(stopping.is_set)
+        Loop(consumer, letters, services.handle_record, services.triggers, signs).run(stopping.is_set)
     except PermanentError as error:
         logger.error("{}", error)
         return 1
@@ -44,11 +50,13 @@ def main() -> int:
     return 0
 
 
-def make_topics(settings: Settings, stopping: threading.Event) -> None:
+def make_topics(settings: Settings, stopping: threading.Event, signs: Signs) -> None:
     """Waits for the broker, however long, and makes the two topics where they are missing."""
     topics = Topics(bootstrap.broker_of(settings), settings.kafka_timeout_seconds)
+    signs.look(health.KAFKA, topics.existing)
     told = False
     while not stopping.is_set():
+        signs.give(health.LOOP)
         try:
             topics.ensure([settings.kafka_topic, settings.dead_letters_topic])
             return

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 from loguru import logger
 
-from headrace import metrics
+from headrace import health, metrics
 from headrace.adapters.kafka import DeadLetters, Record, RecordConsumer
-from headrace.errors import HeadraceError, PermanentError, TransientError, unforeseen
+from headrace.errors import HeadraceError, PermanentError, TransientError, class_of, unforeseen
+from headrace.health import Signs
 from headrace.logs import say_unforeseen
 from headrace.services.accept import Accepted
 from headrace.services.handle_record import Handled, HandleRecord
@@ -30,12 +31,18 @@ class Loop:
     """
 
     def __init__(
-        self, consumer: RecordConsumer, dead_letters: DeadLetters, handle_record: HandleRecord, triggers: Triggers
+        self,
+        consumer: RecordConsumer,
+        dead_letters: DeadLetters,
+        handle_record: HandleRecord,
+        triggers: Triggers,
+        signs: Signs = Signs(None, "consumer"),  # noqa: B008 - without a folder it gives none
     ) -> None:
         self._consumer = consumer
         self._dead_letters = dead_letters
         self._handle_record = handle_record
         self._triggers = triggers
+        self._signs = signs
         self._follow_at = 0.0
         self._is_following = True
         self._tries: dict[tuple[str, int], int] = {}
@@ -45,6 +52,7 @@ class Loop:
     def run(self, is_stopping: Callable[[], bool]) -> None:
         """Until told to stop. Raises PermanentError where the broker ended this consumer for good."""
         while not is_stopping():
+            self._signs.give(health.LOOP)
             record = self._next()
             if record is not None:
                 self._one(record)
@@ -102,7 +110,8 @@ class Loop:
     def _handle(self, record: Record) -> None:
         self._look_ahead(record)
         known = self._ahead[record.origin.key]
-        handled = Handled([known]) if known is not None else self._handle_record.handle_any(record.arrived)
+        with metrics.ACCEPT_SECONDS.labels("kafka").time():
+            handled = Handled([known]) if known is not None else self._handle_record.handle_any(record.arrived)
         for accepted in handled.accepted:
             operation, key = accepted.operation, record.origin.key
             with logger.contextualize(job_id=operation.job_id, operation_id=operation.id):
@@ -111,6 +120,7 @@ class Loop:
             self._put_aside(record, handled.refused)
         elif not handled.accepted:
             metrics.PASSED_BY.labels(record.topic).inc()
+        metrics.RECORDS.labels(_outcome(handled)).inc()
 
     def _put_aside(self, record: Record, refused: Mapping[str, PermanentError]) -> None:
         """One letter a record, whichever of its triggers refused it: it goes out once all others are done."""
@@ -118,8 +128,10 @@ class Loop:
         for error in refused.values():
             _say_if_unforeseen(error, about)
             metrics.REFUSED.labels("kafka").inc()
+            metrics.ERRORS.labels("kafka", class_of(error)).inc()
         words = "; ".join(f"trigger {name}: {error}" if name else str(error) for name, error in refused.items())
         self._dead_letters.put(record, words, [name for name in refused if name])
+        metrics.DEAD_LETTERS.inc()
         logger.warning("{} is put aside, into the dead letters: {}", about, words[:500])
 
     def _rest(self, record: Record, error: Exception) -> None:
@@ -132,7 +144,17 @@ class Loop:
         where = f"partition {record.partition} of {record.topic}"
         logger.error("{} waits {:.0f} s at offset {}: {}", where, seconds, record.offset, why)
         metrics.WAITS.labels("kafka").inc()
+        metrics.ERRORS.labels("kafka", class_of(error)).inc()
         self._consumer.rest(record, seconds)
+
+
+def _outcome(handled: Handled) -> str:
+    """What became of a record, in one word; one that a trigger refused and another took is a dead letter too."""
+    if handled.refused:
+        return "dead_letter"
+    if not handled.accepted:
+        return "passed_by"
+    return "accepted" if any(each.created for each in handled.accepted) else "repeated"
 
 
 def _say_if_unforeseen(error: Exception, about: str) -> None:

@@ -9,15 +9,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from headrace.adapters.celery_queue import CeleryQueue, Redis, redis
-from headrace.adapters.flink_rest import IN_CLUSTER_URL, Body, RestAnswer, RestCall, RestJobManager, direct
+from headrace.adapters.flink_rest import IN_CLUSTER_URL, Body, RestAnswer, RestJobManager, RestSend, sending
+from headrace.adapters.flink_rest.clusters import ClusterRest
 from headrace.adapters.kafka import Broker, KafkaLetterBox, Security, broker
 from headrace.adapters.kubernetes import OperatorRuntime
 from headrace.adapters.kubernetes import connect as connect_kubernetes
+from headrace.adapters.mongo import MongoStore
 from headrace.adapters.mongo import connect as connect_mongodb
+from headrace.adapters.native import Launcher, NativeRuntime
+from headrace.adapters.native import connect as connect_native
 from headrace.adapters.profiles import read_profiles
+from headrace.adapters.prometheus import counted
 from headrace.adapters.sealing import read_sealer
+from headrace.domain.jobs import NATIVE, OPERATOR
 from headrace.domain.manifest import Platform
 from headrace.domain.policy import Policy
+from headrace.domain.runtime_reports import Process
+from headrace.domain.runtimes.native import NativePlan
 from headrace.domain.runtimes.operator import OperatorPlan
 from headrace.domain.savepoint_settings import SavepointSettings, listed_windows
 from headrace.errors import ConfigurationError
@@ -38,11 +46,14 @@ from headrace.services.records import Freshness, Records
 from headrace.services.redeliver import Redeliver
 from headrace.services.register import Register
 from headrace.services.replay import Replay
+from headrace.services.report_runtimes import ReportRuntimes
 from headrace.services.resolve import Place, Resolve
 from headrace.services.roll_back import RollBack
+from headrace.services.runtimes import Installed, Runtimes
 from headrace.services.sealing import Sealing
 from headrace.services.sync import Sync
 from headrace.services.take_savepoints import TakeSavepoints
+from headrace.services.take_stock import TakeStock
 from headrace.services.triggers import Triggers
 from headrace.services.versions import Versions
 from headrace.services.waits import Waits
@@ -81,6 +92,8 @@ class Services:
     versions: Versions
     freshness: Freshness
     inspect: Inspect
+    take_stock: TakeStock
+    report_runtimes: ReportRuntimes
     store: Store
     queue: TaskQueue
     runtime: FlinkRuntime
@@ -94,16 +107,36 @@ def services(settings: Settings) -> Services:
     runtime = connect_kubernetes(settings.kubeconfig, settings.kubernetes_timeout_seconds)
     return wired(
         settings,
-        store=connect_mongodb(
-            settings.mongodb_url.get_secret_value(), settings.mongodb_database, settings.mongodb_timeout_seconds
-        ),
+        store=counted(_mongodb(settings)),
         queue=CeleryQueue(redis_of(settings)),
         runtime=runtime,
-        job_manager=RestJobManager(_rest_call(settings, runtime)),
+        native=_native(settings, runtime),
+        job_manager=RestJobManager(_rest_send(settings, runtime)),
         clock=SystemClock(),
         sealer=read_sealer(settings.sealing_keys_file),
         letter_box=KafkaLetterBox(broker_of(settings), settings.dead_letters_topic, settings.kafka_timeout_seconds),
     )
+
+
+def runtimes_of(settings: Settings) -> Runtimes:
+    """The runtimes that the settings name. Raises ConfigurationError."""
+    operator = connect_kubernetes(settings.kubeconfig, settings.kubernetes_timeout_seconds)
+    return _runtimes(settings, operator, _native(settings, operator))
+
+
+def _native(settings: Settings, operator: OperatorRuntime) -> NativeRuntime | None:
+    """The native runtime where the installation has it. Raises ConfigurationError."""
+    if NATIVE not in listed(settings.runtimes):
+        return None
+    rest = ClusterRest(_rest_send(settings, operator))
+    home, timeout_seconds = settings.flink_home, settings.launch_timeout_seconds
+    launcher = Launcher(home, settings.java_home, timeout_seconds) if home is not None else None
+    return connect_native(settings.kubeconfig, settings.kubernetes_timeout_seconds, rest, launcher)
+
+
+def _mongodb(settings: Settings) -> MongoStore:
+    url, timeout_seconds = settings.mongodb_url.get_secret_value(), settings.mongodb_timeout_seconds
+    return connect_mongodb(url, settings.mongodb_database, timeout_seconds)
 
 
 def redis_of(settings: Settings) -> Redis:
@@ -131,6 +164,7 @@ def wired(
     store: Store,
     queue: TaskQueue,
     runtime: FlinkRuntime,
+    native: FlinkRuntime | None = None,
     job_manager: JobManager,
     clock: Clock,
     sealer: Sealer | None,
@@ -140,30 +174,31 @@ def wired(
     platform = platform_of(settings)
     holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     scope = Scope(settings.tenant, settings.cluster, settings.namespace)
-    records, sealing, plan = Records(store, clock, scope), Sealing(sealer, store), OperatorPlan()
+    runtimes = _runtimes(settings, runtime, native)
+    records, sealing = Records(store, clock, scope, runtimes.default), Sealing(sealer, store)
     place = _place(settings)
-    resolve = Resolve(store, runtime, platform, place, sealing)
-    adopting = Adopting(records, runtime)
+    resolve = Resolve(store, runtimes, platform, place, sealing)
+    adopting = Adopting(records, runtimes)
     versions = Versions(records)
-    roll_back = RollBack(versions, resolve, runtime, plan, platform)
+    roll_back = RollBack(versions, resolve, runtimes, platform)
     accept = Accept(records, resolve, queue, clock, platform, place, sealing, adopting, roll_back)
-    observe = Observe(store, runtime, plan, platform, settings.failure_grace_seconds)
-    looks = Looks(records, runtime, job_manager, observe, plan)
+    observe = Observe(store, runtimes, platform, settings.failure_grace_seconds)
+    looks = Looks(records, runtimes, job_manager, observe)
     triggers = Triggers(store, scope, clock, (settings.kafka_topic, settings.dead_letters_topic))
     handle_record = HandleRecord(accept, triggers, store, settings.tenant, settings.kafka_topic)
-    diagnose = Diagnose(runtime, job_manager, clock)
+    diagnose = Diagnose(runtimes, job_manager, clock)
     savepoints = _savepoints(settings)
     return Services(
         accept=accept,
         adopting=adopting,
         api_keys=ApiKeys(store, settings.tenant, clock),
         register=Register(store, sealing, platform.policy),
-        foresee=Foresee(accept, runtime, looks, observe, plan, clock),
-        execute=Execute(records, runtime, looks, observe, plan, sealing, clock),
-        sync=Sync(records, runtime, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
-        waits=Waits(records, runtime, job_manager, clock, settings.failure_grace_seconds, holder),
+        foresee=Foresee(accept, runtimes, looks, observe, clock),
+        execute=Execute(records, runtimes, looks, observe, sealing, clock, queue),
+        sync=Sync(records, runtimes, queue, observe, diagnose, clock, holder, settings.relist_period_seconds),
+        waits=Waits(records, runtimes, job_manager, clock, settings.failure_grace_seconds, holder),
         take_savepoints=TakeSavepoints(records, accept, clock, holder, savepoints),
-        dispose=Dispose(records, runtime, job_manager, clock, holder, savepoints, _notice(settings)),
+        dispose=Dispose(records, runtimes, job_manager, clock, holder, savepoints, _notice(settings)),
         prune=Prune(records, accept, diagnose, clock, holder, _retention(settings)),
         redeliver=Redeliver(records, queue, clock, holder),
         handle_record=handle_record,
@@ -172,13 +207,26 @@ def wired(
         records=records,
         versions=versions,
         freshness=Freshness(records, settings.stale_after_seconds),
-        inspect=Inspect(records, runtime, job_manager, settings.follow_limit_seconds),
+        inspect=Inspect(records, runtimes, job_manager, settings.follow_limit_seconds),
+        take_stock=TakeStock(records, queue),
+        report_runtimes=ReportRuntimes(store, scope, runtimes, clock),
         store=store,
         queue=queue,
         runtime=runtime,
         job_manager=job_manager,
         clock=clock,
     )
+
+
+def _runtimes(settings: Settings, operator: FlinkRuntime, native: FlinkRuntime | None) -> Runtimes:
+    """Raises ConfigurationError for a runtime that there is no adapter of."""
+    known = {OPERATOR: Installed(operator, OperatorPlan())}
+    if native is not None:
+        known[NATIVE] = Installed(native, NativePlan(), (Process.WORKER, Process.SYNC, Process.LAUNCHER))
+    missing = [name for name in listed(settings.runtimes) if name not in known]
+    if missing:
+        raise ConfigurationError(f"HEADRACE_RUNTIMES: {missing[0]} is not to be had in this process")
+    return Runtimes({name: known[name] for name in listed(settings.runtimes)})
 
 
 def _retention(settings: Settings) -> Retention:
@@ -238,15 +286,15 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-def _rest_call(settings: Settings, runtime: OperatorRuntime) -> RestCall:
+def _rest_send(settings: Settings, runtime: OperatorRuntime) -> RestSend:
     """The way to JobManagers: the address that is set, else by DNS, else (outside of the cluster) the API server."""
 
-    def through_the_api_server(namespace: str, name: str, path: str, body: Body = None) -> RestAnswer:
-        answer = runtime.ask_job_manager(namespace, name, path, body)
+    def through_the_api_server(method: str, namespace: str, name: str, path: str, body: Body) -> RestAnswer:
+        answer = runtime.ask_job_manager(method, namespace, name, path, body)
         return RestAnswer(answer.status, answer.body)
 
     if settings.flink_rest_url or settings.kubeconfig is None:
-        return direct(settings.flink_rest_url or IN_CLUSTER_URL, settings.flink_rest_timeout_seconds)
+        return sending(settings.flink_rest_url or IN_CLUSTER_URL, settings.flink_rest_timeout_seconds)
     return through_the_api_server
 
 

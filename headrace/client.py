@@ -330,6 +330,12 @@ class Client:
         """DELETE keys/{name}. Idempotent. Raises NotFound."""
         return self._send("DELETE", f"{BASE}/keys/{_path_part(name)}")
 
+    def runtimes(self) -> list[Json]:
+        """Which runtimes work, the default one first, by what the processes that run jobs have said of late: `works` is
+        None where not all have. Raises NotFound where the API is of a release that does not say it."""
+        found: list[Json] = self._get(f"{BASE}/runtimes")["runtimes"]
+        return found
+
     def whoami(self) -> Json:
         """The name, the role and the expiry of the key that this client has."""
         return self._get(f"{BASE}/whoami")

@@ -12,7 +12,8 @@ HeadraceError                      something a person may have to read
 │   ├── Forbidden                  the key's role may not do this
 │   ├── TooMany                    a bound is reached; it may be asked again when something has ended
 │   ├── Refused                    a server understood and said no (403, 422, admission)
-│   │   └── CrdMissing             the cluster has no FlinkDeployment CRD
+│   │   ├── CrdMissing             the cluster has no FlinkDeployment CRD
+│   │   └── MissingRight           our own account may not do this in the cluster
 │   └── StaleWriter                a newer sequence, or another uid, stands on the deployment
 ├── TransientError                 trying again may help
 │   ├── Unavailable                a server did not answer within its bound
@@ -109,6 +110,14 @@ class CrdMissing(Refused):
         super().__init__("this cluster has no FlinkDeployment CRD: install the Flink Kubernetes Operator")
 
 
+class MissingRight(Refused):
+    """Our own account lacks a right in the cluster. The request is not at fault: whoever runs the cluster can give the
+    right, and then the same request is taken."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"{words}; give this account the right by a Role and a RoleBinding in that namespace")
+
+
 class StaleWriter(PermanentError):
     """The deployment carries a newer sequence or another uid; the writer must not try again."""
 
@@ -147,3 +156,9 @@ def unforeseen(error: BaseException) -> BaseException | None:
 
 def _shown(text: str, most: int) -> str:
     return printable(text if len(text) <= most else f"{text[:most]}…")
+
+
+def class_of(error: BaseException) -> str:
+    """The class of the tree above that an error is of; Unforeseen for one that nobody raised on purpose."""
+    named = (each.__name__ for each in type(error).__mro__ if each.__module__ == __name__)
+    return next(named, Unforeseen.__name__)

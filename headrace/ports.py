@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 from headrace.domain.api_keys import ApiKey
@@ -20,10 +21,13 @@ from headrace.domain.incoming_events import Arrived, Origin
 from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import PodSeen
+from headrace.domain.runtime_reports import Process, RuntimeReport
+from headrace.domain.runtimes.plan import Drive
 from headrace.domain.savepoints import Savepoint
 from headrace.domain.sealed import Anew, Owner, SealedText
 from headrace.domain.snapshots import Snapshot
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata
+from headrace.domain.stock import LeaseSeen, OpenOperation
 from headrace.domain.templates import Template
 from headrace.domain.triggers import Trigger
 from headrace.domain.vertices import Vertices
@@ -38,6 +42,7 @@ __all__ = [
     "Clock",
     "Cursor",
     "DeadLetter",
+    "Driven",
     "EventSeen",
     "ExceptionSeen",
     "Fence",
@@ -92,11 +97,13 @@ class AsSeen:
 @dataclass(frozen=True)
 class Page:
     """One page of a list of deployments and the resourceVersion of the whole list. `unreadable` has events of kind
-    UNREADABLE for those that cannot be read."""
+    UNREADABLE for those that cannot be read. `is_whole` is False of a runtime whose objects say what is wanted alone:
+    of them the metadata are there, and a `get` shows what is."""
 
     deployments: Sequence[Deployment]
     resource_version: str
     unreadable: Sequence[WatchEvent] = ()
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,11 +118,13 @@ class Anybodys:
 @dataclass(frozen=True)
 class WatchEvent:
     """One event of a watch: kind ADDED, MODIFIED, DELETED; BOOKMARK, or UNREADABLE with `why`: `deployment` has
-    metadata only then."""
+    metadata only then. TOUCHED is of a runtime whose objects do not show what runs: a `get` does. `cursor` is how far a
+    watch is with it."""
 
     kind: str
     deployment: Deployment
     why: str = ""
+    cursor: str = ""
 
 
 class LogStream(Iterator[bytes], Protocol):
@@ -244,6 +253,25 @@ class FlinkRuntime(Pods, Protocol):
         """The values that the live CRD's enum of spec.flinkVersion has, oldest first (cached for minutes)."""
         ...
 
+    def lacks(self, namespace: str, process: Process) -> Sequence[str]:
+        """What this process' account, and its machine, lack for the part of this one in running jobs in the namespace,
+        each in words; nothing where it works. Raises Unavailable, and Refused where the account may not ask."""
+        ...
+
+    def drive(self, namespace: str, name: str, uid: str, drive: Drive) -> Driven:
+        """Carries out an act that a sight of this deployment has shown to be due, where it still is; an operator that
+        does so by itself is never asked. Every act is fenced by what it was chosen by, and may be repeated. Raises
+        Unavailable, and Refused where a server said no."""
+        ...
+
+
+class Driven(StrEnum):
+    """What came of an act: something has changed, nothing has yet, or only another process can carry it out."""
+
+    CHANGED = "CHANGED"
+    WAITS = "WAITS"
+    ELSEWHERE = "ELSEWHERE"
+
 
 @dataclass(frozen=True)
 class ExceptionSeen:
@@ -343,11 +371,13 @@ class JobFilter:
 @dataclass(frozen=True)
 class Remains:
     """What a run that has ended has left in the cluster: since when, and how long its request wants it kept; None where
-    it leaves that to the installation."""
+    it leaves that to the installation. `is_done` says that it is a native run's that has FINISHED: by itself Flink's
+    native mode leaves nothing of one."""
 
     key: JobKey
     since: datetime
     kept_hours: float | None = None
+    is_done: bool = False
 
 
 @dataclass(frozen=True)
@@ -485,6 +515,15 @@ class Store(Protocol):
         first, those never looked at before all."""
         ...
 
+    def count_phases(self, scope: Scope) -> Mapping[str, int]:
+        """How many jobs of the scope are in which phase, those with records of deleted ones too."""
+        ...
+
+    def open_operations(self, scope: Scope) -> Sequence[OpenOperation]:
+        """What has not ended in the scope: of 10,000 jobs at most, and 10,000 that are in no document yet. One that is
+        just being placed may stand there twice."""
+        ...
+
     def mark(self, scope: Scope, observation: Observation, at: datetime | None) -> None:
         """Sets how fresh our knowledge is of every job of the scope that is not settled and has a deployment; `at` is
         when it was observed, where it was."""
@@ -499,7 +538,8 @@ class Store(Protocol):
         ...
 
     def add_savepoint(self, savepoint: Savepoint) -> None:
-        """Remembers a savepoint or retained checkpoint by its tenant and path. Idempotent: the first stays."""
+        """Remembers a savepoint or retained checkpoint by its tenant and path. Idempotent: the first stays. A
+        checkpoint takes the place of the earlier ones of its Flink job, which are forgotten."""
         ...
 
     def savepoints_of(
@@ -603,9 +643,22 @@ class Store(Protocol):
         """Stores the cursor where the lease is still the newest; False where another holder took over."""
         ...
 
+    def put_runtime_report(self, scope: Scope, runtime: str, process: str, lacks: Sequence[str]) -> None:
+        """Puts what a process lacks for a runtime in the place of what such a one said before, with the time by the
+        server's clock. Idempotent."""
+        ...
+
+    def runtime_reports(self, scope: Scope) -> Sequence[RuntimeReport]:
+        """What the scope's processes said last, however long ago."""
+        ...
+
     def take_lease(self, name: str, holder: str, seconds: float) -> Lease | None:
         """Takes the lease where it is free, run out by the server's clock, or renews one that is held; with a token
         above all before where it changes hands. None where somebody else has it."""
+        ...
+
+    def leases(self, names: Collection[str]) -> Mapping[str, LeaseSeen]:
+        """How these leases stand by the server's clock, those that were ever taken."""
         ...
 
     def release_lease(self, lease: Lease, holder: str) -> None:
@@ -674,6 +727,14 @@ class TaskQueue(Protocol):
         """Asks a worker to execute the job's oldest open operation. Never blocks the caller on the broker."""
         ...
 
+    def launch(self, key: JobKey) -> None:
+        """The same of a worker that can start Flink's command line."""
+        ...
+
     def waiting(self) -> int:
         """How many wake-ups no worker has taken yet; 0 where the broker does not answer, which drops them anyhow."""
+        ...
+
+    def lengths(self) -> Mapping[str, int]:
+        """How many messages no worker has taken yet, by queue. Raises Unavailable where the broker does not answer."""
         ...

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.errors import ConfigurationError
@@ -38,7 +38,11 @@ class Settings(BaseSettings):
     tenant: str = Field("default", description="Whose jobs these are: an installation has one.")
     cluster: str = Field("default", description="The name of the Kubernetes cluster, as records have it.")
     namespace: str = Field("default", description="The namespace that deployments go to; a tenant has its own.")
-    runtime: Literal["operator"] = Field("operator", description="How deployments run: by the Flink operator.")
+    runtimes: str = Field(
+        "operator",
+        description="How jobs may run, with commas, the first unless they say: `operator`, by the Flink Kubernetes "
+        "Operator; `native`, by Flink's own native mode, without one.",
+    )
 
     kubeconfig: Path | None = Field(None, description="Unset: the pod's service account, else ~/.kube/config.")
     kubernetes_timeout_seconds: float = Field(10.0, description="The longest that one call of Kubernetes may take.")
@@ -82,11 +86,20 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
     api_port: int = Field(8080, description="The port of the HTTP API.")
+    grpc_port: int = Field(
+        0, ge=0, le=65535, description="Where the API is served by gRPC too, on its host; 0: nowhere."
+    )
     api_keys_file: Path | None = Field(
         None, description="One admin's key a line, of 20 characters at least; the API needs one, to make others with."
     )
     api_requests_per_minute: int = Field(
         6000, ge=0, le=1_000_000, description="How many requests an API key may send to one process; 0: any number."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Where /metrics of worker, sync, Beat and consumer is; the API has it on its own port."
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="Its port, another for each process of a machine; 0: none is served."
     )
     wait_limit_seconds: float = Field(60.0, description="The longest that ?wait= may hold a request.")
     follow_limit_seconds: float = Field(600.0, description="The longest that a log is followed by one request.")
@@ -136,6 +149,21 @@ class Settings(BaseSettings):
         "For its owner alone. Unset: a plain secret is refused. Needed by all that accepts, and by workers.",
     )
 
+    flink_home: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("flink_home", "FLINK_HOME"),
+        description="A Flink distribution, whose `bin/flink` starts jobs of the native runtime: for workers that take "
+        "the launches' queue alone.",
+    )
+    java_home: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("java_home", "JAVA_HOME"),
+        description="The Java that runs it. Unset: the `java` that is found.",
+    )
+    launch_timeout_seconds: float = Field(
+        120.0, gt=0, le=600, description="The longest that one run of `bin/flink` may take."
+    )
+
     worker_threads: int = Field(8, description="How many tasks a worker has at once; the sync's has one.")
     operation_deadline_seconds: float = Field(
         900.0, description="How much time an operation may spend before it ends FAILED, whatever its kind."
@@ -151,7 +179,8 @@ class Settings(BaseSettings):
         168.0,
         ge=0,
         le=876_000,
-        description="How long what an ended run left in the cluster is kept, unless its job says.",
+        description="How long what an ended run left in the cluster is kept, unless its job says; of a native one that "
+        "has FINISHED nothing is.",
     )
     deleted_jobs_kept_days: float = Field(
         30.0,
@@ -179,8 +208,22 @@ class Settings(BaseSettings):
     )
     stale_after_seconds: float = Field(30.0, description="How old an observation may be before readers see it STALE.")
 
+    health_folder: Path | None = Field(
+        None,
+        description="Where worker, sync, Beat and consumer say that they live, for `python -m headrace.health`. "
+        "Unset: nowhere.",
+    )
+
     log_level: str = Field("INFO", description="The least that is logged: DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(False, description="One JSON object a line, instead of text.")
+
+    @field_validator("runtimes")
+    @classmethod
+    def _runtimes_are_known(cls, names: str) -> str:
+        found = listed(names)
+        if not found or len(set(found)) != len(found) or not set(found) <= {"operator", "native"}:
+            raise ValueError("must be operator, native, or both with a comma, the default first")
+        return names
 
     @field_validator("allowed_host_paths")
     @classmethod
@@ -233,7 +276,7 @@ class Settings(BaseSettings):
     def described(self) -> dict[str, str]:
         """What a process talks to, without credentials: for its start-up line."""
         return {
-            "runtime": self.runtime,
+            "runtimes": self.runtimes,
             "cluster": self.cluster,
             "namespace": self.namespace,
             "image": self.flink_image,

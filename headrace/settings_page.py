@@ -24,18 +24,19 @@ be used ends the start with one line that names the variable. This page is made 
 """
 
 HEADINGS: Mapping[str, Sequence[str]] = {
-    "The installation": ("tenant", "cluster", "namespace", "runtime"),
+    "The installation": ("tenant", "cluster", "namespace", "runtimes"),
     "Kubernetes and JobManagers": ("kubeconfig", "kubernetes_", "flink_rest_"),
     "MongoDB": ("mongodb_",),
     "Redis": ("redis_",),
     "Kafka": ("kafka_",),
     "The API": ("api_", "grpc_", "wait_", "follow_"),
     "Flower": ("flower_",),
+    "Flink's command line, for native jobs": ("flink_home", "java_home", "launch_"),
     "What jobs get": ("flink_", "resource_profiles_", "sealing_keys_"),
     "What jobs may name": ("allowed_",),
     "Work and its periods": ("worker_", "operation_", "failure_", "sync_", "relist_", "redeliver_", "prune_", "stale_"),
     "Savepoints and what runs out": ("savepoint", "ended_", "deleted_"),
-    "Logs and metrics": ("log_", "metrics_"),
+    "Logs, metrics and health": ("log_", "metrics_", "health_"),
 }
 """By how their names begin, the first that fits."""
 
@@ -61,8 +62,13 @@ def _section(heading: str, fields: Sequence[tuple[str, FieldInfo]]) -> Iterator[
     yield "| variable | unless set | what it is |"
     yield "|---|---|---|"
     for name, field in fields:
-        yield f"| `HEADRACE_{name.upper()}` | {_default(field)} | {_words(field)} |"
+        yield f"| `{variable_of(name)}` | {_default(field)} | {_words(field)} |"
     yield ""
+
+
+def variable_of(name: str) -> str:
+    """The variable of a setting: Flink's and Java's homes have the names that the world gives them."""
+    return name.upper() if Settings.model_fields[name].validation_alias is not None else f"HEADRACE_{name.upper()}"
 
 
 def _default(field: FieldInfo) -> str:

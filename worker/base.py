@@ -12,8 +12,9 @@ from loguru import logger
 
 from headrace import metrics
 from headrace.domain.inputs import check
-from headrace.errors import INPUTS_FAULT, HeadraceError, InvalidRequest, unforeseen
+from headrace.errors import INPUTS_FAULT, HeadraceError, InvalidRequest, class_of, unforeseen
 from headrace.logs import say_unforeseen
+from worker.consuming import threads
 from worker.requests import shown
 
 LONGEST_COUNTDOWN_SECONDS = 60
@@ -40,15 +41,16 @@ class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
         with logger.contextualize(**ids):
             try:
                 self._check(args, kwargs)
-                result = super().__call__(*args, **kwargs)
+                with threads.at_a_task():
+                    result = super().__call__(*args, **kwargs)
             except INPUTS_FAULT as error:
-                self._say_if_unforeseen(error)
+                self._note(error)
                 logger.warning("{} was refused: {}", self.name, error)
                 metrics.REFUSED.labels("celery").inc()
                 self._count("refused", begun)
                 return None
             except Exception as error:  # noqa: BLE001 - whatever it is, it is not the message's fault
-                self._say_if_unforeseen(error)
+                self._note(error)
                 self._count("transient", begun)
                 self._try_again(error)
                 return None
@@ -72,7 +74,8 @@ class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
         except TypeError as error:
             raise InvalidRequest({"kwargs": str(error)}) from error
 
-    def _say_if_unforeseen(self, error: Exception) -> None:
+    def _note(self, error: Exception) -> None:
+        metrics.ERRORS.labels("celery", class_of(error)).inc()
         cause = unforeseen(error)
         if cause is not None:
             metrics.UNFORESEEN.labels("celery").inc()

@@ -50,9 +50,10 @@ def accepting(kind: Kind) -> None:
     ) -> None:
         check_tenant(settings().tenant if tenant is None else tenant)
         key, source = key_of(self, idempotency_key), Source(via="celery", detail={"task_id": self.request.id})
-        accepted = services().accept.operation(
-            kind.name, job_id, arguments, tenant=settings().tenant, key=key, source=source, is_executed_here=True
-        )
+        with metrics.ACCEPT_SECONDS.labels("celery").time():
+            accepted = services().accept.operation(
+                kind.name, job_id, arguments, tenant=settings().tenant, key=key, source=source, is_executed_here=True
+            )
         execute_now(accepted)
 
 
@@ -60,13 +61,20 @@ for each in KINDS.values():
     accepting(each)
 
 
-@task(task_names.EXECUTE)
-def execute(self: ServiceTask, *, tenant: str, job_id: str) -> None:
-    """Executes a job's oldest open operation."""
-    check_tenant(tenant)
-    if not isinstance(job_id, str):
-        raise InvalidRequest({"job_id": "must be text"})
-    say_steps(services().execute.oldest_open_operation(JobKey(tenant, job_id)))
+def executing(name: str) -> None:
+    """The task that executes a job's oldest open operation; of a name of its own where it takes Flink's command line,
+    which some workers alone have."""
+
+    @task(name)
+    def execute(self: ServiceTask, *, tenant: str, job_id: str) -> None:
+        check_tenant(tenant)
+        if not isinstance(job_id, str):
+            raise InvalidRequest({"job_id": "must be text"})
+        say_steps(services().execute.oldest_open_operation(JobKey(tenant, job_id)))
+
+
+for each_name in (task_names.EXECUTE, task_names.LAUNCH):
+    executing(each_name)
 
 
 @task(task_names.SYNC_STATUS, max_retries=LEFT_TO_BEAT)

@@ -17,10 +17,14 @@ from typing import Any
 
 from celery import Celery
 from loguru import logger
+from redis import Redis as Client
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from headrace import key_files, task_names
+from headrace.adapters.prometheus.errors import count_error
 from headrace.domain.jobs import JobKey
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, Unavailable
 
 WAITING_LIMIT = 10_000
 
@@ -54,6 +58,13 @@ class Redis:
         options = transport_options(self.timeout_seconds)
         return {"broker_transport_options": options, **({"broker_use_ssl": dict(self.tls)} if self.tls else {})}
 
+    def ping(self) -> None:
+        """Returns where Redis answers within the time, and raises what its client raises where it does not."""
+        once, bound = Retry(NoBackoff(), 0), self.timeout_seconds
+        options = {"socket_timeout": bound, "socket_connect_timeout": bound, "retry": once, **(self.tls or {})}
+        with Client.from_url(self.url, **options) as client:
+            client.ping()
+
 
 def redis(url: str, timeout_seconds: float, ca_file: Path | None = None) -> Redis:
     """The Redis that the settings name. By rediss:// it must show a certificate that its authorities, or the system's,
@@ -68,21 +79,34 @@ def redis(url: str, timeout_seconds: float, ca_file: Path | None = None) -> Redi
     return Redis(url, timeout_seconds, {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, **authorities})
 
 
+QUEUE_OF = {
+    task_names.EXECUTE: task_names.EXECUTIONS_QUEUE,
+    task_names.LAUNCH: task_names.LAUNCHES_QUEUE,
+}
+
+
 class CeleryQueue:
     """One daemon thread publishes; it is started at the first wake-up, so after any fork."""
 
     def __init__(self, at: Redis) -> None:
         self._redis = at
-        self._waiting: queue.Queue[JobKey | None] = queue.Queue(WAITING_LIMIT)
+        self._waiting: queue.Queue[tuple[str, JobKey] | None] = queue.Queue(WAITING_LIMIT)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_down = False
 
     def wake(self, key: JobKey) -> None:
         """See ports.TaskQueue."""
+        self._send(task_names.EXECUTE, key)
+
+    def launch(self, key: JobKey) -> None:
+        """See ports.TaskQueue."""
+        self._send(task_names.LAUNCH, key)
+
+    def _send(self, task: str, key: JobKey) -> None:
         self._start()
         try:
-            self._waiting.put_nowait(key)
+            self._waiting.put_nowait((task, key))
         except queue.Full:
             self._say_down("its backlog is full")
 
@@ -97,6 +121,15 @@ class CeleryQueue:
             self._say_down(str(error))
             return 0
         return int(sent) + self._waiting.qsize()
+
+    def lengths(self) -> Mapping[str, int]:
+        """See ports.TaskQueue."""
+        connection = producer(self._redis).connection_for_read()
+        try:
+            with connection, connection.channel() as channel:
+                return {name: int(channel.client.llen(name)) for name in task_names.QUEUES}
+        except connection.connection_errors + connection.channel_errors + (OSError,) as error:
+            raise Unavailable(f"Redis did not answer (HEADRACE_REDIS_URL): {error}"[:500]) from error
 
     def close(self, timeout_seconds: float = 5.0) -> None:
         """Sends what waits, for at most so long."""
@@ -113,16 +146,16 @@ class CeleryQueue:
 
     def _publish_all(self) -> None:
         app = producer(self._redis)
-        while (key := self._waiting.get()) is not None:
-            self._publish(app, key)
+        while (waiting := self._waiting.get()) is not None:
+            self._publish(app, *waiting)
 
-    def _publish(self, app: Celery, key: JobKey) -> None:
+    def _publish(self, app: Celery, task: str, key: JobKey) -> None:
         arguments = {"tenant": key.tenant, "job_id": key.job_id}
         try:
             app.send_task(
-                task_names.EXECUTE,
+                task,
                 kwargs=arguments,
-                queue=task_names.EXECUTIONS_QUEUE,
+                queue=QUEUE_OF[task],
                 ignore_result=True,
                 retry=False,
                 argsrepr="()",
@@ -136,6 +169,7 @@ class CeleryQueue:
             logger.info("Redis takes wake-ups again")
 
     def _say_down(self, why: str) -> None:
+        count_error("redis", Unavailable(why))
         if not self._is_down:
             self._is_down = True
             logger.warning("Redis takes no wake-ups (HEADRACE_REDIS_URL): {}; Beat sends them again later", why)

@@ -11,7 +11,7 @@ import click
 from headrace.cli import completion, options, output
 from headrace.cli.output import Format, age, field
 from headrace.domain.api_keys import Role
-from headrace.errors import InvalidRequest
+from headrace.errors import InvalidRequest, Refused
 
 KEYS = (
     *(field("name"), field("role"), age("created_at"), field("created_by")),
@@ -54,8 +54,8 @@ def create(name: str, role: str, expires_in: float | str, to: Path | None, form:
     file = _new_file(to) if to is not None else None
     try:
         made = client.create_key({"name": name, "role": role, "expires_in_days": days})
-        if file is not None:
-            os.write(file, f"{made.pop('key')}\n".encode())
+        if to is not None and file is not None:
+            _write(file, to, name, made.pop("key"))
     except BaseException:
         if to is not None:
             to.unlink(missing_ok=True)
@@ -68,6 +68,18 @@ def create(name: str, role: str, expires_in: float | str, to: Path | None, form:
         print(made["key"])
     else:
         output.show(made, form, KEYS, "name")
+
+
+def _write(file: int, to: Path, name: str, key: str) -> None:
+    """Raises Refused where it cannot: the key is on record by then, and in nobody's hands."""
+    try:
+        os.write(file, f"{key}\n".encode())
+        os.fsync(file)
+    except OSError as error:
+        raise Refused(
+            f"the key {name} was made, and could not be written to {to}: {error.strerror}; nobody has it: "
+            f"revoke it (headrace keys revoke {name}), and make one under another name"
+        ) from error
 
 
 @keys_app.command("list")

@@ -26,6 +26,7 @@ DESCRIBED = (
     *("job_id", "status", "reason", "next_step", "error", "desired", "observation", "observed_at", "created_at", "run"),
     *(
         "restarts",
+        "runtime",
         "parallelism",
         "flink_job_id",
         "namespace",
@@ -40,6 +41,7 @@ JOBS = (
     *(field("job_id"), field("status"), field("run"), field("parallelism"), field("observation")),
     age("created_at"),
     field("restarts", is_wide=True),
+    field("runtime", is_wide=True),
     field("flink_job_id", is_wide=True),
     field("template_id", heading="TEMPLATE", is_wide=True),
     field("deployment_name", heading="DEPLOYMENT", is_wide=True),
@@ -568,7 +570,12 @@ def get_template(template_id: str, form: Format) -> None:
 
 @app.command()
 def doctor() -> None:
-    """Says whether the API can be reached and do its work."""
+    """Says whether the API can be reached and do its work, and which runtimes work.
+
+    It exits with 1 where the default runtime is known not to work.
+    """
+    from headrace.cli import runtimes
+
     found = options.found()
     print(f"ok   address {found.url} (from {found.source})")
     client = connection.client(found)
@@ -577,6 +584,8 @@ def doctor() -> None:
     who = client.whoami()
     until = f", until {who['expires_at']}" if who["expires_at"] else ""
     print(f"ok   the key is taken: {who['name']}, with the role {who['role']}{until}")
+    if not runtimes.told(client):
+        raise click.exceptions.Exit(FAILURE)
 
 
 @app.command("completion")

@@ -107,7 +107,8 @@ class TaskManagerInfo(_Part, frozen=True, rename="camel"):
 
 
 class Status(_Part, frozen=True, rename="camel"):
-    """status; `error` is JSON text or plain text, and may stay on a STABLE job."""
+    """status; `error` is JSON text or plain text, and may stay on a STABLE job. `act` and `has_led` are the native
+    runtime's, and no operator's: what is to be done next, and whether a JobManager that does not answer has led."""
 
     observed_generation: int | None = None
     lifecycle_state: str | None = None
@@ -116,6 +117,8 @@ class Status(_Part, frozen=True, rename="camel"):
     reconciliation_status: ReconciliationStatus | None = None
     task_manager: TaskManagerInfo | None = None
     error: str | None = None
+    act: str | None = None
+    has_led: bool = False
 
 
 class Deployment(_Part, frozen=True, rename="camel"):
@@ -234,10 +237,14 @@ def is_running(deployment: Deployment) -> bool:
     return status.job_status.state == "RUNNING" and status.job_manager_deployment_status == "READY"
 
 
+ENDED_IN_FLINK = ("FAILED", "FINISHED", "CANCELED")
+"""States that Flink's job does not leave."""
+
+
 def has_ended(deployment: Deployment) -> bool:
     """Whether Flink's job has come to an end of its own: it takes no checkpoint any more."""
     job = deployment.status.job_status if deployment.status else None
-    return job is not None and job.state in ("FAILED", "FINISHED", "CANCELED")
+    return job is not None and job.state in ENDED_IN_FLINK
 
 
 FAILED_BEFORE_IT_RAN = "(application driver)"
@@ -260,7 +267,7 @@ def keeps_failing(deployment: Deployment) -> bool:
 def never_started(deployment: Deployment, was_running: bool) -> bool:
     """Whether no JobManager of this run can have completed a checkpoint: none was ever READY."""
     status = deployment.status
-    if was_running:
+    if was_running or (status is not None and status.has_led):
         return False
     return status is None or status.job_status is None or not status.job_status.start_time
 

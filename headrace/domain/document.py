@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from headrace.domain.jobs import SETTLED, Desired, Job, JobKey, Phase, Transition
+from headrace.domain.jobs import NATIVE, SETTLED, Desired, Job, JobKey, Phase, Transition
 from headrace.domain.operations import DUE, KINDS, Expected, Operation, State, Step
 
 MOST_OPEN = 100
@@ -24,6 +24,9 @@ suspended, since Flink prunes older ones; for what became of a savepoint."""
 
 ASKED_AGAIN_AFTER = timedelta(seconds=5)
 """When that is asked again."""
+
+POLLED_AFTER, FAILED_POLLED_AFTER = timedelta(seconds=5), timedelta(seconds=60)
+"""When a native job's JobManager is asked again: of its Deployment's changes alone the watch tells."""
 
 PROGRAMS = "request"
 """The argument that the log alone keeps: it may hold whole programs."""
@@ -185,8 +188,18 @@ class JobDocument:
             return now
         operation = self.oldest
         if operation is None:
-            return None
+            pause = self._polled_after()
+            return now + pause if pause is not None else None
         if operation.step in DUE:
             return max(operation.not_before or now, now)
-        soon = ASKED_AGAIN_AFTER if operation.step in ASKED_FOR else LOOKED_AT_AGAIN_AFTER
-        return now + soon
+        is_asked = operation.step in ASKED_FOR or self.job.runtime == NATIVE
+        return now + (ASKED_AGAIN_AFTER if is_asked else LOOKED_AT_AGAIN_AFTER)
+
+    def _polled_after(self) -> timedelta | None:
+        """When a job of which nothing is asked is looked at again: no event tells what becomes of a native one."""
+        job = self.job
+        if job.runtime != NATIVE or job.is_gone or job.deployment_uid is None:
+            return None
+        if job.phase is Phase.FAILED:
+            return FAILED_POLLED_AFTER
+        return None if job.phase in SETTLED or job.phase is Phase.SUSPENDED else POLLED_AFTER

@@ -77,7 +77,14 @@ def explain(evidence: Evidence) -> Explanation | None:
     said = [evidence.refused, *evidence.exceptions[:1], evidence.error]
     told = (_of_text(text, evidence.deployment) for text in said if text)
     of_trouble = _of_trouble(evidence.trouble, evidence.deployment) if evidence.trouble is not None else None
-    return of_trouble or next((found for found in told if found is not None), None) or _of_log(evidence.log)
+    found = of_trouble or next((found for found in told if found is not None), None) or _of_log(evidence.log)
+    return found or next((_python_ended(text) for text in said if _PYTHON_ENDED in text), None)
+
+
+def _python_ended(text: str) -> Explanation:
+    """All that Flink itself knows of a Python program: what it printed stands in the log, which could not be read."""
+    code = text.partition(_PYTHON_ENDED)[2].strip(": ").partition("\n")[0]
+    return Explanation(_short(f"the Python program ended with exit code {code}"), _LOOK)
 
 
 def _of_trouble(trouble: PodTrouble, deployment: str) -> Explanation | None:
@@ -122,13 +129,22 @@ def _by_rule(text: str) -> Explanation | None:
 
 def _of_log(log: str) -> Explanation | None:
     """What comes last in it counts: what stands before it was survived."""
-    text = log[-LONGEST_LOG:]
+    text = _OF_REST.sub("", f"{log[-LONGEST_LOG:]}\n")
     ends = [(found, rule) for rule in RULES if rule.in_log and (found := _last(rule.pattern, text)) is not None]
     traceback = _last(_TRACEBACK, text)
     latest = max(ends, key=lambda end: end[0].start(), default=None)
     if latest is not None and (traceback is None or latest[0].start() > traceback.start()):
         return _explained(latest[1], latest[0])
     return _from_python(text) or _from_java(text)
+
+
+_OF_REST = re.compile(
+    r"^\d{4}-\d\d-\d\d [^ \n]+ [A-Z]+ +org\.apache\.flink\.runtime\.rest\.handler\.[^\n]*\n"
+    r"(?:(?!\d{4}-\d\d-\d\d )[^\n]*\n)*",
+    re.MULTILINE,
+)
+"""What a JobManager says of requests to it, and not of its job: each look at one whose program failed before it had a
+graph leaves a NullPointerException there (Flink 2.x)."""
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

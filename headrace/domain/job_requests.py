@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult
 
 from pydantic import (
@@ -178,12 +178,13 @@ _EVERY_SOURCE = tuple(dict.fromkeys(field for fields in SOURCES.values() for fie
 
 
 class JobRequest(Part):
-    """Everything that rendering needs to know of a job. Unset image, flink_version, state, namespace and
+    """Everything that rendering needs to know of a job. Unset runtime, image, flink_version, state, namespace and
     service_account come from the settings, and so do `ended_run_kept_hours`, how long what an ended run left in the
     cluster is kept, and what `savepoints` leaves unset. Each field says what a change of it alone costs a job that
     runs; a profile costs what it gives."""
 
     type: Annotated[JobType, UPGRADES] = JobType.PYTHON_SCRIPT
+    runtime: Annotated[Literal["operator", "native"] | None, FREE] = None
     script: Annotated[Script | None, UPGRADES] = None
     files: Annotated[tuple[SourceFile, ...], UPGRADES] = Field((), max_length=500)
     sql: Annotated[str | None, UPGRADES] = Field(None, min_length=1)

@@ -15,6 +15,10 @@ LEGAL_NAME = re.compile(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?")
 """What the operator's validator takes as a FlinkDeployment's name (45 characters at most)."""
 
 
+OPERATOR, NATIVE = "operator", "native"
+"""Runtimes: by the Flink Kubernetes Operator, and by Flink's own native mode."""
+
+
 class Desired(StrEnum):
     """What was asked for."""
 
@@ -114,6 +118,7 @@ class Job:
     `submitted` is the resolved request of this run (template with overrides, JobRequest as JSON) without its programs'
     texts, which the log keeps under the operation `submitted_by`; `scaled_to` the parallelism that a SCALE gave since,
     or `scaled_to_task_managers` the TaskManagers.
+    `runtime` is what its run goes by, from the run's begin on.
     `manifests` has FlinkDeployments whole by their hash: `applied` the one last written with success, `intended` the
     one that an open operation is writing.
     `flink_state` is the state of Flink's job as it was seen last; `first_start_time` the start that this run's
@@ -149,6 +154,7 @@ class Job:
     observation: Observation = Observation.STALE
     observed_at: datetime | None = None
     run: int = 0
+    runtime: str = OPERATOR
     template_id: str | None = None
     template_version: int | None = None
     submitted_by: str = ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -68,6 +68,23 @@ def _stays(savepoint: Savepoint) -> bool:
 def _is_old(savepoint: Savepoint, kept: SavepointSettings, at: datetime) -> bool:
     until = kept.expires_at(savepoint.at)
     return until is not None and until <= at
+
+
+CHECKPOINT = re.compile(r"(.*/chk-)([0-9]{1,18})/?")
+
+
+def checkpoints_beside(path: str) -> str | None:
+    """What the paths of all checkpoints of the same Flink job begin with (FsCheckpointStorageAccess: `<Flink's job
+    id>/chk-<number>`). None of what is no such path."""
+    found = CHECKPOINT.fullmatch(path)
+    return found.group(1) if found else None
+
+
+def subsumed(paths: Iterable[str]) -> list[str]:
+    """Of the checkpoints of one Flink job those that a later one, by its number, has taken the place of: Flink removes
+    them."""
+    numbers = {path: int(found.group(2)) for path in paths if (found := CHECKPOINT.fullmatch(path))}
+    return [path for path, number in numbers.items() if number < max(numbers.values())]
 
 
 def place_of(path: str) -> str:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from headrace.domain.deployments import (
+    ENDED_IN_FLINK,
     TRIGGER_NONCE,
     Deployment,
     Gone,
@@ -28,7 +29,7 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.jobs import NOTHING_RUNS, SETTLED, Diagnosis, Job, Observation, Phase
+from headrace.domain.jobs import NATIVE, NOTHING_RUNS, SETTLED, Diagnosis, Job, Observation, Phase
 from headrace.domain.operations import KINDS, Operation, Step
 from headrace.domain.state_on_hand import LAST_STATE
 from headrace.domain.vertices import OVERRIDES_KEY, overrides_of
@@ -68,7 +69,9 @@ WRITTEN = (Step.AWAIT_RUNNING, Step.AWAIT_SUSPENDED, Step.AWAIT_SAVEPOINT)
 MADE_NOTHING = (Step.BEGIN, Step.CLEAR, Step.LET_GO)
 """Steps of an operation that has made nothing of its own."""
 
-NO_OPERATOR_AFTER = timedelta(seconds=30)
+NO_OPERATOR_AFTER, NO_LAUNCHER_AFTER = timedelta(seconds=30), timedelta(seconds=90)
+"""Without a sign of who makes a cluster: Flink's command line takes many seconds, and waits its turn."""
+
 LOOKED_INTO = frozenset({Phase.FAILED, Phase.REJECTED, Phase.RESTARTING})
 """Phases whose reason is what a diagnosis found, where it found something."""
 
@@ -361,7 +364,7 @@ def _reason(case: _Case, phase: Phase) -> Explanation:
     """Words for a phase that somebody may wonder about; empty for the plain ones."""
     if phase is Phase.SUBMITTING:
         return _nobody_takes_it(case)
-    if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.FINISHED, Phase.DELETING, Phase.CANCELLED):
+    if phase in (Phase.RUNNING, Phase.SUSPENDED, Phase.FINISHED, Phase.CANCELLED):
         return NOTHING_TO_SAY
     trouble, known = case.seen.trouble, case.job.diagnosis
     of_trouble = Evidence(trouble=trouble, deployment=case.job.deployment_name)
@@ -411,8 +414,14 @@ def _nobody_takes_it(case: _Case) -> Explanation:
     if operation is None and case.job.phase is Phase.SUBMITTING:
         return Explanation(case.job.reason, case.job.next_step)
     written = operation.updated_at if operation is not None and operation.step is Step.AWAIT_RUNNING else None
-    if written is None or case.seen.at - written < NO_OPERATOR_AFTER:
+    is_native = case.job.runtime == NATIVE
+    if written is None or case.seen.at - written < (NO_LAUNCHER_AFTER if is_native else NO_OPERATOR_AFTER):
         return NOTHING_TO_SAY
+    if is_native:
+        return Explanation(
+            f"no worker has started it within {NO_LAUNCHER_AFTER.total_seconds():.0f} s",
+            "see that a worker with a FLINK_HOME takes the queue flink.launches, and what it logs",
+        )
     return Explanation(
         f"no operator has taken it within {NO_OPERATOR_AFTER.total_seconds():.0f} s",
         f"see that a Flink Kubernetes Operator runs and watches namespace {case.job.namespace} (watchNamespaces)",
@@ -438,7 +447,7 @@ def _remembered(case: _Case, phase: Phase, reason: Explanation) -> Job:
         resource_version=deployment.metadata.resource_version,
         generation=deployment.metadata.generation,
         flink_job_id=case.flink.job_id or job.flink_job_id,
-        flink_state=case.flink.state or "",
+        flink_state=case.job.flink_state if _ended_before_it_leaves(case) else case.flink.state or "",
         start_time=case.flink.start_time or job.start_time,
         first_start_time=job.first_start_time or case.flink.start_time,
         restarts=job.restarts + (1 if _began_again(case) else 0),
@@ -473,6 +482,8 @@ def _may_have_run(case: _Case, left_by: str | None) -> bool:
     job, flink = case.job, case.flink
     if flink.state in ("RUNNING", "RESTARTING", "FAILING"):
         return True
+    if _ended_before_it_leaves(case):
+        return False
     is_new = flink.start_time != job.start_time
     if has_ended(case.deployment) and case.status.lifecycle_state not in ("SUSPENDED", "UPGRADING"):
         return is_new or flink.state != job.flink_state
@@ -480,6 +491,13 @@ def _may_have_run(case: _Case, left_by: str | None) -> bool:
     has_gone = case.status.job_manager_deployment_status != "READY"  # it led, and nobody saw how far it came
     long_ago = job.observed_at is None or case.seen.at - job.observed_at > LONG_AGO
     return had_led or has_gone or long_ago if is_new else had_led and has_gone
+
+
+def _ended_before_it_leaves(case: _Case) -> bool:
+    """Whether the job had come to its end before its deployment was told to go, and no other JobManager came since:
+    that its own one is gone by now says nothing of newer state."""
+    job, is_leaving = case.job, case.deployment.metadata.deletion_timestamp is not None
+    return is_leaving and job.flink_state in ENDED_IN_FLINK and case.flink.start_time in (None, job.start_time)
 
 
 BEGINNING, AGAIN = ("INITIALIZING", "CREATED"), ("RESTARTING", "FAILING")

@@ -15,10 +15,17 @@ LONGEST_COUNT = 9
 
 @dataclass(frozen=True)
 class Vertex:
-    """At what parallelism a vertex runs now, and at which it can at most, without losing what its keys are kept by."""
+    """At what parallelism a vertex runs now, and at which it can at most, without losing what its keys are kept by.
+    `required` is at which it is to run, where that is said: one that is short of slots runs at less."""
 
     parallelism: int
     max_parallelism: int
+    required: int | None = None
+
+    @property
+    def is_to_run_at(self) -> int:
+        """What its parallelism is once there are slots for it."""
+        return self.required or self.parallelism
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,13 @@ from headrace.domain.failures import Evidence, Explanation, explain
 from headrace.domain.jobs import Job, Phase
 from headrace.domain.pods import JOB_MANAGER, TASK_MANAGER, PodSeen
 
-WAITS = frozenset({Phase.STARTING, Phase.RESTARTING, Phase.SCALING, Phase.UPGRADING, Phase.ROLLING_BACK})
-"""Phases on the way to RUNNING: what they wait for is said once they last."""
+TO_RUNNING = frozenset({Phase.STARTING, Phase.RESTARTING, Phase.SCALING, Phase.UPGRADING, Phase.ROLLING_BACK})
+TO_REST = frozenset({Phase.SUSPENDING, Phase.CANCELLING, Phase.DELETING})
+WAITS = TO_RUNNING | TO_REST
+"""Phases on the way to another: what they wait for is said once they last."""
+
+ASKS_WHAT_IT_LEFT = "LEAVE"
+"""The native runtime's act (runtimes.native.acts) by which the state of a run that has ended becomes known."""
 
 LASTS_AFTER = timedelta(seconds=15)
 LOOKED_AT_AGAIN_AFTER = timedelta(seconds=9)
@@ -61,13 +66,26 @@ class Progress:
 @dataclass(frozen=True)
 class Sight:
     """All that was seen of a job on its way. `progress` is None where there was nobody to ask; `kubelet` what was last
-    said of the pod that it waits for (`pod_waited_for`); `failure` why its last try failed (`has_failed_a_try`)."""
+    said of the pod that it waits for (`pod_waited_for`); `failure` why its last try failed (`has_failed_a_try`);
+    `is_without_metadata` that a job which has run has no HA metadata any more (`can_have_ended`)."""
 
     deployment: Deployment
     pods: Sequence[PodSeen] | Unseen
     progress: Progress | Unseen | None = None
     kubelet: str = ""
     failure: Explanation | None = None
+    is_native: bool = False
+    is_without_metadata: bool = False
+
+    @property
+    def who(self) -> str:
+        """Who makes of what is wanted what is so."""
+        return "a worker of Headrace" if self.is_native else "the operator"
+
+    @property
+    def see(self) -> str:
+        """What to look after where that one does nothing."""
+        return _WORKERS if self.is_native else _OPERATOR
 
     @property
     def status(self) -> Status:
@@ -85,11 +103,13 @@ class Sight:
 
 
 def is_due(job: Job, at: datetime) -> bool:
-    """Whether it has been on its way for a while, and nobody has just looked what it waits for."""
+    """Whether it has been on its way for a while, and nobody has just looked what it waits for. One whose trouble said
+    it all, and has passed, is silent: it is looked at again at once."""
     if job.phase not in WAITS:
         return False
     lasts = job.phase_since is None or at - job.phase_since >= LASTS_AFTER
-    return lasts and (job.waiting is None or at - job.waiting.at >= LOOKED_AT_AGAIN_AFTER)
+    is_said = job.waiting is not None and bool(job.waiting.cause or job.reason)
+    return lasts and (job.waiting is None or not is_said or at - job.waiting.at >= LOOKED_AT_AGAIN_AFTER)
 
 
 def told(job: Job) -> Explanation:
@@ -127,8 +147,13 @@ def what_is_waited_for(sight: Sight) -> Explanation:
 
 _Rule = Callable[[Sight], Explanation | None]
 _OPERATOR = "see that the Flink Kubernetes Operator runs and watches this namespace; its log says what it does"
+_WORKERS = "see that workers run, and one of the queue flink.launches with a FLINK_HOME; their logs say what they do"
 _EVENTS = "`headrace events` says what becomes of it"
 _LOGS = "`headrace logs` says what it does"
+_FROM_WHAT_IT_KEPT = (
+    "`headrace savepoints` and its state.location have what it kept: STOP it with force, and submit it again with "
+    "start_from"
+)
 
 
 def _nothing_seen(sight: Sight) -> Explanation | None:
@@ -142,7 +167,31 @@ def _operator_is_behind(sight: Sight) -> Explanation | None:
     if not is_behind(sight.deployment, generation):
         return None
     seen = sight.status.observed_generation
-    return Explanation(f"the operator has not begun with generation {generation}, it is at {seen}", _OPERATOR)
+    return Explanation(f"{sight.who} has not begun with generation {generation}, it is at {seen}", sight.see)
+
+
+def _leaves(sight: Sight) -> Explanation | None:
+    """Of a job that is to end or to rest: its pods are no matter any more."""
+    job, name = sight.deployment.spec.job, sight.deployment.metadata.name
+    if sight.deployment.metadata.deletion_timestamp is not None:
+        kind = "Deployment" if sight.is_native else "FlinkDeployment"
+        return Explanation(f"{kind} {name} is being deleted: {sight.who} has to let go of it", sight.see)
+    if job is None or job.state != "suspended":
+        return None
+    if sight.status.lifecycle_state == "SUSPENDED":
+        return Explanation(f"{sight.who} has ended the job, and its state is kept", "it goes on by itself")
+    words = f"{sight.who} takes a savepoint and ends the job; it shows {sight.shown}"
+    return Explanation(words, f"{sight.see}; `headrace exceptions` says why a savepoint fails")
+
+
+def _lost_its_state(sight: Sight) -> Explanation | None:
+    """Of a native job whose run has ended, and which nothing may start before it is known what from."""
+    if sight.status.act != ASKS_WHAT_IT_LEFT or isinstance(sight.pods, Unseen) or sight.of(JOB_MANAGER):
+        return None
+    return Explanation(
+        "nothing runs any more, and which state the run has left cannot be read: it is not started without",
+        _FROM_WHAT_IT_KEPT,
+    )
 
 
 def _no_manager_pod(sight: Sight) -> Explanation | None:
@@ -152,7 +201,8 @@ def _no_manager_pod(sight: Sight) -> Explanation | None:
     if leaving:
         return Explanation(f"the pods of before are being removed: {', '.join(leaving[:5])}", _EVENTS)
     if sight.status.job_manager_deployment_status in (None, "MISSING"):
-        return Explanation("the JobManager has no pod: the operator has not made its Deployment yet", _OPERATOR)
+        not_yet = "started it" if sight.is_native else "made its Deployment"
+        return Explanation(f"the JobManager has no pod: {sight.who} has not {not_yet} yet", sight.see)
     return Explanation(
         "the JobManager has no pod: Kubernetes has made none for its Deployment yet",
         "`headrace events` says what keeps it: a quota, a ServiceAccount, a node that went",
@@ -192,9 +242,19 @@ def _leadership(sight: Sight) -> Explanation | None:
     )
 
 
+def can_have_ended(progress: Progress | Unseen | None) -> bool:
+    """Whether the HA metadata have to be asked for: the JobManager leads, and has not the job."""
+    return isinstance(progress, Progress) and progress.leads and not progress.state
+
+
 def _no_job(sight: Sight) -> Explanation | None:
-    if not isinstance(sight.progress, Progress) or sight.progress.state:
+    if not can_have_ended(sight.progress):
         return None
+    if sight.is_without_metadata:  # Flink removes them when a job ends, and keeps that it has (JobResultStore)
+        return Explanation(
+            "the JobManager has come back without the job: it had ended before, and nobody saw how",
+            _FROM_WHAT_IT_KEPT,
+        )
     return Explanation("the JobManager is up, and the program has not given it the job yet", _LOGS)
 
 
@@ -205,15 +265,15 @@ def _operator_looks_late(sight: Sight) -> Explanation | None:
     if progress.running_tasks < progress.all_tasks:
         return None
     return Explanation(
-        f"all {progress.all_tasks} tasks run; the operator has not looked since, it shows {sight.shown}",
-        "it comes by itself; where it does not, see that the Flink Kubernetes Operator runs and reaches the JobManager",
+        f"all {progress.all_tasks} tasks run; {sight.who} has not looked since, it shows {sight.shown}",
+        f"it comes by itself; where it does not, {sight.see}; it has to reach the JobManager",
     )
 
 
 def _ended(sight: Sight) -> Explanation | None:
     if not isinstance(sight.progress, Progress) or sight.progress.state not in ("FINISHED", "FAILED", "CANCELED"):
         return None
-    return Explanation(f"Flink's job is {sight.progress.state}; the operator has not gone on from there yet", _OPERATOR)
+    return Explanation(f"Flink's job is {sight.progress.state}; {sight.who} has not gone on from there yet", sight.see)
 
 
 _BETWEEN_TRIES = {
@@ -286,12 +346,14 @@ def _tasks(sight: Sight) -> Explanation | None:
 
 
 def _manager_was_not_asked(sight: Sight) -> Explanation:
-    return Explanation(f"the operator shows {sight.shown}, and nothing more of it can be seen", _OPERATOR)
+    return Explanation(f"{sight.who} shows {sight.shown}, and nothing more of it can be seen", sight.see)
 
 
 RULES: tuple[_Rule, ...] = (
     _nothing_seen,
     _operator_is_behind,
+    _leaves,
+    _lost_its_state,
     _no_manager_pod,
     _manager_pod,
     _silent,

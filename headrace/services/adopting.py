@@ -12,11 +12,11 @@ from typing import Any
 from headrace.domain.adoption import is_of, told_of, why_not
 from headrace.domain.deployments import JOB_ID_ANNOTATION, TENANT_ANNOTATION, deployment_of, sequence_of
 from headrace.domain.document import JobDocument
-from headrace.domain.jobs import LEGAL_NAME, JobKey
+from headrace.domain.jobs import LEGAL_NAME, OPERATOR, JobKey
 from headrace.domain.operations import KINDS, KindName
 from headrace.errors import Conflict, InvalidRequest, NotFound
-from headrace.ports import FlinkRuntime
 from headrace.services.records import Records
+from headrace.services.runtimes import Runtimes
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,25 @@ class AdoptablePage:
     further: str
 
 
+NO_OPERATOR = "it is FlinkDeployments that are adopted, and this installation has no operator (HEADRACE_RUNTIMES)"
+
+
 @dataclass(frozen=True)
 class Adopting:
     """Judges live deployments. Each call raises Unavailable where Kubernetes does not answer."""
 
     records: Records
-    runtime: FlinkRuntime
+    runtimes: Runtimes
 
     def arguments(self, document: JobDocument, name: str) -> dict[str, Any]:
         """What an ADOPT of the deployment `name` by this job keeps: its uid too, so that another one that is made under
         the name is not taken for it; and where it has the marks of this job, whose record is lost, the sequence that
         stands there. Raises NotFound, and Conflict in words."""
         job, namespace = document.job, self.records.scope.namespace
-        whole = self.runtime.get_whole(namespace, name)
+        operator = self.runtimes.named(OPERATOR)
+        if operator is None:
+            raise Conflict(f"job {job.job_id}: cannot ADOPT: {NO_OPERATOR}")
+        whole = operator.get_whole(namespace, name)
         if whole is None:
             raise NotFound(f"FlinkDeployment {namespace}/{name}: there is none of this name")
         problem = why_not(whole, document.key) or self._name_is_taken(document, name)
@@ -78,7 +84,10 @@ class Adopting:
         own = self.records.scope.namespace
         if namespace not in (None, own):
             raise InvalidRequest({"namespace": f"must be {own}: this installation runs jobs in no other"})
-        found = self.runtime.list_anybodys(own, limit, after)
+        operator = self.runtimes.named(OPERATOR)
+        if operator is None:
+            raise Conflict(f"nothing can be adopted: {NO_OPERATOR}")
+        found = operator.list_anybodys(own, limit, after)
         whose = [(whole, _job_of(whole, tenant)) for whole in found.deployments]
         known = self.records.store.known_jobs([key for _, key in whose if key is not None])
         return AdoptablePage(

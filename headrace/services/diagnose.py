@@ -16,8 +16,9 @@ from headrace.domain.jobs import LOOKED_INTO_AGAIN_AFTER, Diagnosis, Job, Phase
 from headrace.domain.manifest.parts import pod_labels_of
 from headrace.domain.pods import JOB_MANAGER, KILLED_FOR_MEMORY, PodSeen, default_container, manager_is_up
 from headrace.domain.status import is_bad, telling_error
-from headrace.errors import HeadraceError
-from headrace.ports import Clock, ExceptionSeen, JobManager, LogPart, Pods
+from headrace.errors import HeadraceError, MissingRight, Refused
+from headrace.ports import Clock, ExceptionSeen, JobManager, LogPart, LogStream
+from headrace.services.runtimes import Runtimes
 
 LOG_LINES = 400
 RECENT = timedelta(minutes=10)
@@ -42,7 +43,7 @@ class _Log:
 class Diagnose:
     """Explains a job that is FAILED, RESTARTING or cannot start."""
 
-    pods: Pods
+    runtimes: Runtimes
     job_manager: JobManager
     clock: Clock
 
@@ -60,7 +61,7 @@ class Diagnose:
     def last_words(self, job: Job) -> dict[str, Any]:
         """The ends of a job's log and of its exceptions, for its record: what will be gone with its pods. What is kept
         already stays where nothing is there to read. Raises TransientError where what is there cannot be read now."""
-        pods = self.pods.pods(job.namespace, job.deployment_name, pod_labels_of(job))
+        pods = self.runtimes.of(job).pods(job.namespace, job.deployment_name, pod_labels_of(job))
         is_up = manager_is_up(pods)
         return self._kept(job, self._log(job, pods), self._exceptions(job) if is_up else ())
 
@@ -95,7 +96,8 @@ class Diagnose:
 
     def _pods(self, job: Job) -> Sequence[PodSeen]:
         nothing: Sequence[PodSeen] = ()
-        return _read(lambda: self.pods.pods(job.namespace, job.deployment_name, pod_labels_of(job)), nothing)
+        runtime = self.runtimes.of(job)
+        return _read(lambda: runtime.pods(job.namespace, job.deployment_name, pod_labels_of(job)), nothing)
 
     def _counts(self, job: Job, at: datetime) -> bool:
         """Whether what happened then may be why the job is bad now. What ended a job for good may be long ago."""
@@ -121,16 +123,24 @@ class Diagnose:
         return _Log(whole, self._tail(job, manager.name, container, since=of_now) if _goes_on(job) else whole)
 
     def _tail(self, job: Job, pod: str, container: str, *, previous: bool = False, since: int | None = None) -> str:
-        """Its last lines, of so many seconds. A job that ran may have a container in its past that died of something
-        else."""
+        """Its last lines, of so many seconds; none where there is no log, as of a container that never started. A job
+        that ran may have a container in its past that died of something else."""
         wanted = LogPart(LOG_LINES, since_seconds=since, previous=previous, limit_bytes=4 * LONGEST_LOG)
-        stream = self.pods.logs(job.namespace, pod, container, wanted)
+        stream = self._opened(job, pod, container, wanted)
         if stream is None:
             return ""
         try:
             return b"".join(stream).decode(errors="replace")[-LONGEST_LOG:]
         finally:
             stream.close()
+
+    def _opened(self, job: Job, pod: str, container: str, wanted: LogPart) -> LogStream | None:
+        try:
+            return self.runtimes.of(job).logs(job.namespace, pod, container, wanted)
+        except MissingRight:
+            raise  # there may be one
+        except Refused:
+            return None
 
     def _exceptions(self, job: Job) -> Sequence[ExceptionSeen]:
         """Newest first."""

@@ -19,9 +19,11 @@ from headrace.domain.jobs import SETTLED, Job, JobKey, Phase
 from headrace.domain.savepoint_settings import SavepointSettings
 from headrace.domain.savepoints import Savepoint, place_of, surplus
 from headrace.errors import Conflict, HeadraceError, NotFound, PermanentError, Refused, Unavailable, Unreadable
-from headrace.ports import Clock, FlinkRuntime, JobManager
+from headrace.ports import Clock, JobManager
 from headrace.services.records import Records
+from headrace.services.runtimes import Runtimes
 
+LEASE = "dispose"
 LEASE_SECONDS = 120.0
 
 LOOKED_FOR_EVERY_SECONDS = 3600.0
@@ -61,7 +63,7 @@ class Dispose:
     savepoint goes that is known: longer than accepting a request that starts from it takes."""
 
     records: Records
-    runtime: FlinkRuntime
+    runtimes: Runtimes
     job_manager: JobManager
     clock: Clock
     holder: str
@@ -98,7 +100,7 @@ class Dispose:
 
     def run(self) -> Disposals:
         """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
-        with self.records.turn("dispose", self.holder, LEASE_SECONDS) as is_ours:
+        with self.records.turn(LEASE, self.holder, LEASE_SECONDS) as is_ours:
             if not is_ours:
                 return Disposals()
             return self._round(self._mark_what_is_beyond() if self._is_time_to_look() else ())
@@ -215,7 +217,7 @@ class Dispose:
     def _named_live(self, job: Job) -> set[str]:
         """The places of state that the job's deployment names as it is now: hands may have been at it since the records
         were written."""
-        whole = self.runtime.get_whole(job.namespace, job.deployment_name)
+        whole = self.runtimes.of(job).get_whole(job.namespace, job.deployment_name)
         if whole is None:
             raise Unavailable(f"its JobManager removes it, and the deployment of job {job.job_id} is gone")
         return {place_of(path) for each in NAMING if isinstance(path := diff.at(whole, each), str)}
@@ -223,10 +225,10 @@ class Dispose:
     def _drops_snapshot(self, job: Job, savepoint: Savepoint) -> None:
         """The resource by which Headrace had it taken stands for nothing any more; an operator's own is left alone."""
         try:
-            found = self.runtime.snapshots_of(job.namespace, job.deployment_name) or ()
+            found = self.runtimes.of(job).snapshots_of(job.namespace, job.deployment_name) or ()
             for each in found:
                 if each.operation is not None and each.path == savepoint.path:
-                    self.runtime.delete_snapshot(job.namespace, each)
+                    self.runtimes.of(job).delete_snapshot(job.namespace, each)
         except (Refused, Unavailable):
             return  # it is harmless: deleting it disposes of nothing
 

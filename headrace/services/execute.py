@@ -44,11 +44,11 @@ from headrace.domain.runtimes.plan import (
     Claim,
     Create,
     Delete,
+    Drive,
     DropSnapshot,
     Effect,
     End,
     Live,
-    Plan,
     Raise,
     Renew,
     TakeSnapshot,
@@ -62,19 +62,21 @@ from headrace.errors import (
     CrdMissing,
     HeadraceError,
     LostRace,
+    MissingRight,
     PermanentError,
     TransientError,
     Unavailable,
     Unopenable,
 )
-from headrace.ports import AsSeen, Clock, Fence, FlinkRuntime
+from headrace.ports import AsSeen, Clock, Driven, Fence, FlinkRuntime, TaskQueue
 from headrace.services.looks import Looks
 from headrace.services.observe import Observe, ended
 from headrace.services.records import Records, merged, soon
+from headrace.services.runtimes import Runtimes
 from headrace.services.sealing import Sealing
 
-KEY_LOOK_SECONDS = 10.0
-"""How long after a secret could not be opened it is tried again."""
+LOOK_AGAIN_SECONDS = 10.0
+"""How long after a secret could not be opened, or a right was missing, it is tried again."""
 
 STEPS_AT_ONCE = 8
 """An upper bound on the steps of one call; the next wake-up goes on from there."""
@@ -85,12 +87,12 @@ class Execute:
     """Carries out what the runtime's plan says of a job's oldest open operation."""
 
     records: Records
-    runtime: FlinkRuntime
+    runtimes: Runtimes
     looks: Looks
     observe: Observe
-    plan: Plan
     sealing: Sealing
     clock: Clock
+    queue: TaskQueue
 
     def oldest_open_operation(self, key: JobKey) -> Sequence[Operation]:
         """Takes the steps that are due, until one has to wait for an observation, and returns what each led to: the
@@ -98,7 +100,7 @@ class Execute:
         steps: list[Operation] = []
         document: JobDocument | None = self.records.read(key)
         if document is not None and document.oldest is None:
-            self._remove_unwanted(document)
+            self._look_after(document)
         while document is not None and len(steps) < STEPS_AT_ONCE and (operation := self._due(document)) is not None:
             after: JobDocument | None
             try:
@@ -111,13 +113,31 @@ class Execute:
             document = after
         return steps
 
-    def _remove_unwanted(self, document: JobDocument) -> None:
+    def _look_after(self, document: JobDocument) -> None:
+        """What is left to be done of a job of which nothing is asked."""
+        job = document.job
+        live = self.runtimes.of(job).get(job.namespace, job.deployment_name)
+        if live is None or not is_of(live, job.tenant, job.job_id):
+            return
+        if self.observe.is_unwanted(document, live):
+            self._remove_unwanted(document, live)
+        elif live.status is not None and live.status.act is not None:
+            drive = self.runtimes.plan_of(job).alone(job, live, self.looks.checkpoints(job, live))
+            if drive is not None:
+                self.drive(job, live, drive)
+
+    def drive(self, job: Job, live: Deployment, drive: Drive) -> Driven:
+        """Carries out an act of the runtime's, or hands it to a worker that can."""
+        runtime = self.runtimes.of(job)
+        driven = runtime.drive(job.namespace, job.deployment_name, live.metadata.uid, drive)
+        if driven is Driven.ELSEWHERE:
+            self.queue.launch(job.key)
+        return driven
+
+    def _remove_unwanted(self, document: JobDocument, live: Deployment) -> None:
         """A late create that nobody wants goes again. It may have run since: its state is on record first, and where
         that cannot be known nothing is deleted. What was adopted too late is somebody else's, and is let go."""
         job = document.job
-        live = self.runtime.get(job.namespace, job.deployment_name)
-        if live is None or not is_of(live, job.tenant, job.job_id) or not self.observe.is_unwanted(document, live):
-            return
         if not self._was_created(job, live):
             self.let_go(job, live)
             return
@@ -139,7 +159,7 @@ class Execute:
                     size_bytes=state.size_bytes,
                 )
             )
-        self.runtime.delete(job.namespace, job.deployment_name, live.metadata.uid)
+        self.runtimes.of(job).delete(job.namespace, job.deployment_name, live.metadata.uid)
 
     def _was_created(self, job: Job, live: Deployment) -> bool:
         """Whether the operation that it names has made it; what one has adopted was somebody's before."""
@@ -148,10 +168,10 @@ class Execute:
 
     def let_go(self, job: Job, live: Deployment) -> None:
         """Takes our marks off a deployment that is not this job's after all."""
-        whole = self.runtime.get_whole(job.namespace, job.deployment_name)
+        whole = self.runtimes.of(job).get_whole(job.namespace, job.deployment_name)
         if whole is not None:
             fence = Fence(live.metadata.uid, sequence_of(live))
-            self.runtime.patch(job.namespace, job.deployment_name, fence, letting_go(whole))
+            self.runtimes.of(job).patch(job.namespace, job.deployment_name, fence, letting_go(whole))
 
     def _due(self, document: JobDocument) -> Operation | None:
         """The operation whose turn it is, where this process knows its kind and it is not told to wait."""
@@ -167,8 +187,12 @@ class Execute:
         except Unavailable as error:
             self._say_waiting(document, operation, str(error))
             raise
+        except MissingRight as error:  # without a sight no time is spent, as where no server answers
+            self._say_waiting(document, operation, str(error))
+            raise Unavailable(str(error)) from error
         except PermanentError as error:
-            after, missed = self._refused(document, error), False
+            refused = ended(document, _refusal(document, error), self.clock.now())
+            after, missed = self.records.write(document, refused), False
         following = after.oldest
         if following is None or following == operation:
             return after, missed
@@ -176,7 +200,8 @@ class Execute:
 
     def _looked_at(self, document: JobDocument) -> tuple[JobDocument, bool]:
         """One sight, shown to the job and to its operation; then the effects, in their order."""
-        whole = self.runtime.get_whole(document.job.namespace, document.job.deployment_name)
+        job = document.job
+        whole = self.runtimes.of(job).get_whole(job.namespace, job.deployment_name)
         live = deployment_of(whole) if whole is not None else None
         now = self.clock.now()
         seeing = self.observe.seen(document, live if live is not None else Gone(), now)
@@ -185,12 +210,10 @@ class Execute:
         shown = seeing.document.with_operation(operation.looked(now))
         step = _Step(self, document, shown, seeing.seen)
         case = self.looks.case(shown, seeing.seen, whole)
-        effects = self.plan.next(case)
+        effects = self.runtimes.plan_of(shown.job).next(case)
         if operation.step is Step.AWAIT_RUNNING and _is_the_syncs(effects):
             return document, False  # it finds out why a job failed
-        for effect in effects:
-            if not step.does(effect, case):
-                break
+        step.does_all(effects, case)
         return step.written(), step.missed
 
     def _say_waiting(self, document: JobDocument, operation: Operation, why: str) -> None:
@@ -202,16 +225,6 @@ class Execute:
             self.records.write(document, document.with_operation(replace(operation, reason=waiting)))
         except TransientError:
             return
-
-    def _refused(self, document: JobDocument, error: HeadraceError) -> JobDocument:
-        """A server said no, or what is on record cannot be used: the operation ends, and says so."""
-        operation = document.oldest
-        assert operation is not None  # noqa: S101 - one of its steps was refused
-        known = NO_CRD if isinstance(error, CrdMissing) else explain(Evidence(refused=str(error)))
-        why = known or Explanation(str(error), "")
-        phase = Phase.REJECTED if KINDS[operation.kind].makes_a_job and document.job.deployment_uid is None else None
-        end = End(State.FAILED, str(why), phase, why)
-        return self.records.write(document, ended(document, end, self.clock.now()))
 
 
 class _Step:
@@ -241,7 +254,24 @@ class _Step:
         assert operation is not None  # noqa: S101 - no effect follows the end
         return operation
 
-    def does(self, effect: Effect, case: Case) -> bool:
+    @property
+    def _runtime(self) -> FlinkRuntime:
+        return self._of.runtimes.of(self._document.job)
+
+    def does_all(self, effects: Sequence[Effect], case: Case) -> None:
+        """Carries the effects out in their order, up to one after which all rests on another sight. A right that our
+        account lacks may come: the operation waits for it, until its deadline."""
+        try:
+            for effect in effects:
+                if not self._does(effect, case):
+                    return
+        except MissingRight as error:
+            if self._operation.is_late:
+                self._document = ended(self._document, _refusal(self._document, error), self.seen.at)
+            else:
+                self._waits(error)
+
+    def _does(self, effect: Effect, case: Case) -> bool:
         """Carries one effect out; False where what follows has to rest on another sight."""
         if isinstance(effect, ON_RECORD):
             self._document = self._of.observe.on_record(self._document, effect, self.seen)
@@ -263,11 +293,13 @@ class _Step:
                 return self._delete(uid, then, wait_seconds)
             case TakeSnapshot(manifest):
                 self._on_record()
-                self._of.runtime.create_snapshot(manifest)
+                self._runtime.create_snapshot(manifest)
                 return True
             case DropSnapshot(snapshot):
                 self._on_record()
-                return self._of.runtime.delete_snapshot(self._document.job.namespace, snapshot)
+                return self._runtime.delete_snapshot(self._document.job.namespace, snapshot)
+            case Drive():
+                return self._drive(effect, case)
             case Renew(end):
                 return self._renew(end)
             case _:
@@ -278,7 +310,8 @@ class _Step:
         before = self._document.job
         accepted = merged(operation, case.operation)
         job = of_new_run(before, accepted, run=begin.run, start_from=begin.start_from, at=now)
-        job = replace(job, is_gone=False, phase=before.phase).intending(begin.manifest)
+        runtime = accepted.arguments["request"].get("runtime") or self._of.runtimes.default
+        job = replace(job, is_gone=False, phase=before.phase, runtime=runtime).intending(begin.manifest)
         begun = replace(self._document, job=job).entering(Phase.REQUESTED, now)
         self._document = begun.with_operation(operation.moved(Step.CREATE, now))
         self._on_record()
@@ -292,12 +325,12 @@ class _Step:
             self._secrets(_request(case))
         except Unopenable as error:
             return self._waits_for_a_key(error)
-        created = self._of.runtime.create(manifest)
+        created = self._runtime.create(manifest)
         if created is None:
             self.missed = True
             return False
         if self._is_unwanted(operation, created.metadata.uid):
-            self._of.runtime.delete(job.namespace, job.deployment_name, created.metadata.uid)
+            self._runtime.delete(job.namespace, job.deployment_name, created.metadata.uid)
             return False
         return self._adopt(created, case)
 
@@ -337,7 +370,7 @@ class _Step:
             self._on_record()
         except LostRace:
             if self._is_unwanted(operation, uid):
-                self._of.runtime.delete(job.namespace, job.deployment_name, uid)
+                self._runtime.delete(job.namespace, job.deployment_name, uid)
             raise
         return False
 
@@ -350,10 +383,10 @@ class _Step:
         files = config_map_of(manifest, request)
         if files is not None:
             name, texts = files
-            self._of.runtime.put_files(created, name, texts, labels)
+            self._runtime.put_files(created, name, texts, labels)
         secret = secret_name_in(manifest, request)
         if secret is not None:
-            self._of.runtime.put_secret(created, secret, self._secrets(request), labels)
+            self._runtime.put_secret(created, secret, self._secrets(request), labels)
 
     def _secrets(self, request: JobRequest) -> Mapping[str, str]:
         """What was sealed for this job, or for the template that it is made from. Raises Unopenable."""
@@ -362,7 +395,10 @@ class _Step:
 
     def _waits_for_a_key(self, error: Unopenable) -> bool:
         """The key may be on its way here, from who sealed with it: the operation's deadline ends the wait."""
-        wait = Wait(KEY_LOOK_SECONDS, f"waiting: {error}")
+        return self._waits(error)
+
+    def _waits(self, error: HeadraceError) -> bool:
+        wait = Wait(LOOK_AGAIN_SECONDS, f"waiting: {error}")
         self._document = self._of.observe.on_record(self._document, wait, self.seen)
         return False
 
@@ -386,7 +422,7 @@ class _Step:
                 return self._waits_for_a_key(error)
         job = self._document.job
         fence = Fence(live.metadata.uid, sequence_of(live))
-        patched = self._of.runtime.patch(job.namespace, job.deployment_name, fence, change.changes)
+        patched = self._runtime.patch(job.namespace, job.deployment_name, fence, change.changes)
         if patched is None:
             self.missed = True  # somebody else wrote first: another sight says who
             return False
@@ -407,7 +443,7 @@ class _Step:
         self._on_record()
         if claim.changes:
             as_seen = AsSeen(live.metadata.uid, live.metadata.resource_version)
-            patched = self._of.runtime.patch(before.namespace, before.deployment_name, as_seen, claim.changes)
+            patched = self._runtime.patch(before.namespace, before.deployment_name, as_seen, claim.changes)
             if patched is None:
                 self.missed = True  # somebody wrote first: another sight says what it is by now
                 return False
@@ -424,6 +460,13 @@ class _Step:
         self.seen = Seen(live, self.seen.at, self.seen.trouble)
         return True
 
+    def _drive(self, drive: Drive, case: Case) -> bool:
+        """What is known is on record first; after a change all rests on another sight."""
+        self._on_record()
+        driven = self._of.drive(self._document.job, _deployment(case), drive)
+        self.missed = driven is Driven.CHANGED
+        return not self.missed
+
     def _renew(self, end: End) -> bool:
         job = as_upgraded(self._document.job, self._of.looks.as_logged(self._operation))
         self._document = self._of.observe.on_record(self._document.with_job(job), end, self.seen)
@@ -436,18 +479,35 @@ class _Step:
         path = ("metadata", "annotations", SEQUENCE_ANNOTATION)
         raised = [diff.Change(path, str(self._operation.sequence))]
         fence = Fence(live.metadata.uid, sequence_of(live))
-        self._of.runtime.patch(job.namespace, job.deployment_name, fence, raised)
+        self._runtime.patch(job.namespace, job.deployment_name, fence, raised)
         return True
 
     def _delete(self, uid: str, then: Step, wait_seconds: float) -> bool:
         self._on_record()
         job = self._document.job
-        self._of.runtime.delete(job.namespace, job.deployment_name, uid)
+        self._runtime.delete(job.namespace, job.deployment_name, uid)
         now = self.seen.at
         later = soon(now, wait_seconds) if wait_seconds else None
         moved = self._operation.moved(then, now, deployment_uid=uid)
         self._document = self._document.with_operation(replace(moved, not_before=later))
         return False
+
+
+def _refusal(document: JobDocument, error: HeadraceError) -> End:
+    """The end of the operation whose turn it is, where a server said no, or what is on record cannot be used."""
+    operation = document.oldest
+    assert operation is not None  # noqa: S101 - one of its steps was refused
+    why = _explained(error)
+    phase = Phase.REJECTED if KINDS[operation.kind].makes_a_job and document.job.deployment_uid is None else None
+    return End(State.FAILED, str(why), phase, why)
+
+
+def _explained(error: HeadraceError) -> Explanation:
+    if isinstance(error, CrdMissing):
+        return NO_CRD
+    if isinstance(error, MissingRight):
+        return Explanation(f"its deadline passed: {error}", "")
+    return explain(Evidence(refused=str(error))) or Explanation(str(error), "")
 
 
 def _is_the_syncs(effects: Sequence[Effect]) -> bool:

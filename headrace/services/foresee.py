@@ -16,13 +16,14 @@ from headrace.domain.document import JobDocument
 from headrace.domain.job_requests import cost_of_field, without_programs
 from headrace.domain.operations import KINDS, KindName, Operation, Source
 from headrace.domain.operations.kind import since
-from headrace.domain.runtimes.plan import Foreseen, Plan
+from headrace.domain.runtimes.plan import Foreseen
 from headrace.domain.versions import Difference, differences
 from headrace.errors import Conflict, InvalidRequest, NotFound
-from headrace.ports import Clock, FlinkRuntime
+from headrace.ports import Clock
 from headrace.services.accept import Accept
 from headrace.services.looks import Looks
 from headrace.services.observe import Observe
+from headrace.services.runtimes import Runtimes
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,9 @@ class Foresee:
     """Says what would be. Each call raises as accept does, and Unavailable where Kubernetes does not answer."""
 
     accept: Accept
-    runtime: FlinkRuntime
+    runtimes: Runtimes
     looks: Looks
     observe: Observe
-    plan: Plan
     clock: Clock
 
     def operation(
@@ -69,13 +69,13 @@ class Foresee:
 
     def _foreseen(self, document: JobDocument) -> tuple[Foreseen, Mode]:
         job = document.job
-        whole = self.runtime.get_whole(job.namespace, job.deployment_name)
+        whole = self.runtimes.of(job).get_whole(job.namespace, job.deployment_name)
         if whole is None and not any(KINDS[each.kind].begins_a_run for each in document.open_operations):
             place = f"FlinkDeployment {job.namespace}/{job.deployment_name}"
             raise NotFound(f"job {job.job_id}: its deployment is gone ({place}): there is nothing to compare with")
         live = deployment_of(whole) if whole is not None else Gone()
         seeing = self.observe.looked_at(document, live, self.clock.now())
-        found = self.plan.foreseen(self.looks.case(seeing.document, seeing.seen, whole))
+        found = self.runtimes.plan_of(job).foreseen(self.looks.case(seeing.document, seeing.seen, whole))
         if isinstance(found, str):
             raise Conflict(found if found.startswith("job ") else f"job {job.job_id}: {found}")
         return found, mode_of((whole or {}).get("spec") or {})

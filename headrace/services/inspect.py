@@ -13,8 +13,9 @@ from headrace.domain.log_requests import LogRequest
 from headrace.domain.manifest.parts import pod_labels_of
 from headrace.domain.pods import JOB_MANAGER, ContainerSeen, PodSeen, default_container
 from headrace.errors import InvalidRequest, NotFound, Unavailable
-from headrace.ports import EventSeen, ExceptionSeen, JobManager, LogPart, LogStream, Pods
+from headrace.ports import EventSeen, ExceptionSeen, JobManager, LogPart, LogStream
 from headrace.services.records import Records
+from headrace.services.runtimes import Runtimes
 
 LIMIT_BYTES = 1024 * 1024
 KEPT_LINE = "# the pod is gone; this is what was kept of it\n"
@@ -52,9 +53,9 @@ class ExceptionsAnswer:
 class Inspect:
     """Reads logs, events and exceptions from where they are, and from the job's record where that is gone."""
 
-    def __init__(self, records: Records, pods: Pods, job_manager: JobManager, follow_seconds: float) -> None:
+    def __init__(self, records: Records, runtimes: Runtimes, job_manager: JobManager, follow_seconds: float) -> None:
         self._records = records
-        self._pods = pods
+        self._runtimes = runtimes
         self._job_manager = job_manager
         self._follow_seconds = follow_seconds
 
@@ -76,7 +77,7 @@ class Inspect:
     def events(self, key: JobKey) -> EventsAnswer:
         """What happened to the job's deployment and pods, as far as the API server still has it: about an hour."""
         job = self._job(key)
-        found = self._pods.events(job.namespace, job.deployment_name)
+        found = self._runtimes.of(job).events(job.namespace, job.deployment_name)
         note = "" if found else "; ".join(filter(None, ("no events of the last hour", _state(job), _kept(job))))
         return EventsAnswer(found, note)
 
@@ -88,7 +89,7 @@ class Inspect:
         try:
             found = self._job_manager.exceptions(job.namespace, job.deployment_name, job.flink_job_id)
         except Unavailable:
-            pods = self._pods.pods(job.namespace, job.deployment_name, pod_labels_of(job))
+            pods = self._runtimes.of(job).pods(job.namespace, job.deployment_name, pod_labels_of(job))
             if any(pod.component == JOB_MANAGER and pod.is_running for pod in pods):
                 raise
             return ExceptionsAnswer(kept=job.kept_exceptions, note=self._no_job_manager(job))
@@ -102,7 +103,7 @@ class Inspect:
 
     def _pods_of(self, job: Job, asked: LogRequest) -> Sequence[PodSeen]:
         """The pods of the component that was asked for, or the one that was named, if it is the job's."""
-        pods = self._pods.pods(job.namespace, job.deployment_name, pod_labels_of(job))
+        pods = self._runtimes.of(job).pods(job.namespace, job.deployment_name, pod_labels_of(job))
         if not asked.pod:
             return [pod for pod in pods if pod.component == asked.component]
         named = [pod for pod in pods if pod.name == asked.pod]
@@ -114,7 +115,7 @@ class Inspect:
     def _read(self, job: Job, pod: PodSeen, container: str, asked: LogRequest) -> LogStream | None:
         if asked.previous and not _found(pod, container).restarts:
             raise NotFound(f"container {container} of pod {pod.name} was never restarted: there is no log before this")
-        found = self._pods.logs(
+        found = self._runtimes.of(job).logs(
             job.namespace,
             pod.name,
             container,

@@ -13,14 +13,15 @@ from headrace.domain.deployments import Deployment, Seen, deployment_of
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import Job
 from headrace.domain.operations import DUE, KINDS, Operation
-from headrace.domain.runtimes.plan import Case, Live, Look, Plan
+from headrace.domain.runtimes.plan import Case, Live, Look
 from headrace.domain.snapshots import NotSeen, NotServed, SnapshotsSeen
 from headrace.domain.state_on_hand import Checkpoints, HaMetadata, NotAsked, Said
 from headrace.domain.vertices import Vertices
 from headrace.errors import Refused, Unavailable
-from headrace.ports import FlinkRuntime, JobManager
+from headrace.ports import JobManager
 from headrace.services.observe import Observe
 from headrace.services.records import Records, merged
+from headrace.services.runtimes import Runtimes
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,9 @@ class Looks:
     """Makes the case that a plan is asked about."""
 
     records: Records
-    runtime: FlinkRuntime
+    runtimes: Runtimes
     job_manager: JobManager
     observe: Observe
-    plan: Plan
 
     def case(self, document: JobDocument, seen: Seen, whole: Mapping[str, Any] | None) -> Case:
         """What the plan is asked about the oldest open operation, with all that it has to know before it decides."""
@@ -39,7 +39,7 @@ class Looks:
         case = self.observe.case(document.with_operation(operation), seen)
         if whole is not None:
             case = replace(case, sight=Live(deployment_of(whole), whole))
-        looks = self.plan.looks(case)
+        looks = self.runtimes.plan_of(case.job).looks(case)
         if Look.VERTICES in looks:
             return replace(case, vertices=self._vertices(case))
         if Look.SNAPSHOTS in looks:
@@ -48,7 +48,7 @@ class Looks:
 
     def _snapshots(self, case: Case) -> SnapshotsSeen:
         try:
-            found = self.runtime.snapshots_of(case.job.namespace, case.job.deployment_name)
+            found = self.runtimes.of(case.job).snapshots_of(case.job.namespace, case.job.deployment_name)
         except Refused as error:
             return NotSeen(str(error))
         return NotServed() if found is None else found
@@ -98,6 +98,6 @@ class Looks:
 
     def _ha_metadata(self, job: Job, flink_job_id: str) -> HaMetadata | None:
         try:
-            return self.runtime.ha_metadata(job.namespace, job.deployment_name, flink_job_id)
+            return self.runtimes.of(job).ha_metadata(job.namespace, job.deployment_name, flink_job_id)
         except Refused:
             return None  # an account that may not read ConfigMaps knows what a JobManager says, and no more

@@ -38,7 +38,6 @@ from headrace.domain.runtimes.plan import (
     Live,
     Move,
     Note,
-    Plan,
     Renew,
     Wait,
 )
@@ -46,8 +45,9 @@ from headrace.domain.savepoints import Savepoint
 from headrace.domain.state_on_hand import kind_of
 from headrace.domain.status import WRITTEN, asserts_what_is_read, observe, refusal_of
 from headrace.errors import Refused
-from headrace.ports import Pods, Store
+from headrace.ports import Store
 from headrace.services.records import soon
+from headrace.services.runtimes import Runtimes
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ class Observe:
     """Shows a document what was seen."""
 
     store: Store
-    pods: Pods
-    plan: Plan
+    runtimes: Runtimes
     platform: Platform
     grace_seconds: float
 
@@ -116,7 +115,7 @@ class Observe:
         if operation is None or operation.step in DUE:
             return Sighted(document)
         looked = document.with_operation(operation.looked(seen.at))
-        effects = list(self.plan.next(self.case(looked, seen)))
+        effects = list(self.runtimes.plan_of(document.job).next(self.case(looked, seen)))
         while effects and isinstance(effects[0], ON_RECORD):
             looked = self.on_record(looked, effects.pop(0), seen)
         phase = KINDS[operation.kind].phase
@@ -191,7 +190,7 @@ class Observe:
         if status.job_manager_deployment_status == "MISSING":
             return None
         try:
-            return self.pods.pods(job.namespace, job.deployment_name, pod_labels_of(job))
+            return self.runtimes.of(job).pods(job.namespace, job.deployment_name, pod_labels_of(job))
         except Refused:
             return ()  # an account that may not look at pods still sees what the operator says
 

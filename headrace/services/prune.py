@@ -18,6 +18,7 @@ from headrace.services.records import Records
 AT_ONCE = 50
 """How many ended runs are cleared, and how many jobs forgotten, in one round at most."""
 
+LEASE = "prune"
 LEASE_SECONDS = 120.0
 
 KEYS_KEPT = timedelta(days=30)
@@ -26,14 +27,15 @@ KEYS_KEPT = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Retention:
-    """How long an installation keeps what has ended; a job's own `ended_run_kept_hours` stands before `ended_runs`."""
+    """How long an installation keeps what has ended; a job's own `ended_run_kept_hours` stands before `ended_runs`. A
+    native run that is done is not kept: its end is on record, and nothing of it is left to be looked at."""
 
     ended_runs: timedelta
     deleted_jobs: timedelta
 
     def until(self, remains: Remains) -> datetime:
         """When what a run has left may go."""
-        own = remains.kept_hours
+        own = 0.0 if remains.kept_hours is None and remains.is_done else remains.kept_hours
         return remains.since + (self.ended_runs if own is None else timedelta(hours=own))
 
 
@@ -59,7 +61,7 @@ class Prune:
 
     def run(self) -> Pruned:
         """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
-        with self.records.turn("prune", self.holder, LEASE_SECONDS) as is_ours:
+        with self.records.turn(LEASE, self.holder, LEASE_SECONDS) as is_ours:
             return self._round(self.clock.now()) if is_ours else Pruned()
 
     def _round(self, now: datetime) -> Pruned:

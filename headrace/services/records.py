@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from headrace.domain.document import JobDocument
-from headrace.domain.jobs import Desired, Job, JobKey, Phase, Transition, deployment_name, derived_name
-from headrace.domain.operations import Operation
+from headrace.domain.jobs import OPERATOR, Desired, Job, JobKey, Phase, Transition, deployment_name, derived_name
+from headrace.domain.operations import KINDS, Operation, Step
 from headrace.domain.operations.adopt import as_the_log_has_it
 from headrace.domain.operations.submit import as_accepted
 from headrace.errors import Conflict, LostRace, NameTaken, Unavailable
@@ -38,6 +38,8 @@ class Records:
     store: Store
     clock: Clock
     scope: Scope
+    runtime: str = OPERATOR
+    """What a run goes by whose request names no runtime."""
 
     @contextmanager
     def turn(self, what: str, holder: str, seconds: float) -> Iterator[bool]:
@@ -110,6 +112,7 @@ class Records:
                 updated_at=now,
                 desired=Desired.RUNNING,
                 phase=Phase.REQUESTED,
+                runtime=self.runtime,
             )
         )
 
@@ -166,7 +169,9 @@ class Records:
         decisions = before.decisions + (1 if is_decision(before, after) else 0)
         counted = replace(after, revision=before.revision + 1, decisions=decisions)
         due_at = counted.due(self.clock.now())
-        if due_at is not None and before.due_at is not None and not _is_looked_at(before.oldest, after.oldest):
+        is_seen = after.oldest is None and after.job.observed_at != before.job.observed_at
+        looked = is_seen or _is_looked_at(before.oldest, after.oldest)
+        if due_at is not None and before.due_at is not None and not looked:
             due_at = min(due_at, before.due_at)
         return replace(counted, due_at=due_at)
 
@@ -290,9 +295,24 @@ def rebased(before: JobDocument, after: JobDocument, newer: JobDocument) -> JobD
         if (gives_phase or name not in OF_SIGHTS) and getattr(after.job, name) != getattr(before.job, name)
     }
     facts.pop("transition_count", None)
+    if any(each.kind in KINDS and KINDS[each.kind].phase is newer.job.phase for each in _new(before, after)):
+        facts["phase"] = after.job.phase  # the newer one is what has ended, and no sight may come that says so
+    if _takes_away(before, after):
+        facts |= {name: getattr(after.job, name) for name in OF_KEPT_STATE}
     job = replace(newer.job, **facts)
     held = replace(newer, job=job, open_operations=after.open_operations, ended=(*newer.ended, *_new(before, after)))
     return held.with_change_from(newer.job, after.job.updated_at)
+
+
+OF_KEPT_STATE = ("state_path", "savepoint_path", "state_number", "state_start_time", "ran_since_state")
+
+
+def _takes_away(before: JobDocument, after: JobDocument) -> bool:
+    """Whether it was decided that a deployment goes: which state is left was judged when nothing ran any more, and a
+    sight from before that, which was written meanwhile, says nothing of it."""
+    turns = [each.oldest for each in (before, after)]
+    steps = [each.step if each is not None else None for each in turns]
+    return steps[1] in (Step.DELETE, Step.AWAIT_GONE) and steps[0] not in (Step.DELETE, Step.AWAIT_GONE)
 
 
 def _begins(before: JobDocument, after: JobDocument) -> bool:

@@ -22,7 +22,8 @@ from headrace.domain.pod_fields import meet
 from headrace.domain.secrets import may_be_shown, shown_name
 from headrace.domain.templates import Template, changed, merged, overridden, parse_resolved, picked, resolve, scale_of
 from headrace.errors import Conflict, InvalidRequest, Unavailable
-from headrace.ports import FlinkRuntime, Owner, Store
+from headrace.ports import Owner, Store
+from headrace.services.runtimes import Runtimes
 from headrace.services.sealing import Sealing
 
 
@@ -49,9 +50,9 @@ class _Made:
 class Resolve:
     """Makes requests. Each call raises InvalidRequest that names each field."""
 
-    def __init__(self, store: Store, runtime: FlinkRuntime, platform: Platform, place: Place, sealing: Sealing) -> None:
+    def __init__(self, store: Store, runtimes: Runtimes, platform: Platform, place: Place, sealing: Sealing) -> None:
         self._store = store
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._platform = platform
         self._place = place
         self._sealing = sealing
@@ -79,15 +80,35 @@ class Resolve:
         if _has_no_request(document):
             return self._rendered_first(document.job, asked)
         job, before = self._as_it_will_be(document)
+        runtime = self._runtime_of(document)
         with blamed_on_input("job_config"):
             anew = asked.template_version is not None or bool(asked.parameters)
             made = self._of_template(job, before, asked, source) if anew else self._of_request(job, before, asked)
             body = with_profile(made.body, made.config, self._platform.profiles)
             owner = Owner.job(job.tenant, job.job_id)
             request = self.checked(parse_resolved(self._sealing.of_request(body, made.template, owner)))
+        self.check_stays(job, runtime, request)
         version = made.template.version if made.template else before.arguments.get("template_version")
         named = {"template_id": before.arguments.get("template_id"), "template_version": version}
         return {"request": request.as_json(), **named, "given": made.given}
+
+    def _runtime_of(self, document: JobDocument) -> str:
+        """The runtime of the job's run, as its open operations will leave it."""
+        begins = [each for each in document.open_operations if each.kind in KINDS and KINDS[each.kind].begins_a_run]
+        if not begins:
+            return document.job.runtime
+        logged = self._store.operation(document.key.tenant, begins[-1].id)
+        request = (logged.arguments if logged is not None else {}).get("request") or {}
+        return str(request.get("runtime") or self._runtimes.default)
+
+    def check_stays(self, job: Job, runtime: str, request: JobRequest) -> None:
+        """Raises InvalidRequest where the request would move a run to another runtime."""
+        if request.runtime not in (None, runtime):
+            words = (
+                f"job {job.job_id} runs by the {runtime} runtime, and a run stays there; STOP it, and SUBMIT it "
+                "with start_from last"
+            )
+            raise InvalidRequest({"job_config.runtime": words})
 
     def _rendered_first(self, job: Job, asked: UpgradeArguments) -> dict[str, Any]:
         """The first request of a job that runs as it was adopted: a whole one, or there is nothing to change."""
@@ -100,6 +121,7 @@ class Resolve:
             body = with_profile(resolve(None, asked.job_config, {}), asked.job_config, self._platform.profiles)
             owner = Owner.job(job.tenant, job.job_id)
             request = self.checked(parse_resolved(self._sealing.of_request(body, None, owner)))
+        self.check_stays(job, job.runtime, request)
         named = {"template_id": None, "template_version": None}
         return {"request": request.as_json(), **named, "given": self.given(None, {}, asked.job_config)}
 
@@ -168,8 +190,15 @@ class Resolve:
         if request.namespace not in (None, self._place.namespace):
             yield "namespace", f"must be {self._place.namespace}, this tenant's own"
         yield from self._state_problems(request)
+        if request.runtime not in (None, *self._runtimes.names):
+            has = ", ".join(self._runtimes.names)
+            yield "runtime", f"this installation has no {request.runtime}: it has {has} (HEADRACE_RUNTIMES)"
+            return
+        yield from self._version_problems(request)
+
+    def _version_problems(self, request: JobRequest) -> Iterator[tuple[str, str]]:
         version = request.flink_version or self._platform.flink_version
-        known = [each for each in self._known_flink_versions() if flink_release(each) >= OLDEST_FLINK]
+        known = [each for each in self._known_flink_versions(request) if flink_release(each) >= OLDEST_FLINK]
         if flink_release(version) < OLDEST_FLINK:
             yield "flink_version", f"{version} is too old: v1_20 at least, whose options for state are used"
         elif known and version not in known:
@@ -186,10 +215,11 @@ class Resolve:
             if state.volume is not None and meet(volume.mount_path, path):
                 yield f"pod.volumes.{place}.mount_path", f"state is mounted at {path}: choose another path"
 
-    def _known_flink_versions(self) -> Sequence[str]:
+    def _known_flink_versions(self, request: JobRequest) -> Sequence[str]:
         """The CRD's list; empty where Kubernetes cannot be asked now: an accept does not fail for that."""
+        runtime = self._runtimes.named(request.runtime or self._runtimes.default)
         try:
-            return self._runtime.flink_versions()
+            return runtime.flink_versions() if runtime is not None else ()
         except Unavailable:
             return ()
 

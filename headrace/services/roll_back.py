@@ -16,12 +16,11 @@ from headrace.domain.job_requests import recorded_request
 from headrace.domain.jobs import Job
 from headrace.domain.manifest import Platform, Stamp, render
 from headrace.domain.operations import KINDS, KindName, Operation, RollbackArguments
-from headrace.domain.runtimes.plan import Plan
 from headrace.domain.templates import scale_of
 from headrace.domain.versions import Version
 from headrace.errors import Conflict, InvalidRequest
-from headrace.ports import FlinkRuntime
 from headrace.services.resolve import Resolve
+from headrace.services.runtimes import Runtimes
 from headrace.services.versions import Versions, Whole
 
 MOST_RENDERED = 20
@@ -34,8 +33,7 @@ class RollBack:
 
     versions: Versions
     resolve: Resolve
-    runtime: FlinkRuntime
-    plan: Plan
+    runtimes: Runtimes
     platform: Platform
 
     def arguments(self, document: JobDocument, *, asked: RollbackArguments) -> dict[str, Any]:
@@ -43,6 +41,7 @@ class RollBack:
         what was said beside its template. Without a number Kubernetes is asked, and raises Unavailable."""
         found = self._named(document, asked.to) if asked.to is not None else self._last_stable(document)
         request = self.resolve.checked(recorded_request(found.request))
+        self.resolve.check_stays(document.job, document.job.runtime, request)
         told = {name: found.made_by.arguments.get(name) for name in ("template_id", "template_version")}
         to = {"to": asked.to} if asked.to is not None else {}
         return {"request": request.as_json(), **told, "given": _given(found), "version": found.version.number, **to}
@@ -57,12 +56,12 @@ class RollBack:
     def _last_stable(self, document: JobDocument) -> Whole:
         """The newest version of which the runtime says that it was stable last."""
         job = document.job
-        live = self.runtime.get_whole(job.namespace, job.deployment_name)
+        live = self.runtimes.of(job).get_whole(job.namespace, job.deployment_name)
         if live is None:
             raise Conflict(f"job {job.job_id}: cannot ROLLBACK, its deployment is gone; SUBMIT begins another run")
         newest = islice(reversed(self.versions.all(job.key)), MOST_RENDERED)
         known = [(version, rendered) for version in newest if (rendered := self._rendered(job, version)) is not None]
-        found = self.plan.last_stable(live, [rendered for _, rendered in known])
+        found = self.runtimes.plan_of(job).last_stable(live, [rendered for _, rendered in known])
         if isinstance(found, str):
             raise Conflict(f"job {job.job_id}: {found}; ROLLBACK to one of its versions")
         return self.versions.whole(job.key, known[found][0])

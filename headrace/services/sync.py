@@ -20,10 +20,11 @@ from headrace.domain.document import JobDocument
 from headrace.domain.jobs import JobKey, Observation, Transition
 from headrace.domain.operations import DUE
 from headrace.errors import HeadraceError, HistoryGone, LostRace, Refused, Unavailable, Unreadable
-from headrace.ports import Clock, FlinkRuntime, Lease, Scope, Store, TaskQueue, WatchEvent
+from headrace.ports import Clock, Lease, Scope, Store, TaskQueue, WatchEvent
 from headrace.services.diagnose import Diagnose
-from headrace.services.observe import Observe, Seeing
+from headrace.services.observe import Observe, Seeing, Sighted
 from headrace.services.records import Records
+from headrace.services.runtimes import Runtimes
 
 Result = TypeVar("Result")
 
@@ -58,7 +59,7 @@ class Sync:
     def __init__(
         self,
         records: Records,
-        runtime: FlinkRuntime,
+        runtimes: Runtimes,
         queue_: TaskQueue,
         observe: Observe,
         diagnose: Diagnose,
@@ -69,7 +70,7 @@ class Sync:
         self._records = records
         self._store: Store = records.store
         self._scope: Scope = records.scope
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._queue = queue_
         self._observe = observe
         self._diagnose = diagnose
@@ -124,10 +125,10 @@ class Sync:
         """The backstop: every deployment against what is stored; what is stored and not listed is asked for by name."""
         stored = dict(self._store.versions(self._scope))
         resource_version = ""
-        for page in self._runtime.list_pages(self._scope.namespace):
-            resource_version = page.resource_version
-            changed = [WatchEvent("MODIFIED", each) for each in page.deployments if not _is_stored(stored, each)]
-            for uid in self._observe_all([*page.unreadable, *changed], gap=gap):
+        for runtime, page in self._runtimes.list_pages(self._scope.namespace):
+            resource_version, kind = page.resource_version, "MODIFIED" if page.is_whole else "TOUCHED"
+            changed = [WatchEvent(kind, each) for each in page.deployments if not _is_stored(stored, each)]
+            for uid in self._observe_all([(runtime, each) for each in (*page.unreadable, *changed)], gap=gap):
                 stored.pop(uid, None)
             self._renew(lease)
         for key in self._store.jobs_of(self._scope, stored) if stored else ():
@@ -146,27 +147,27 @@ class Sync:
 
     def _watch(self, lease: Lease, cursor: str, hold_seconds: float) -> None:
         latest = cursor
-        with _Pump(self._runtime.watch(self._scope.namespace, cursor, max(1, int(hold_seconds)))) as pump:
+        with _Pump(self._runtimes.watch(self._scope.namespace, cursor, max(1, int(hold_seconds)))) as pump:
             for batch in pump.batches(hold_seconds):
-                self._observe_all([event for event in batch if event.kind != "BOOKMARK"], gap=False)
-                latest = batch[-1].deployment.metadata.resource_version
+                self._observe_all([each for each in batch if each[1].kind != "BOOKMARK"], gap=False)
+                latest = batch[-1][1].cursor
                 if not self._store.set_cursor(self._scope, latest, lease):
                     return
         if latest == cursor:
             self._store.set_cursor(self._scope, latest, lease)  # nothing changed, and that is known to be so now
 
-    def _observe_all(self, events: Sequence[WatchEvent], gap: bool) -> set[str]:
+    def _observe_all(self, events: Sequence[tuple[str, WatchEvent]], gap: bool) -> set[str]:
         """One read of the jobs concerned, then each event in turn; one write of those that changed. Gives the uids of
         the deployments that were their jobs' on record."""
-        keyed = [(key, event) for event in events if (key := self._key_of(event.deployment)) is not None]
-        keys = sorted({key for key, _ in keyed})
+        keyed = [(key, name, event) for name, event in events if (key := self._key_of(event.deployment)) is not None]
+        keys = sorted({key for key, _, _ in keyed})
         read = {document.key: document for document in self._store.documents(keys)} if keys else {}
         now = {**read}
         again: set[JobKey] = set()
-        for key, event in keyed:
+        for key, runtime, event in keyed:
             if key not in now or key in again or self._is_left_alone(key):
                 continue
-            seen = self._isolated(key, partial(self._after, now[key], event, gap))
+            seen = self._isolated(key, partial(self._after, now[key], runtime, event, gap))
             if seen is None:
                 again.add(key)
             else:
@@ -177,14 +178,16 @@ class Sync:
             if not self._is_left_alone(key):
                 self._look_again(key, gap=gap)
         uids = {key: document.job.deployment_uid for key, document in read.items()}
-        return {uid for key, event in keyed if (uid := event.deployment.metadata.uid) == uids.get(key)}
+        return {uid for key, _, event in keyed if (uid := event.deployment.metadata.uid) == uids.get(key)}
 
-    def _after(self, document: JobDocument, event: WatchEvent, gap: bool) -> JobDocument | None:
+    def _after(self, document: JobDocument, runtime: str, event: WatchEvent, gap: bool) -> JobDocument | None:
         """The document after an event; None where only a fresh look can say what is."""
         live = event.deployment
         if event.kind == "UNREADABLE":
             raise Unreadable(event.why)
-        if event.kind == "DELETED" or self._is_older(document, live) or self._is_another(document, live):
+        if event.kind in ("DELETED", "TOUCHED") or runtime != document.job.runtime:
+            return None
+        if self._is_older(document, live) or self._is_another(document, live):
             return None
         return self._shown(document, live, gap)
 
@@ -208,7 +211,7 @@ class Sync:
         if told is None:
             return seeing.document  # its phase is written now; why, and what that ends, a little later
         sighted = self._observe.progressed(told, seeing.seen)
-        if sighted.left or self._wants_a_worker(document, sighted.document, what):
+        if sighted.left or self._wants_a_worker(document, sighted.document, what) or self._has_an_act(sighted, what):
             self._queue.wake(document.key)
         return sighted.document.without_detour(document)
 
@@ -218,6 +221,11 @@ class Sync:
         if following is None or following.step not in DUE:
             return False
         return isinstance(what, Gone) or before.oldest is None or before.oldest.step not in DUE
+
+    def _has_an_act(self, sighted: Sighted, what: Deployment | Gone) -> bool:
+        """Whether the runtime has something left to do of a job of which nothing is asked."""
+        status = what.status if isinstance(what, Deployment) else None
+        return sighted.document.oldest is None and status is not None and status.act is not None
 
     def _looked_into(self, seeing: Seeing) -> JobDocument | None:
         """The document with why its job turned bad, where it did; None where there is no time for that now."""
@@ -254,7 +262,8 @@ class Sync:
             document = self._records.read(key)
             if document is None:
                 return True
-            live = self._runtime.get(document.job.namespace, document.job.deployment_name)
+            job = document.job
+            live = self._runtimes.of(job).get(job.namespace, job.deployment_name)
             after = self._shown(document, live if live is not None else Gone(), gap)
             if after == document or not self._written([(document, after)]):
                 return True
@@ -325,9 +334,9 @@ class _End:
 class _Pump:
     """Reads a blocking watch in a thread, so that what has arrived is handled together and nothing waits."""
 
-    def __init__(self, events: Iterator[WatchEvent]) -> None:
+    def __init__(self, events: Iterator[tuple[str, WatchEvent]]) -> None:
         self._events = events
-        self._arrived: queue.Queue[WatchEvent | _End] = queue.Queue(maxsize=10 * BATCH)
+        self._arrived: queue.Queue[tuple[str, WatchEvent] | _End] = queue.Queue(maxsize=10 * BATCH)
         self._thread = threading.Thread(target=self._read, name="watch", daemon=True)
 
     def __enter__(self) -> _Pump:
@@ -339,17 +348,17 @@ class _Pump:
         if close is not None and not self._thread.is_alive():
             close()
 
-    def batches(self, hold_seconds: float) -> Iterator[list[WatchEvent]]:
+    def batches(self, hold_seconds: float) -> Iterator[list[tuple[str, WatchEvent]]]:
         """What has arrived, together, until the watch ends. Raises what the watch raised."""
         end: _End | None = None
         while end is None:
             try:
                 arrived = [self._arrived.get(timeout=hold_seconds + 10)]
             except queue.Empty:
-                raise Unavailable("the watch of FlinkDeployments went silent beyond its bound") from None
+                raise Unavailable("the watch of deployments went silent beyond its bound") from None
             while len(arrived) < BATCH and not self._arrived.empty():
                 arrived.append(self._arrived.get_nowait())
-            batch = [item for item in arrived if isinstance(item, WatchEvent)]
+            batch = [item for item in arrived if not isinstance(item, _End)]
             end = next((item for item in arrived if isinstance(item, _End)), None)
             if batch:
                 yield batch

@@ -19,6 +19,7 @@ from headrace.ports import Clock, Steady
 from headrace.services.accept import Accept
 from headrace.services.records import Records
 
+LEASE = "savepoints"
 LEASE_SECONDS = 60.0
 
 LONGEST_ROUND = timedelta(seconds=30)
@@ -45,7 +46,7 @@ class TakeSavepoints:
 
     def run(self) -> AskedFor:
         """One round; nothing where another process is at it. Raises Unavailable where the store does not answer."""
-        with self.records.turn("savepoints", self.holder, LEASE_SECONDS) as is_ours:
+        with self.records.turn(LEASE, self.holder, LEASE_SECONDS) as is_ours:
             return self._round(self.clock.now()) if is_ours else AskedFor()
 
     def _round(self, began: datetime) -> AskedFor:

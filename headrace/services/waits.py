@@ -15,9 +15,9 @@ from typing import TypeVar
 from headrace.domain.deployments import Deployment, Seen
 from headrace.domain.document import JobDocument
 from headrace.domain.failures import Evidence, Explanation, explain
-from headrace.domain.jobs import Job, JobKey, Waiting
+from headrace.domain.jobs import NATIVE, Job, JobKey, Waiting
 from headrace.domain.manifest.parts import pod_labels_of
-from headrace.domain.operations import Operation
+from headrace.domain.operations import Operation, Step
 from headrace.domain.pods import PodSeen, first_trouble, manager_is_up
 from headrace.domain.status import observe
 from headrace.domain.waiting import (
@@ -25,6 +25,7 @@ from headrace.domain.waiting import (
     Progress,
     Sight,
     Unseen,
+    can_have_ended,
     has_failed_a_try,
     has_manager,
     is_due,
@@ -34,9 +35,10 @@ from headrace.domain.waiting import (
     what_is_waited_for,
 )
 from headrace.errors import HeadraceError, LostRace, Unreadable
-from headrace.ports import Clock, FlinkRuntime, JobManager
+from headrace.ports import Clock, JobManager
 from headrace.services.diagnose import RECENT
 from headrace.services.records import Records
+from headrace.services.runtimes import Runtimes
 
 LEASE = "waits"
 LEASE_SECONDS = 60.0
@@ -56,14 +58,14 @@ class Waits:
     def __init__(
         self,
         records: Records,
-        runtime: FlinkRuntime,
+        runtimes: Runtimes,
         job_manager: JobManager,
         clock: Clock,
         grace_seconds: float,
         holder: str,
     ) -> None:
         self._records = records
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._job_manager = job_manager
         self._clock = clock
         self._grace_seconds = grace_seconds
@@ -98,7 +100,7 @@ class Waits:
             return None
 
     def _live(self, job: Job) -> Deployment | Unseen | None:
-        return _read(lambda: self._runtime.get(job.namespace, job.deployment_name))
+        return _read(lambda: self._runtimes.of(job).get(job.namespace, job.deployment_name))
 
     def _look_and_go_on(self, document: JobDocument, live: Deployment | Unseen | None) -> None:
         """What cannot be made sense of is that one job's trouble: it is said on it, and the others are looked at."""
@@ -125,12 +127,12 @@ class Waits:
 
     def _look_at(self, document: JobDocument, live: Deployment) -> None:
         job, operation = document.job, document.oldest
-        pods = _read(lambda: self._runtime.pods(job.namespace, job.deployment_name, pod_labels_of(job)))
+        pods = _read(lambda: self._runtimes.of(job).pods(job.namespace, job.deployment_name, pod_labels_of(job)))
         seen = self._seen(live, () if isinstance(pods, Unseen) else pods)
         plain = self._observed(seen, replace(job, waiting=None), operation)
         if plain.phase is not job.phase:
             return  # the sync's to see and to tell
-        waiting = self._waiting(None if plain.reason else what_is_waited_for(self._sight(job, live, pods)))
+        waiting = self._waiting(None if plain.reason else what_is_waited_for(self._sight(document, live, pods)))
         self._remember(document, self._observed(seen, replace(job, waiting=waiting), operation))
 
     def _waiting(self, found: Explanation | None) -> Waiting:
@@ -150,8 +152,9 @@ class Waits:
         told = replace(words, phase_since=seen.phase_since, updated_at=self._clock.now())
         self._records.write(document, document.with_job(told))
 
-    def _sight(self, job: Job, live: Deployment, pods: Sequence[PodSeen] | Unseen) -> Sight:
-        sight = Sight(live, pods)
+    def _sight(self, document: JobDocument, live: Deployment, pods: Sequence[PodSeen] | Unseen) -> Sight:
+        job = document.job
+        sight = Sight(live, pods, is_native=job.runtime == NATIVE)
         pod = pod_waited_for(sight)
         status = live.status.job_status if live.status else None
         flink_job_id = (status.job_id if status else None) or job.flink_job_id or ""
@@ -161,7 +164,16 @@ class Waits:
             progress=progress,
             kubelet=self._kubelet(job, pod) if pod is not None else "",
             failure=self._failure(job, flink_job_id) if has_failed_a_try(progress) else None,
+            is_without_metadata=can_have_ended(progress) and self._is_without_metadata(document, flink_job_id),
         )
+
+    def _is_without_metadata(self, document: JobDocument, flink_job_id: str) -> bool:
+        """Of a job that has run under this id: one that is started anew has none yet."""
+        job, operation = document.job, document.oldest
+        if not job.was_running or (operation is not None and operation.step is not Step.BEGIN):
+            return False
+        runtime = self._runtimes.of(job)
+        return _read(lambda: runtime.ha_metadata(job.namespace, job.deployment_name, flink_job_id)) is None
 
     def _progress(self, job: Job, flink_job_id: str) -> Progress | Unseen:
         return _read(lambda: self._job_manager.progress(job.namespace, job.deployment_name, flink_job_id))
@@ -176,7 +188,7 @@ class Waits:
 
     def _kubelet(self, job: Job, pod: PodSeen) -> str:
         """What was last said of it: what is pulled, or why a volume cannot be mounted."""
-        events = _read(lambda: self._runtime.pod_events(job.namespace, pod.name))
+        events = _read(lambda: self._runtimes.of(job).pod_events(job.namespace, pod.name))
         return "" if isinstance(events, Unseen) or not events else f"{events[-1].reason}: {events[-1].message}"
 
 

@@ -1,4 +1,5 @@
-"""`python -m local.flink_operator`: looks after every FlinkDeployment of a namespace until SIGTERM."""
+"""`python -m local.flink_operator`: looks after every FlinkDeployment of a namespace until SIGTERM, and after every
+Deployment of Flink's native mode: what is a cluster's part in that, runs beside the operator here."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from local.flink_operator.events import Events
 from local.flink_operator.kube import Kube, KubeError
 from local.flink_operator.reconciler import Reconciler
 from local.flink_operator.rest_gateway import RestGateway
+from local.kubelet.kubelet import Kubelet
+from local.kubelet.objects import Objects
 
 LIST_SECONDS = 1.0
 
@@ -33,35 +36,46 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    kube = Kube(arguments.kubeconfig, arguments.namespace)
+    kube = Objects(arguments.kubeconfig, arguments.namespace)
     operate(kube, arguments.data_dir.resolve(), stopping, arguments.rest_port)
+    kube.close()
     return 0
 
 
-def operate(kube: Kube, data: Path, stopping: threading.Event, rest_port: int | None = None) -> None:
+def operate(kube: Objects, data: Path, stopping: threading.Event, rest_port: int | None = None) -> None:
     """Until told to stop; returns once every process that it started is gone."""
     data.mkdir(parents=True, exist_ok=True)
     running: dict[str, Reconciler] = {}
-    gateway = _gateway(rest_port, kube.namespace, running) if rest_port else None
+    events = Events(kube)
+    kubelet = Kubelet(kube, events, data, stopping)
+    gateway = _gateway(rest_port, kube.namespace, running, kubelet) if rest_port else None
     try:
-        _look_after_all(kube, data, stopping, running)
+        _look_after_all(kube, events, data, stopping, running, kubelet)
     finally:
         if gateway is not None:
             gateway.stop()
 
 
-def _gateway(port: int, served: str, running: dict[str, Reconciler]) -> RestGateway:
+def _gateway(port: int, served: str, running: dict[str, Reconciler], kubelet: Kubelet) -> RestGateway:
     def port_of(namespace: str, name: str) -> int | None:
+        if namespace != served:
+            return None
         found = (thread.rest_port for thread in list(running.values()) if thread.deployment_name == name)
-        return next((port for port in found if port is not None), None) if namespace == served else None
+        return next((port for port in found if port is not None), None) or kubelet.rest_port(name)
 
     gateway = RestGateway(port, port_of)
     gateway.start()
     return gateway
 
 
-def _look_after_all(kube: Kube, data: Path, stopping: threading.Event, running: dict[str, Reconciler]) -> None:
-    events = Events(kube)
+def _look_after_all(
+    kube: Kube,
+    events: Events,
+    data: Path,
+    stopping: threading.Event,
+    running: dict[str, Reconciler],
+    kubelet: Kubelet,
+) -> None:
     while not stopping.is_set():
         try:
             for deployment in kube.deployments():
@@ -73,9 +87,11 @@ def _look_after_all(kube: Kube, data: Path, stopping: threading.Event, running: 
             logger.warning("{}", error)
         for uid in [uid for uid, thread in running.items() if not thread.is_alive()]:
             del running[uid]
+        kubelet.look()
         stopping.wait(LIST_SECONDS)
     for thread in running.values():
         thread.join(60)
+    kubelet.wait(60)
     events.close()
 
 

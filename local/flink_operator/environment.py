@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from local.flink_operator.mapping import Container, Filled, program
+from local.flink_operator.mapping import Container, Filled, Reference, program
 
 DataOf = Callable[[str, str], Mapping[str, bytes] | None]
 """A ConfigMap's or Secret's data by kind (configmaps, secrets) and name, or None."""
@@ -34,16 +34,22 @@ def variables(container: Container, data_of: DataOf) -> dict[str, str]:
     found: dict[str, str] = {}
     for source in container.env_from:
         found |= _all_of(source, data_of)
-    for name, (secret, key, optional) in container.references.items():
-        data = data_of("secrets", secret)
-        if data is not None and key in data:
-            found[name] = data[key].decode()
-        elif not optional:
-            missing = f'secret "{secret}" not found' if data is None else f"couldn't find key {key} in Secret {secret}"
-            raise NotThere(missing)
+    for name, reference in container.references.items():
+        data = data_of(reference.kind, reference.name)
+        if data is not None and reference.key in data:
+            found[name] = data[reference.key].decode()
+        elif not reference.optional:
+            raise NotThere(_missing(reference, is_there=data is not None))
     for name, text in container.env.items():
         found[name] = container.mapped(expanded(text, found))
     return found
+
+
+def _missing(reference: Reference, *, is_there: bool) -> str:
+    kind = "Secret" if reference.kind == "secrets" else "ConfigMap"
+    if is_there:
+        return f"couldn't find key {reference.key} in {kind} {reference.name}"
+    return f'{kind.lower()} "{reference.name}" not found'
 
 
 def command(container: Container, known: Mapping[str, str]) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import yaml
+from loguru import logger
 
 GROUP = "/apis/flink.apache.org/v1beta1"
 TIMEOUT_SECONDS = 10.0
@@ -22,6 +24,18 @@ Resource = dict[str, Any]
 
 class KubeError(Exception):
     """The API server did not answer, or answered with an error that is not a plain absence."""
+
+
+def look_again_and_again(name: str, look: Callable[[], bool], is_stopping: threading.Event, seconds: float) -> None:
+    """Until `look` says that there is nothing left to look at, or until told to stop; what the API server does not take
+    now is tried at the next look."""
+    while not is_stopping.is_set():
+        try:
+            if not look():
+                return
+        except KubeError as error:
+            logger.warning("{}: {}", name, error)
+        is_stopping.wait(seconds)
 
 
 class Forbidden(KubeError):
@@ -46,6 +60,10 @@ class Kube:
             trust_env=False,
             limits=httpx.Limits(max_connections=200),
         )
+
+    def close(self) -> None:
+        """Ends its connections. Nothing may be asked after it."""
+        self._http.close()
 
     def deployments(self) -> list[Resource]:
         """Every FlinkDeployment of the namespace."""

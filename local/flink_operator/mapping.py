@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyflink
 
@@ -19,17 +19,25 @@ MERGE_BY_NAME = "kubernetes.operator.pod-template.merge-arrays-by-name"
 OPT = "/opt/flink/opt"
 
 
+class Reference(NamedTuple):
+    """A variable's value: `kind` is secrets or configmaps."""
+
+    kind: str
+    name: str
+    key: str
+    optional: bool
+
+
 @dataclass(frozen=True)
 class Container:
     """One container of a pod, and its paths on this machine. `command` and `env` are as the pod template has them;
-    `references` are variables whose values stand in a Secret: name -> (Secret, key, optional); `env_from` whole Secrets
-    and ConfigMaps."""
+    `references` are variables whose values stand in a Secret or ConfigMap; `env_from` whole Secrets and ConfigMaps."""
 
     name: str
     command: Sequence[str]
     env: Mapping[str, str]
     paths: Mapping[str, str]
-    references: Mapping[str, tuple[str, str, bool]] = field(default_factory=dict)
+    references: Mapping[str, Reference] = field(default_factory=dict)
     env_from: Sequence[Mapping[str, Any]] = ()
 
     def mapped(self, text: str) -> str:
@@ -86,12 +94,16 @@ def pod_view(spec: Mapping[str, Any], folder: Path) -> PodView:
 
     TaskManagers run in the same folders: their init containers would fetch the same jars to the same place.
     """
-    pod = merged_pod_spec(spec)
+    return view_of(merged_pod_spec(spec), folder, {})
+
+
+def view_of(pod: Mapping[str, Any], folder: Path, fields: Mapping[str, str]) -> PodView:
+    """A pod by its own spec, with its volumes below `folder`; `fields` are what its variables may name of itself."""
     volumes, filled = _volumes(pod, folder)
     main: Mapping[str, Any] = next((c for c in pod.get("containers") or [] if c["name"] == MAIN_CONTAINER), {})
     return PodView(
-        main=_container(MAIN_CONTAINER, main, volumes, folder),
-        init=[_container(c["name"], c, volumes, folder) for c in pod.get("initContainers") or []],
+        main=_container(MAIN_CONTAINER, main, volumes, folder, fields),
+        init=[_container(c["name"], c, volumes, folder, fields) for c in pod.get("initContainers") or []],
         filled=filled,
     )
 
@@ -150,7 +162,9 @@ def _filled(volume: Mapping[str, Any], folder: Path) -> Filled:
     return Filled(kind, name, folder, items, bool(source.get("optional")))
 
 
-def _container(name: str, part: Mapping[str, Any], volumes: Mapping[str, Path], folder: Path) -> Container:
+def _container(
+    name: str, part: Mapping[str, Any], volumes: Mapping[str, Path], folder: Path, fields: Mapping[str, str]
+) -> Container:
     mounts = {
         mount["mountPath"].rstrip("/"): str(volumes[mount["name"]] / mount.get("subPath", ""))
         for mount in part.get("volumeMounts") or []
@@ -158,11 +172,25 @@ def _container(name: str, part: Mapping[str, Any], volumes: Mapping[str, Path], 
     }
     paths = {**image_paths(), **mounts, "/dev/termination-log": str(folder / f"termination-{name}")}
     listed = part.get("env") or []
-    env = {each["name"]: str(each.get("value", "")) for each in listed if "valueFrom" not in each}
-    keys = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in listed if "valueFrom" in each}
-    references = {name: (key["name"], key["key"], bool(key.get("optional"))) for name, key in keys.items()}
+    env = {each["name"]: _value(each, fields) for each in listed if not _is_reference(each)}
+    references = {each["name"]: _reference(each["valueFrom"]) for each in listed if _is_reference(each)}
     command = [*(part.get("command") or []), *(part.get("args") or [])]
     return Container(name, command, env, paths, references, part.get("envFrom") or [])
+
+
+def _is_reference(variable: Mapping[str, Any]) -> bool:
+    return not {"secretKeyRef", "configMapKeyRef"}.isdisjoint(variable.get("valueFrom") or {})
+
+
+def _value(variable: Mapping[str, Any], fields: Mapping[str, str]) -> str:
+    """As it is written, or a field of the pod; what a laptop's pod has not is empty."""
+    field_path = (variable.get("valueFrom") or {}).get("fieldRef", {}).get("fieldPath", "")
+    return fields.get(field_path, "") if field_path else str(variable.get("value", ""))
+
+
+def _reference(source: Mapping[str, Any]) -> Reference:
+    kind, key = ("secrets", "secretKeyRef") if "secretKeyRef" in source else ("configmaps", "configMapKeyRef")
+    return Reference(kind, source[key]["name"], source[key]["key"], bool(source[key].get("optional")))
 
 
 def program(word: str) -> str:

@@ -11,15 +11,13 @@ import shutil
 import threading
 from pathlib import Path
 
-from loguru import logger
-
 from local.flink_operator import pods, specs, statuses
 from local.flink_operator.changing import Changing
-from local.flink_operator.cluster import end_what_is_left
 from local.flink_operator.deploying import deploy_first
 from local.flink_operator.deployment import LocalDeployment
+from local.flink_operator.distribution import end_what_is_left
 from local.flink_operator.events import Events
-from local.flink_operator.kube import Kube, KubeError, Resource
+from local.flink_operator.kube import Kube, Resource, look_again_and_again
 from local.flink_operator.observing import Observing
 
 FINALIZER = "flinkdeployments.flink.apache.org/finalizer"
@@ -44,16 +42,10 @@ class Reconciler(threading.Thread):
         return cluster.rest_port if cluster is not None else None
 
     def run(self) -> None:
-        """Looks again and again; what the API server does not take now is tried at the next look."""
+        """Looks until the deployment is gone, or it is told to stop."""
         end_what_is_left(self._deployment.folder)
         try:
-            while not self._is_stopping.is_set():
-                try:
-                    if not self._look():
-                        return
-                except KubeError as error:
-                    logger.warning("{}: {}", self.deployment_name, error)
-                self._is_stopping.wait(LOOK_SECONDS)
+            look_again_and_again(self.deployment_name, self._look, self._is_stopping, LOOK_SECONDS)
         finally:
             self._deployment.stop_cluster()
 

@@ -35,12 +35,23 @@ class RestGateway:
 def _handler(port_of: Callable[[str, str], int | None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._ask(None)
+            self._ask()
 
         def do_POST(self) -> None:
-            self._ask(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+            self._ask()
 
-        def _ask(self, body: bytes | None) -> None:
+        def do_PUT(self) -> None:
+            self._ask()
+
+        def do_PATCH(self) -> None:
+            self._ask()
+
+        def do_DELETE(self) -> None:
+            self._ask()
+
+        def _ask(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length) if length else None
             namespace, _, rest = self.path.lstrip("/").partition("/")
             name, _, path = rest.partition("/")
             port = port_of(namespace, name)
@@ -48,7 +59,7 @@ def _handler(port_of: Callable[[str, str], int | None]) -> type[BaseHTTPRequestH
                 self.send_error(503, f"no JobManager of {namespace}/{name} runs here")
                 return
             try:
-                method, url = "GET" if body is None else "POST", f"http://127.0.0.1:{port}/{path}"
+                method, url = self.command, f"http://127.0.0.1:{port}/{path}"
                 headers = {"Content-Type": self.headers.get("Content-Type") or "application/json"}
                 answer = httpx.request(
                     method, url, content=body, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False

@@ -1,4 +1,5 @@
-"""What every FlinkRuntime promises: in memory, on the small Kubernetes API and on a real kube-apiserver.
+"""What every FlinkRuntime promises: in memory, on the small Kubernetes API and on a real kube-apiserver, with the
+CRDs of the newest operator and of the oldest.
 
 What no dictionary has (strict validation, finalizers, answers that are lost) is shown on the servers alone.
 """
@@ -9,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 import yaml
 
 from headrace.adapters.kubernetes import connect
+from headrace.adapters.native import NativeRuntime
 from headrace.domain.deployments import (
     JOB_LABEL,
     OPERATION_ANNOTATION,
@@ -27,6 +30,7 @@ from headrace.domain.deployments import (
     sequence_of,
 )
 from headrace.domain.pods import default_container
+from headrace.domain.runtime_reports import Process
 from headrace.domain.snapshots import snapshot_manifest
 from headrace.domain.state_on_hand import HaMetadata
 from headrace.errors import HistoryGone, Refused, Unavailable
@@ -42,7 +46,11 @@ GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
 SEQUENCE = ("metadata", "annotations", SEQUENCE_ANNOTATION)
 PARALLELISM = ("spec", "job", "parallelism")
 
-on_servers = pytest.mark.parametrize("place", ["local", "real"], indirect=True)
+on_servers = pytest.mark.parametrize("place", ["local", "real", "oldest"], indirect=True)
+on_real_ones = pytest.mark.parametrize("place", ["real", "oldest"], indirect=True)
+of_the_operator = pytest.mark.parametrize("place", ["memory", "local", "real", "oldest"], indirect=True)
+"""What native mode has none of (what others made, snapshots, a CRD), or shows by a look alone."""
+
 where_there_are_logs = pytest.mark.parametrize("place", ["memory", "local"], indirect=True)
 """A kube-apiserver has logs from a kubelet alone."""
 
@@ -59,7 +67,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
             manager[1].__exit__(None, None, None)
 
 
-@pytest.fixture(params=["memory", "local", "real"])
+@pytest.fixture(params=["memory", "local", "real", "oldest", "native-memory", "native-local", "native-real"])
 def place(request: pytest.FixtureRequest, places: dict[str, Any]) -> Cluster:
     if request.param not in places:
         folder = places["folder"] / request.param
@@ -78,6 +86,7 @@ def name() -> str:
 def manifest(name: str, sequence: int = 1) -> dict[str, Any]:
     made: dict[str, Any] = yaml.safe_load(GOLDEN.read_text())
     made["metadata"] |= {"name": name, "namespace": "default"}
+    made["spec"]["flinkVersion"] = "v1_20"  # each CRD knows it
     made["metadata"]["annotations"] |= {
         SEQUENCE_ANNOTATION: str(sequence),
         OPERATION_ANNOTATION: f"operation-of-{name}",
@@ -150,6 +159,7 @@ def snapshot_asked_for(name: str, sequence: int = 7) -> dict[str, Any]:
     return snapshot_manifest(job, sequence, {OPERATION_ANNOTATION: f"operation-of-{name}"})
 
 
+@of_the_operator
 def test_a_snapshot_is_made_once_and_found_by_its_deployment(place: Cluster, name: str) -> None:
     serves_snapshots(place)
     created(place, name)
@@ -164,6 +174,7 @@ def test_a_snapshot_is_made_once_and_found_by_its_deployment(place: Cluster, nam
     assert place.runtime.snapshots_of("default", f"{name}-2") == []
 
 
+@of_the_operator
 def test_a_snapshot_that_is_not_as_it_was_seen_is_not_deleted(place: Cluster, name: str) -> None:
     serves_snapshots(place)
     assert place.runtime.create_snapshot(snapshot_asked_for(name))
@@ -183,6 +194,11 @@ def test_a_cluster_without_the_kind_says_so(name: str) -> None:
     assert InMemoryRuntime().snapshots_of("default", name) is None
 
 
+@pytest.mark.parametrize("process", [Process.WORKER, Process.SYNC])
+def test_an_account_that_may_do_everything_lacks_nothing(place: Cluster, process: Process) -> None:
+    assert list(place.runtime.lacks("default", process)) == []
+
+
 def test_what_is_absent_is_none(place: Cluster, name: str) -> None:
     assert place.runtime.get("default", name) is None
     assert place.runtime.get_whole("default", name) is None
@@ -200,6 +216,7 @@ def test_a_patch_behind_its_fence_changes_the_deployment(place: Cluster, name: s
     assert whole["spec"]["job"]["parallelism"] == 7
 
 
+@of_the_operator
 def test_a_patch_on_the_version_that_was_seen_makes_its_first_annotations_and_no_generation(
     place: Cluster, name: str
 ) -> None:
@@ -219,6 +236,7 @@ def test_a_patch_on_the_version_that_was_seen_makes_its_first_annotations_and_no
     assert (given_back.metadata.annotations or {}, given_back.metadata.labels) == ({}, made.metadata.labels)
 
 
+@of_the_operator
 @pytest.mark.parametrize("stale", ["uid", "resourceVersion"])
 def test_a_version_that_is_not_the_newest_changes_nothing(place: Cluster, name: str, stale: str) -> None:
     made = applied(place, name)
@@ -230,6 +248,7 @@ def test_a_version_that_is_not_the_newest_changes_nothing(place: Cluster, name: 
     assert place.runtime.get("default", name) == now
 
 
+@of_the_operator
 def test_anybodys_deployments_are_listed_page_by_page(place: Cluster, name: str) -> None:
     names = {f"{name}-{n}" for n in range(5)}
     for each in names:
@@ -354,6 +373,7 @@ def test_pages_are_one_list_of_ours_alone(place: Cluster, name: str) -> None:
     assert len({page.resource_version for page in pages}) == 1
 
 
+@of_the_operator
 def test_a_watch_gives_what_came_after_the_list(place: Cluster, name: str) -> None:
     version = list(place.runtime.list_pages("default"))[-1].resource_version
     made = created(place, name)
@@ -370,6 +390,9 @@ def test_a_watch_gives_what_came_after_the_list(place: Cluster, name: str) -> No
     assert status.lifecycle_state == "STABLE"
 
 
+@pytest.mark.parametrize(
+    "place", ["memory", "local", "real", "oldest", "native-memory", "native-local"], indirect=True
+)  # a kube-apiserver that has just begun has all of its history of Deployments
 def test_a_watch_from_forgotten_history_says_so(place: Cluster, name: str) -> None:
     created(place, name)
     if place.http is None:
@@ -378,13 +401,91 @@ def test_a_watch_from_forgotten_history_says_so(place: Cluster, name: str) -> No
             list(place.runtime.watch("default", "0", 1))
         return
     if place.local is not None:
-        place.local.inject(Fault(FaultKind.GONE, verb="watch", resource="flinkdeployments"))
+        resource = "deployments" if isinstance(place.runtime, NativeRuntime) else "flinkdeployments"
+        place.local.inject(Fault(FaultKind.GONE, verb="watch", resource=resource))
     with pytest.raises(HistoryGone):
         list(place.runtime.watch("default", "1", 1))
 
 
+@on_real_ones
+def test_a_list_that_etcd_has_forgotten_the_rest_of_is_whole_or_says_so(place: Cluster, name: str) -> None:
+    """Its first page is of a version that is gone by the second."""
+    names = {f"{name}-{n}" for n in range(3)}
+    for each in names:
+        created(place, each)
+    pages = place.runtime.list_pages("default", limit=1)
+    listed = [d.metadata.name for d in next(pages).deployments]
+    created(place, f"{name}-late")
+    assert place.server is not None
+    place.server.forget_history()
+    with suppress(HistoryGone):
+        listed += [d.metadata.name for page in pages for d in page.deployments]
+        assert names == {each for each in listed if each in names}
+        assert len(listed) == len(set(listed))
+
+
+@on_real_ones
+def test_a_watch_goes_on_from_its_bookmark(place: Cluster, name: str) -> None:
+    """What others changed meanwhile moves it, though nothing of it is ours."""
+    version = list(place.runtime.list_pages("default"))[-1].resource_version
+    applied(place, name)
+    ours = created(place, f"{name}-ours")
+    events = list(place.runtime.watch("default", version, 2))
+    assert [e.deployment.metadata.name for e in events if e.kind == "ADDED"] == [ours.metadata.name]
+    after = events[-1].deployment.metadata.resource_version
+    place.set_status(f"{name}-ours", {"lifecycleState": "STABLE"})
+    again = [e for e in place.runtime.watch("default", after, 1) if e.kind != "BOOKMARK"]
+    assert [(e.kind, e.deployment.metadata.name) for e in again] == [("MODIFIED", ours.metadata.name)]
+
+
+@on_real_ones
+def test_a_status_is_not_written_by_who_writes_the_spec(place: Cluster, name: str) -> None:
+    """It is a subresource: what a manifest says of it is nobody's word."""
+    told = manifest(name)
+    told["status"] = {"lifecycleState": "STABLE"}
+    made = place.runtime.create(told)
+    assert made is not None
+    assert made.status is None
+    change = Change(("status",), {"lifecycleState": "FAILED"})
+    patched = place.runtime.patch("default", name, fence(made), [Change(SEQUENCE, "2"), change])
+    assert patched is not None
+    assert patched.status is None
+    place.set_status(name, {"lifecycleState": "STABLE"})
+    seen = place.runtime.get("default", name)
+    assert seen is not None
+    assert seen.status is not None
+    assert (seen.status.lifecycle_state, seen.metadata.generation) == ("STABLE", patched.metadata.generation)
+
+
+@on_real_ones
+@pytest.mark.parametrize("content_type", ["application/merge-patch+json", "application/json-patch+json"])
+def test_a_patch_of_either_kind_with_a_field_that_the_crd_does_not_know_is_refused(
+    place: Cluster, name: str, content_type: str
+) -> None:
+    """With strict validation. Without it the field is dropped and nobody is told, which is why we ask for it."""
+    made = created(place, name)
+    assert place.http is not None
+    merge = {"spec": {"paralelism": 2}}
+    body: Any = merge if "merge" in content_type else [{"op": "add", "path": "/spec/paralelism", "value": 2}]
+    headers = {"Content-Type": content_type}
+    path = f"{DEPLOYMENTS}/{name}"
+    strict = place.http.patch(path, json=body, headers=headers, params={"fieldValidation": "Strict"})
+    assert strict.status_code in (400, 422)
+    assert "paralelism" in strict.text
+    place.http.patch(path, json=body, headers=headers).raise_for_status()
+    now = place.runtime.get_whole("default", name)
+    assert now is not None
+    assert "paralelism" not in now["spec"]
+    with pytest.raises(Refused, match="paralelism"):
+        place.runtime.patch("default", name, fence(made), [Change(SEQUENCE, "2"), Change(("spec", "paralelism"), 2)])
+
+
+@of_the_operator
 def test_the_crds_flink_versions_are_known(place: Cluster) -> None:
-    assert {"v1_20", "v2_2"} <= set(place.runtime.flink_versions())
+    versions = set(place.runtime.flink_versions())
+    assert "v1_20" in versions
+    is_the_oldest = place.server is not None and "v2_0" not in versions
+    assert ("v2_2" in versions) is not is_the_oldest
 
 
 def test_no_pods_are_no_trouble(place: Cluster, name: str) -> None:

@@ -9,11 +9,10 @@ import httpx
 import pytest
 import yaml
 
-from tests.support.kube_apiserver import CRDS_DIRECTORY, KubeServer, running_kube_apiserver
+from tests.support.kube_apiserver import CRDS_DIRECTORY, OLDEST_CRDS, KubeServer, running_kube_apiserver
 
 DATA = Path(__file__).parent.parent / "data"
 GOLDEN = sorted((DATA / "golden").glob("*.yaml"))
-OLDEST_CRDS = DATA / "crds-1.10.0"
 PATH = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 
 

@@ -29,6 +29,7 @@ from headrace.domain.jobs import Job, JobKey, Observation, Phase, Transition, Wa
 from headrace.domain.operations import KindName, Operation, Source, State, Step, hash_of, operation_id
 from headrace.domain.parameters import Parameter, ParameterType
 from headrace.domain.savepoints import Savepoint
+from headrace.domain.stock import LeaseSeen
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, parse_trigger
 from headrace.errors import Conflict, LostRace, NameTaken, TooMany, Unavailable
@@ -522,6 +523,19 @@ def test_remembering_a_savepoint_again_changes_nothing(store: Store) -> None:
     assert store.savepoints_of(KEY.tenant, KEY.job_id, None, 10) == [first]
 
 
+def test_a_checkpoint_takes_the_place_of_the_earlier_ones_of_its_flink_job(store: Store) -> None:
+    others = [saved("s3://b/a2/chk-1", 1, kind="checkpoint"), saved("s3://b/a/chk-3", 1, tenant="other")]
+    for each in (*others, saved("s3://b/a/chk-9", 2, kind="checkpoint"), saved("s3://b/a/savepoint-1", 2)):
+        store.add_savepoint(each)
+    store.add_savepoint(saved("s3://b/a/chk-10", 3, kind="checkpoint"))
+    found = store.savepoints_of(KEY.tenant, None, None, 10)
+    assert [each.path for each in found] == ["s3://b/a/chk-10", "s3://b/a/savepoint-1", "s3://b/a2/chk-1"]
+    assert len(store.savepoints_of("other", None, None, 10)) == 1
+    store.add_savepoint(saved("s3://b/a/chk-10", 4, kind="checkpoint"))
+    store.add_savepoint(saved("s3://b/a/chk-9", 5, kind="checkpoint"))  # who looked before, and writes after
+    assert store.savepoints_of(KEY.tenant, None, None, 10) == found
+
+
 def test_savepoints_are_listed_newest_first_page_by_page(store: Store) -> None:
     made = [saved("s3://b/1", 1), saved("s3://b/2", 3), saved("s3://b/3", 3), saved("s3://b/4", 2, "payments")]
     others = saved("s3://b/5", 9, tenant="other")
@@ -949,3 +963,76 @@ def test_of_many_new_documents_those_are_stored_that_nothing_stands_against(stor
     assert list(added) == [mine.key]
     assert store.document(mine.key) == mine
     assert store.document(before.key) == before
+
+
+def test_jobs_are_counted_by_their_phase_in_the_scope_alone(store: Store) -> None:
+    for name, phase in (("a", Phase.RUNNING), ("b", Phase.RUNNING), ("c", Phase.FAILED)):
+        stored_in(store, document(name, phase=phase))
+    stored_in(store, document("d", phase=Phase.FAILED, namespace="elsewhere"))
+    stored_in(store, document("e", tenant="another", phase=Phase.FAILED))
+    assert dict(store.count_phases(SCOPE)) == {"RUNNING": 2, "FAILED": 1}
+
+
+def test_what_is_open_is_found_in_documents_and_in_the_log(store: Store) -> None:
+    looked_at = operation("looked-at", job=JobKey("default", "a"), looked_at=NOW)
+    turn, behind = (operation(key, number, JobKey("default", "b")) for number, key in ((1, "turn"), (2, "behind")))
+    stored_in(store, document("a", open_operations=(looked_at,), due_at=NOW))
+    stored_in(store, document("b", open_operations=(turn, behind), due_at=NOW))
+    stored_in(store, document("c"))
+    logged, elsewhere = operation("logged"), operation("elsewhere", job=JobKey("default", "d"), namespace="elsewhere")
+    store.insert_operation(logged)
+    store.insert_operation(elsewhere)
+    found = {each.id: each for each in store.open_operations(SCOPE)}
+    assert {each.id: found[each.id].is_untouched for each in (looked_at, turn, behind, logged)} == {
+        looked_at.id: False,
+        turn.id: True,
+        behind.id: False,
+        logged.id: True,
+    }
+    assert len(found) == 4
+    assert {(each.kind, each.accepted_at) for each in found.values()} == {("SCALE", NOW)}
+
+
+def test_a_report_of_a_runtime_takes_the_place_of_the_one_before_in_its_scope_alone(store: Store) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    store.put_runtime_report(SCOPE, "operator", "worker", ["the right to patch"])
+    (first,) = store.runtime_reports(SCOPE)
+    assert (first.runtime, first.process, first.lacks) == ("operator", "worker", ("the right to patch",))
+    assert before < first.at < before + timedelta(minutes=2)
+    store.put_runtime_report(SCOPE, "operator", "worker", [])
+    store.put_runtime_report(SCOPE, "native", "worker", ["a"])
+    store.put_runtime_report(SCOPE, "native", "of a later release", ["b"])
+    store.put_runtime_report(replace(SCOPE, namespace="other"), "operator", "sync", ["c"])
+    found = {(each.runtime, each.process): each for each in store.runtime_reports(SCOPE)}
+    assert {place: each.lacks for place, each in found.items()} == {
+        ("operator", "worker"): (),
+        ("native", "worker"): ("a",),
+        ("native", "of a later release"): ("b",),
+    }
+    assert found["operator", "worker"].at >= first.at
+    assert [each.lacks for each in store.runtime_reports(replace(SCOPE, namespace="other"))] == [("c",)]
+    assert store.runtime_reports(replace(SCOPE, tenant="other")) == []
+
+
+def test_of_many_who_report_a_runtime_first_none_fails(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: store.put_runtime_report(SCOPE, "operator", "worker", []), range(8)))
+    assert len(store.runtime_reports(SCOPE)) == 1
+
+
+def test_leases_are_seen_as_they_stand(store: Store) -> None:
+    lease = store.take_lease("held", "somebody", 30)
+    given_up = store.take_lease("given up", "somebody", 30)
+    assert lease is not None
+    assert given_up is not None
+    store.release_lease(given_up, "somebody")
+    store.take_lease("run out", "somebody", 0.001)
+    time.sleep(0.1)
+    seen = store.leases(["held", "given up", "run out", "never taken"])
+    assert dict(seen) == {
+        "held": LeaseSeen(1, is_held=True),
+        "given up": LeaseSeen(1, is_held=False),
+        "run out": LeaseSeen(1, is_held=False),
+    }
+    store.take_lease("given up", "another", 30)
+    assert store.leases(["given up"])["given up"] == LeaseSeen(2, is_held=True)

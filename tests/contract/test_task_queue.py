@@ -9,6 +9,7 @@ import pytest
 
 from headrace.adapters.celery_queue import CeleryQueue, redis
 from headrace.domain.jobs import JobKey
+from headrace.errors import Unavailable
 from headrace.ports import TaskQueue
 from headrace.testing import InMemoryQueue
 from tests.support import servers
@@ -32,6 +33,17 @@ def test_wake_ups_wait_until_a_worker_takes_them(queue: TaskQueue) -> None:
     for name in ("a", "b", "a"):
         queue.wake(JobKey("default", name))
     wait_for("each to be counted once", lambda: queue.waiting() == 3)
+
+
+def test_each_queue_has_a_length(queue: TaskQueue) -> None:
+    assert dict(queue.lengths()) == {"flink.operations": 0, "flink.executions": 0, "flink.launches": 0, "flink.sync": 0}
+    queue.wake(JobKey("default", "a"))
+    wait_for("it to be counted", lambda: queue.lengths()["flink.executions"] == 1)
+
+
+def test_a_redis_that_does_not_answer_has_no_lengths() -> None:
+    with pytest.raises(Unavailable, match="HEADRACE_REDIS_URL"):
+        CeleryQueue(redis("redis://127.0.0.1:1/0", 0.5)).lengths()
 
 
 def test_a_redis_that_does_not_answer_has_no_wake_ups() -> None:

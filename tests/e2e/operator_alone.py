@@ -69,6 +69,16 @@ class Api:
         answer = self._http.delete(f"{DEPLOYMENTS}/{name}")
         assert answer.is_success, answer.text
 
+    def patch_at(self, path: str, body: Resource) -> None:
+        """A merge patch of any object."""
+        answer = self._http.patch(path, content=json.dumps(body), headers=MERGE_PATCH)
+        assert answer.is_success, answer.text
+
+    def delete_at(self, path: str) -> None:
+        """Deletes any object."""
+        answer = self._http.delete(path)
+        assert answer.is_success, answer.text
+
     def exists(self, name: str) -> bool:
         return self._http.get(f"{DEPLOYMENTS}/{name}").status_code != 404
 

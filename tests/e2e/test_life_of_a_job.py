@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from headrace.cli.files import source_from
 from local.flink_operator.pods import PID_ANNOTATION
+from tests.support.counting import EXAMPLES, JAR, SETTINGS, counts_on, do, file_of, program_of
 from tests.support.patience import wait_for
 from tests.support.serving import serving
-from tests.support.stack import DEPLOYMENTS, ROOT, RunningStack, running_stack
+from tests.support.stack import DEPLOYMENTS, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(900)
-
-EXAMPLES = ROOT / "examples"
-SETTINGS = {"execution.checkpointing.interval": "2s"}
-JAR = "counting-job.jar"
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +26,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     soon = {"HEADRACE_PRUNE_PERIOD_SECONDS": "5", "HEADRACE_SAVEPOINT_DISPOSAL_NOTICE_SECONDS": "1"}
     with running_stack(tmp_path_factory.mktemp("stack") / "data", soon) as running:
         yield running
-
-
-def program_of(job_id: str, web: str) -> dict[str, Any]:
-    if job_id == "java":
-        main = "io.headrace.examples.CountingJob"
-        return {"type": "JAR", "jar": f"{web}/{JAR}", "main_class": main, "args": ["--rate", "20"]}
-    return source_from(str(EXAMPLES / {"python": "counting_job.py", "tables": "sql/counting.sql"}[job_id]))
-
-
-def do(stack: RunningStack, job_id: str, verb: str, **body: Any) -> dict[str, Any]:
-    """An operation to its end. What follows it counts on from there."""
-    answer = stack.call("POST", f"/jobs/{job_id}/{verb}", body)
-    assert answer.status_code == 202, answer.text
-    ended = stack.await_operation(answer.json()["operation"]["id"])
-    assert ended["state"] == "SUCCEEDED", ended
-    return ended
-
-
-def counts_on(stack: RunningStack, job_id: str) -> None:
-    counted = stack.count(job_id)
-    wait_for("the count to go on", lambda: stack.count(job_id) > counted)
 
 
 def counted_twice(stack: RunningStack, job_id: str) -> bool:
@@ -71,10 +43,6 @@ def restarted_from(stack: RunningStack, job_id: str) -> int:
         assert set(found) == set(range(1, max(found) + 1))
         begun.append(twice[0])
     return min(begun)
-
-
-def file_of(path: str) -> Path:
-    return Path(re.sub("^file:/*", "/", path))
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,8 @@ def everything(stack: RunningStack, *jobs: str) -> Iterator[tuple[str, str]]:
         yield f"topic {topic}", repr(of_topic(stack, topic))
     for path in ("/api/tasks", "/api/workers"):
         yield f"flower{path}", stack.flower(path).text
+    for name, url in stack.file["metrics_urls"].items():
+        yield f"metrics of {name}", httpx.get(url, timeout=10, trust_env=False).raise_for_status().text
     of_jobs = [f"/jobs/{job}{part}" for job in jobs for part in ("", "/operations")]
     for path in ("/jobs", *of_jobs, "/templates"):
         yield f"api{path}", stack.call("GET", path).text

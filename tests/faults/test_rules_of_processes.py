@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from headrace.domain.operations import operation_id
+from tests.model.flink import FOLLOWS
 from tests.processes.checker import RULES, broken
 from tests.processes.history import Ask, AtRest, History, Struck, Touch, Version
 from tests.processes.proxies import Write
@@ -69,7 +70,12 @@ def whole() -> History:
     gone = [{"name": NAME, "uid": "u1", "latest": PATH, "kept": PATH, "stage": "SUSPENDED"}]
     at_rest = AtRest({"status": "CANCELLED"}, operations, transitions, [PATH], None, None)
     by_key = dict(zip(("submit", "scale", "stop"), operations, strict=True))
-    return History(7, asks, [Struck(1, "kill sync", 1)], [created], versions, {NAME: at_rest}, by_key, set(), gone)
+    struck, ran = [Struck(1, "kill sync", 1)], [came_to_run(1, 1), came_to_run(3, 3)]
+    return History(7, asks, struck, [created], versions, {NAME: at_rest}, by_key, set(), gone, ran=ran)
+
+
+def came_to_run(at: float, parallelism: int) -> dict[str, Any]:
+    return {"at": at, "name": NAME, "runs_at": {FOLLOWS: parallelism}}
 
 
 def at_rest(history: History, **changes: Any) -> None:
@@ -138,7 +144,8 @@ def never_scaled(history: History) -> None:
 
 
 def scaled_too_late(history: History) -> None:
-    """It had ended before anything showed so."""
+    """It had ended before anything showed so; when it ran so nobody has said."""
+    history.ran.clear()
     ended = {**history.jobs[NAME].operations[1], "ended_at": "1970-01-01T00:00:01+00:00"}
     at_rest(history, operations=[history.jobs[NAME].operations[0], ended, history.jobs[NAME].operations[2]])
 
@@ -176,6 +183,25 @@ def shows_what_is_not(history: History) -> None:
     at_rest(history, transitions=[*before, transition(6, "CANCELLED", "RUNNING")], job={"status": "RUNNING"})
 
 
+def never_ran_so(history: History) -> None:
+    history.ran.pop()
+
+
+def did_more_in_place(history: History) -> None:
+    first, scale, last = history.jobs[NAME].operations
+    at_rest(history, operations=[first, {**scale, "reason": "in place: the job runs at 3"}, last])
+
+
+def runs_at_what_it_had(history: History) -> None:
+    """It was never stopped, and its JobManager was told otherwise by somebody who was late."""
+    job, live = history.jobs[NAME], history.versions[1].whole
+    truth = {"stage": "RUNNING", "runs_at": {FOLLOWS: 1}}
+    at_rest(history, operations=job.operations[:2], transitions=job.transitions[:3], live=live, truth=truth)
+    at_rest(history, job={"status": "RUNNING"})
+    history.asks.pop()
+    history.gone.clear()
+
+
 def hung(history: History) -> None:
     history.asks[1].longest_seconds = 39.0
 
@@ -186,6 +212,10 @@ def never_rested(history: History) -> None:
 
 def lost_a_file(history: History) -> None:
     history.missing.append("file:///state/savepoint-1")
+
+
+def started_from_elsewhere(history: History) -> None:
+    history.wrong.append(f"{NAME} starts from None, and its state is s3://b/savepoint-1")
 
 
 CASES: dict[Callable[[History], None], str] = {
@@ -203,9 +233,13 @@ CASES: dict[Callable[[History], None], str] = {
     changed_thrice: "one operation changes the spec once",
     never_scaled: "what succeeded is so",
     scaled_too_late: "what succeeded is so",
+    never_ran_so: "what is scaled runs so",
+    did_more_in_place: "what is scaled runs so",
+    runs_at_what_it_had: "what was scaled last runs so",
     rose_again: "nothing is resurrected",
     dropped_its_state: "no state is dropped",
     lost_a_file: "kept state is there",
+    started_from_elsewhere: "what starts is right",
     failed_without_failing: "no failure without one",
     rejected_without_a_refusal: "no failure without one",
     lost_a_transition: "the history has no hole",
@@ -224,6 +258,15 @@ def test_one_thing_wrong_breaks_its_rule_alone(breaks: Callable[[History], None]
     history = copy.deepcopy(whole())
     breaks(history)
     assert {why.partition(":")[0] for why in broken(history)} == {CASES[breaks]}
+
+
+def test_what_a_native_job_came_to_is_a_version_of_the_deployment_that_was_there() -> None:
+    history = History(0)
+    history.versions += [version(1, 1, "", at=1.0), version(2, 2, "", at=3.0)]
+    history.show([{"at": at, "name": NAME, "uid": "u1", "stage": stage} for at, stage in ((2.0, "RUNNING"), (4, "X"))])
+    states = [each.whole["status"]["jobStatus"]["state"] for each in history.versions]
+    assert [each.sequence for each in history.versions] == [1, 1, 2, 2]
+    assert states == ["", "RUNNING", "", "X"]
 
 
 def test_every_rule_can_be_broken() -> None:

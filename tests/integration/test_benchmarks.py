@@ -46,6 +46,6 @@ def test_accepting_is_timed_from_the_moment_that_a_request_had(where: Installati
 def test_every_record_becomes_an_operation_on_both_sides(where: Installation) -> None:
     """`consume` counts what is stored, and fails where that is not what was sent."""
     if not os.environ.get("KAFKA_HOME"):
-        missing("KAFKA_HOME names no Apache Kafka: the laptop's broker takes minutes for this")
+        missing("KAFKA_HOME names no Apache Kafka: unpack one (kafka.apache.org) and set it; others take minutes here")
     found = kafka.measured(where, rounds=1, count=10)
     assert all(taken[0][kafka.RATE] > 0 for taken in found.sides.values())

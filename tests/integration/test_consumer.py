@@ -16,6 +16,7 @@ from headrace.errors import Unavailable
 from tests.support import servers
 from tests.support.consuming import BOUND_SECONDS, TOPIC, Consuming, OutageStore
 from tests.support.hostile import POISON as EVERY_POISON
+from tests.support.metered import grows, here
 from tests.support.patience import wait_for
 
 pytestmark = pytest.mark.timeout(240)
@@ -180,3 +181,33 @@ def test_a_partition_that_rests_goes_on_resting_when_the_group_is_rearranged(con
         wait_for("the first record again", lambda: poll() is not None and seen[-1].value == b"first")
     finally:
         resting.close()
+
+
+class AwayStore(OutageStore):
+    """A store that answers nothing that is asked before an accept, for as long as it is away."""
+
+    is_away = True
+
+    def operation_by_key(self, tenant: str, idempotency_key: str):  # type: ignore[no-untyped-def]
+        if self.is_away:
+            raise Unavailable("MongoDB did not answer (HEADRACE_MONGODB_URL)")
+        return super().operation_by_key(tenant, idempotency_key)
+
+    def known_jobs(self, keys):  # type: ignore[no-untyped-def]
+        if self.is_away:
+            raise Unavailable("MongoDB did not answer (HEADRACE_MONGODB_URL)")
+        return super().known_jobs(keys)
+
+
+def test_the_lag_of_a_partition_is_what_is_not_done_of_it(consuming: Consuming) -> None:
+    consuming.store = store = AwayStore()
+
+    def lag() -> float | None:
+        return here().value("headrace_consumer_lag_records", topic=TOPIC, partition="0")
+
+    consuming.produce(*(submit(name) for name in ("one", "two", "three")))
+    with grows(3, "headrace_records_total", outcome="accepted"), consuming.running():
+        wait_for("three records to wait", lambda: lag() == 3)
+        store.is_away = False
+        wait_for("none to wait", lambda: lag() == 0)
+        consuming.await_job("three")

@@ -40,7 +40,7 @@ WAYS: Mapping[str, Way] = {
     "list": lambda runtime: list(runtime.list_pages("default")),
     "watch": lambda runtime: list(runtime.watch("default", "0", 1)),
     "follow a log": lambda runtime: runtime.logs("default", "none", "main", LogPart(follow_seconds=1)),
-    "ask a JobManager": lambda runtime: runtime.ask_job_manager("default", "none", "/jobs"),  # type: ignore[attr-defined]
+    "ask a JobManager": lambda runtime: runtime.ask_job_manager("GET", "default", "none", "/jobs"),  # type: ignore[attr-defined]
 }
 every_way = pytest.mark.parametrize("call", WAYS.values(), ids=WAYS.keys())
 
@@ -290,7 +290,7 @@ def test_what_is_refused_is_tried_once_more_and_no_further(call: Way, tmp_path: 
         write(tmp_path / "kubeconfig", server=url)
         runtime = connect(tmp_path / "kubeconfig", TIMEOUT_SECONDS)
         if call is WAYS["ask a JobManager"]:
-            assert runtime.ask_job_manager("default", "none", "/jobs").status == 401
+            assert runtime.ask_job_manager("GET", "default", "none", "/jobs").status == 401
         else:
             with pytest.raises(Unavailable, match="newly read credentials are refused as well"):
                 call(runtime)

@@ -18,6 +18,7 @@ import uvicorn
 
 from api import connections, inspection, waiting
 from api.__main__ import CONNECTIONS_AT_ONCE, MOST_HEADER_BYTES
+from api.access import gate
 from api.app import create_app
 from api.connections import BoundedConnection
 from headrace.bootstrap import Services, wired
@@ -66,7 +67,8 @@ class Serving:
         self.store = SlowStore()
         self.runtime = InMemoryRuntime()
         self.port = free_port()
-        app = create_app(self._services(), tenant="default", keys=[b"k"], wait_limit_seconds=60)
+        services = self._services()
+        app = create_app(services, gate(services, [b"k"]), tenant="default", wait_limit_seconds=60)
         config = uvicorn.Config(app, "127.0.0.1", self.port, http=BoundedConnection, log_config=None)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)

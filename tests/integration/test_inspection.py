@@ -21,8 +21,9 @@ import httpx
 import pytest
 import uvicorn
 
+from api.access import gate
 from api.app import create_app
-from headrace.adapters.flink_rest import RestJobManager, direct
+from headrace.adapters.flink_rest import RestJobManager, sending
 from headrace.adapters.kubernetes import connect
 from headrace.bootstrap import wired
 from headrace.client import Client
@@ -65,7 +66,7 @@ def serving(
     settings = Settings(follow_limit_seconds=follow_seconds, _env_file=None)  # type: ignore[call-arg]
     ports: dict[str, Any] = {"store": store, "queue": InMemoryQueue(), "runtime": runtime, "clock": FixedClock()}
     services = wired(settings, job_manager=InMemoryJobManager(), sealer=None, **ports)
-    app = create_app(services, tenant="default", keys=[b"k"], wait_limit_seconds=1)
+    app = create_app(services, gate(services, [b"k"]), tenant="default", wait_limit_seconds=1)
     port = port or free_port()
     config = uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
@@ -231,7 +232,7 @@ def job_manager_that_answers(content: dict[str, Any], status: int = 200) -> Iter
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        yield RestJobManager(direct(url, 5))
+        yield RestJobManager(sending(url, 5))
         server.shutdown()
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from headrace import bootstrap
-from headrace.adapters.flink_rest import RestAnswer, RestJobManager
+from headrace.adapters.flink_rest import Body, RestAnswer, RestJobManager, RestSend
+from headrace.adapters.flink_rest.clusters import ClusterRest
+from headrace.domain.runtimes.native.acts import FlinkJob
 from headrace.domain.state_on_hand import Checkpoints
 from headrace.domain.vertices import Vertex
 from headrace.errors import Refused, Unavailable
@@ -215,6 +217,25 @@ def test_a_jobs_vertices_are_what_it_runs_at_and_what_it_may(way: str, tmp_path:
     assert found.by_id == {"a1": Vertex(2, 128), "b2": Vertex(1, 1)}
 
 
+@every_way
+def test_a_vertex_that_is_short_of_slots_says_what_it_is_to_run_at(way: str, tmp_path: Path) -> None:
+    told = {"vertices": [{"id": "a1", "parallelism": 2, "maxParallelism": 128}]}
+    required = {"a1": {"parallelism": {"lowerBound": 1, "upperBound": 4}}}
+    with by_way(way, tmp_path, {STATE: told, f"{STATE}/resource-requirements": required}) as manager:
+        (found,) = manager.vertices("prod", "orders", JOB).by_id.values()
+    assert (found.parallelism, found.is_to_run_at) == (2, 4)
+
+
+def test_vertices_of_a_scheduler_that_takes_no_requirements_are_not_known() -> None:
+    """As of a batch job, whatever scheduler its options name: nobody could scale it in place."""
+
+    def send(_: str, __: str, ___: str, path: str, ____: object) -> RestAnswer:
+        return RestAnswer(500 if path.endswith("requirements") else 200, b'{"vertices": []}')
+
+    with pytest.raises(Unavailable, match=r"answered 500 to GET .*/resource-requirements"):
+        RestJobManager(send).vertices("prod", "orders", JOB)
+
+
 DISPOSAL = {"/savepoint-disposal": {"request-id": "r1"}}
 PATH = "s3://b/savepoint-1"
 
@@ -248,11 +269,11 @@ def test_a_removal_that_lasts_is_unavailable_after_a_bound(tmp_path: Path) -> No
     pauses: list[float] = []
     answers = {**DISPOSAL, "/savepoint-disposal/r1": {"status": {"id": "IN_PROGRESS"}}}
 
-    def call(_: str, __: str, path: str, ___: object = None) -> RestAnswer:
+    def send(_: str, __: str, ___: str, path: str, ____: object) -> RestAnswer:
         return RestAnswer(202, json.dumps(answers[path]).encode())
 
     with pytest.raises(Unavailable, match="not done with removing"):
-        RestJobManager(call, pauses.append).dispose("prod", "orders", PATH)
+        RestJobManager(send, pauses.append).dispose("prod", "orders", PATH)
     assert 5 <= sum(pauses) <= 15
 
 
@@ -272,3 +293,100 @@ def test_vertices_that_are_none_are_unavailable(way: str, vertices: Any, tmp_pat
         pytest.raises(Unavailable, match="prod/orders"),
     ):
         manager.vertices("prod", "orders", JOB)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "FINISHED", "CREATED"])
+def test_a_batch_job_has_no_checkpoints_and_that_is_an_answer(state: str) -> None:
+    """Flink answers 404 where a job makes none: of one that runs, or has run to its end, that is known then."""
+    refused = {"errors": ["org.apache.flink.runtime.rest: Checkpointing has not been enabled."]}
+
+    def send(method: str, namespace: str, name: str, path: str, body: Any) -> RestAnswer:
+        if path.endswith("/checkpoints"):
+            return RestAnswer(404, json.dumps(refused).encode())
+        return RestAnswer(200, json.dumps({"state": state, "timestamps": {"RUNNING": 5}}).encode())
+
+    manager = RestJobManager(send)
+    if state == "CREATED":
+        with pytest.raises(Unavailable):
+            manager.checkpoints("prod", "orders", JOB)
+        return
+    assert manager.checkpoints("prod", "orders", JOB) == Checkpoints()
+
+
+IN_OVERVIEW = {
+    **{"jid": JOB, "name": "(application driver)", "start-time": 1795958458028, "end-time": 1795958458028},
+    **{"duration": 0, "state": "FAILED", "last-modification": 1795958458028, "pending-operators": 0},
+    "tasks": {
+        **{"running": 0, "canceling": 0, "canceled": 0, "total": 0, "created": 0, "scheduled": 0, "deploying": 0},
+        **{"reconciling": 0, "finished": 0, "initializing": 0, "failed": 0},
+    },
+}
+"""What Flink 2.2.1 said on a real cluster of a job whose program raised at once."""
+
+FAILED_AT_ONCE = {
+    STATE: (500, {"errors": ["Internal server error.", "java.lang.NullPointerException at JobDetailsInfo.<init>"]}),
+    "/jobs/overview": (200, {"jobs": [IN_OVERVIEW]}),
+    CHECKPOINTS: (404, {"errors": ["RestHandlerException: Checkpointing has not been enabled."]}),
+    "/overview": (200, {"taskmanagers": 0, "slots-total": 0, "jobs-failed": 1}),
+}
+
+
+def answering(answers: dict[str, tuple[int, Any]]) -> RestSend:
+    def send(method: str, namespace: str, name: str, path: str, body: Body) -> RestAnswer:
+        status, content = answers.get(path, (404, {"errors": ["not found"]}))
+        return RestAnswer(status, json.dumps(content).encode())
+
+    return send
+
+
+def test_a_job_that_flink_cannot_show_is_known_by_the_overview() -> None:
+    manager, rest = RestJobManager(answering(FAILED_AT_ONCE)), ClusterRest(answering(FAILED_AT_ONCE))
+    assert manager.checkpoints("prod", "orders", JOB) == Checkpoints(has_run=False)
+    assert manager.progress("prod", "orders", JOB).state == "FAILED"
+    assert rest.job("prod", "orders", JOB) == FlinkJob("FAILED", "1795958458028", "(application driver)")
+
+
+@pytest.mark.parametrize("tasks", [{"total": 1, "failed": 1}, {"total": 1, "running": 1}])
+def test_one_that_has_tasks_has_had_a_graph_and_its_error_stays_one(tasks: dict[str, int]) -> None:
+    overview = {"jobs": [{**IN_OVERVIEW, "tasks": tasks}]}
+    manager = RestJobManager(answering({**FAILED_AT_ONCE, "/jobs/overview": (200, overview)}))
+    with pytest.raises(Unavailable, match="answered 500"):
+        manager.checkpoints("prod", "orders", JOB)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "state"),
+    [({"total": 2, "running": 1, "finished": 1}, "RUNNING"), ({"total": 2, "running": 1, "created": 1}, "CREATED")],
+)
+def test_a_native_job_runs_once_all_its_tasks_do(tasks: dict[str, int], state: str) -> None:
+    told = {"jid": JOB, "name": "orders", "state": "RUNNING", "start-time": 7, "tasks": tasks}
+    vertices = {"vertices": [{"id": "a" * 32, "parallelism": 2}]}
+    rest = ClusterRest(answering({"/jobs/overview": (200, {"jobs": [told]}), STATE: (200, vertices)}))
+    assert rest.job("prod", "orders", JOB) == FlinkJob(state, "7", "orders")
+    found = rest.job("prod", "orders", JOB, with_vertices=True)
+    assert found == FlinkJob(state, "7", "orders", {"a" * 32: 2} if state == "RUNNING" else {})
+    assert rest.job("prod", "orders", "e" * 32) == FlinkJob()
+
+
+@pytest.mark.parametrize("answer", [(503, {"errors": ["leader election"]}), (500, {}), (200, {"jobs": None})])
+def test_who_shows_no_jobs_says_nothing_of_one(answer: tuple[int, Any]) -> None:
+    assert ClusterRest(answering({"/jobs/overview": answer})).job("prod", "orders", JOB) is None
+
+
+def test_a_jobmanager_that_does_not_answer_is_not_asked_twice() -> None:
+    asked: list[str] = []
+
+    def send(method: str, namespace: str, name: str, path: str, body: Body) -> RestAnswer:
+        asked.append(path)
+        raise Unavailable("no answer")
+
+    with pytest.raises(Unavailable):
+        RestJobManager(send).progress("prod", "orders", JOB)
+    assert asked == ["/overview"]
+
+    def away(method: str, namespace: str, name: str, path: str, body: Body) -> RestAnswer:
+        return RestAnswer(200, b"{}") if path == "/overview" else send(method, namespace, name, path, body)
+
+    with pytest.raises(Unavailable):
+        RestJobManager(away).progress("prod", "orders", JOB)
+    assert asked == ["/overview", STATE]

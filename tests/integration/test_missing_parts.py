@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-NAMED = ("KUBEBUILDER_ASSETS", "KAFKA_HOME", "FLINK_CONNECTOR_JARS", "HEADRACE_TESTS_NO_SKIP", "PYTEST_ADDOPTS")
+NAMED = (
+    *("KUBEBUILDER_ASSETS", "KAFKA_HOME", "FLINK_CONNECTOR_JARS", "FLINK_1_20_HOME"),
+    *("HEADRACE_TESTS_NO_SKIP", "PYTEST_ADDOPTS"),
+)
 
 
 @pytest.mark.timeout(280)

@@ -36,7 +36,7 @@ STORIES: list[Callable[..., None]] = [
         stories.test_a_job_that_crashed_as_it_was_suspended_is_stopped_by_what_its_ha_metadata_keep,
         before=f"s3://b/{FLINK_JOB}/chk-10",
         newest=12,
-        kept=[f"s3://b/{FLINK_JOB}/chk-10", f"s3://b/{FLINK_JOB}/chk-12"],
+        kept=[f"s3://b/{FLINK_JOB}/chk-12"],
     ),
 ]
 

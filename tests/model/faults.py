@@ -40,14 +40,31 @@ WRITES = {
         "mark",
     ),
     "runtime": ("create", "patch", "delete", "put_files", "create_snapshot", "delete_snapshot"),
+    "native": (
+        "drive",
+        "launch",
+        *("POST deployments", "PATCH deployments", "DELETE deployments", "DELETE pods"),
+        *("POST configmaps", "PUT configmaps", "DELETE configmaps", "POST services"),
+        *("POST stop", "POST savepoints", "PUT resource-requirements"),
+    ),
 }
-"""Every call that changes something, by its port; a put_secret happens as put_files does, and a wake-up never fails."""
+"""Every call that changes something, by its port, and of native mode each request of an act; a put_secret happens as
+put_files does, and a wake-up never fails."""
 
 READS = {
     "store": ("document", "documents", "operation", "operations_of", "due", "unplaced", "take_lease", "versions"),
     "runtime": ("get", "get_whole", "list_pages", "watch", "pods", "snapshots_of"),
     "job_manager": ("checkpoints",),
+    "native": ("GET deployments", "GET configmaps", "GET pods", "GET job", "GET resource-requirements"),
 }
+
+ASKS_A_JOB_MANAGER = frozenset({"checkpoints", "vertices"})
+"""Calls that a fault at `checkpoints` strikes."""
+
+ANY_REQUEST = "any request of native mode"
+"""Of a fault: the n-th of all that an act asks for, whatever it is."""
+
+REQUESTS = frozenset({*WRITES["native"], *READS["native"]} - {"drive"})
 
 RACES = ("write",)
 """Calls that lose races."""
@@ -62,6 +79,11 @@ class Fault:
     kind: Kind
     nth: int = 0
     steps: int = 3
+
+
+def _is_aimed_at(fault: Fault, method: str) -> bool:
+    asks = fault.method == "checkpoints" and method in ASKS_A_JOB_MANAGER
+    return asks or fault.method == method or (fault.method == ANY_REQUEST and method in REQUESTS)
 
 
 class Dead(BaseException):
@@ -85,7 +107,7 @@ class Strike:
         if self._is_dead:
             raise Dead
         fault = self._fault
-        if fault is None or fault.method != method:
+        if fault is None or not _is_aimed_at(fault, method):
             return call()
         self._calls += 1
         if self._calls != fault.nth + 1:

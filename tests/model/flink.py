@@ -14,9 +14,11 @@ from typing import Any
 
 from headrace.domain.deployments import TRIGGER_NONCE, Deployment
 from headrace.domain.diff import Change
+from headrace.domain.flink_options import options_in
 from headrace.domain.snapshots import JOB_LABEL as SNAPSHOT_JOB_LABEL
 from headrace.domain.snapshots import TRIGGER_LABEL
 from headrace.domain.state_on_hand import LAST_STATE, Checkpoints, ha_config_map
+from headrace.domain.vertices import OVERRIDES_KEY, Vertex, Vertices, overrides_of
 from headrace.errors import Unavailable
 from headrace.ports import Clock, Fence
 from headrace.testing import InMemoryJobManager, InMemoryRuntime
@@ -35,8 +37,18 @@ class Stage(StrEnum):
     RESTARTING = "RESTARTING"
     FAILED = "FAILED"
     FINISHED = "FINISHED"
+    FORGOTTEN = "FORGOTTEN"  # it had ended, and its JobManager came back: that has no job, and says not how it ended
     SUSPENDED = "SUSPENDED"
 
+
+FOLLOWS, OF_ITS_OWN = "a" * 32, "b" * 32
+"""The vertices of every job: one has the job's parallelism, the other one of its own."""
+
+OWN, MOST = 7, 128
+"""The parallelism of that one, and at which either can run at most."""
+
+HAS_JOB_MASTER = (Stage.WAITING, Stage.RUNNING, Stage.RESTARTING)
+"""Where a JobManager knows what resources its job requires."""
 
 ENDED_BY_FLINK = (Stage.RUNNING, Stage.FINISHED, Stage.FAILED)
 """Where a suspend finds, or makes, an end of the job that takes its HA metadata with it."""
@@ -46,7 +58,9 @@ ENDED_BY_FLINK = (Stage.RUNNING, Stage.FINISHED, Stage.FAILED)
 class Truth:
     """What is so of one deployment. `latest` is the newest state that exists; `kept` the one that a suspend relies on;
     `completed` and `restored` what its present JobManager knows of; `flink_job` is Flink's job; `saving` the nonce of a
-    savepoint that is being taken of a job that runs on."""
+    savepoint that is being taken of a job that runs on. `required` is at what its vertices are to run, which outlives a
+    JobManager with the HA metadata (Flink's ExecutionPlanStore), `runs_at` at what they run, and `ran_at` at what the
+    one ran that follows the job, with the resourceVersion from which on."""
 
     stage: Stage = Stage.NEW
     latest: str | None = None
@@ -59,6 +73,38 @@ class Truth:
     started: int = 0
     saving: int | None = None
     reconciled: dict[str, Any] = field(default_factory=dict)
+    is_adaptive: bool = False
+    required: dict[str, int] = field(default_factory=dict)
+    runs_at: dict[str, int] = field(default_factory=dict)
+    ran_at: list[tuple[int, int]] = field(default_factory=list)
+
+    def begins_by(self, spec: Mapping[str, Any]) -> None:
+        """Another job is made by this spec: what it requires is what stands there."""
+        self.is_adaptive = options_in(spec).get("jobmanager.scheduler") == "adaptive"
+        said, of_job = overrides_in(spec), int(spec["job"].get("parallelism") or 1)
+        self.required = {FOLLOWS: said.get(FOLLOWS, of_job), OF_ITS_OWN: said.get(OF_ITS_OWN, OWN)}
+
+    def comes_to_run(self, version: int, chance: int = 1) -> None:
+        """Its vertices run as it is required; with the adaptive scheduler as far as there are slots."""
+        slots = 1 + chance % 3 if self.is_adaptive and chance % 4 == 0 else MOST
+        self.runs_at = {vertex: min(count, slots) for vertex, count in self.required.items()}
+        self.ran_at.append((version, self.runs_at[FOLLOWS]))
+
+    def ran_since(self, version: int, parallelism: int) -> bool:
+        """Whether it ran at that parallelism at some moment from then on."""
+        until = [begun for begun, _ in self.ran_at[1:]] + [None]
+        spans = zip(self.ran_at, until, strict=True)
+        return any(ran == parallelism and (end is None or end >= version) for (_, ran), end in spans)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it runs, and its vertices do not as it is required."""
+        return self.stage is Stage.RUNNING and self.runs_at != self.required
+
+
+def overrides_in(spec: Mapping[str, Any]) -> dict[str, int]:
+    """The parallelisms by vertex that stand in a spec."""
+    return overrides_of(options_in(spec).get(OVERRIDES_KEY))
 
 
 class Cluster(InMemoryRuntime):
@@ -191,6 +237,7 @@ class Cluster(InMemoryRuntime):
         path = whole["spec"]["job"].get("initialSavepointPath")
         truth.latest = truth.kept = truth.restored = path
         truth.stage, truth.reconciled = Stage.DEPLOYING, dict(whole["spec"])
+        truth.begins_by(whole["spec"])
         truth.flink_job = self._new_job()
         self._says(
             name, "UPGRADING", "MISSING", None, reconciled="suspended", mode="stateless", upgradeSavepointPath=path
@@ -213,7 +260,12 @@ class Cluster(InMemoryRuntime):
             self._says(name, "DEPLOYED", "READY", "CREATED", startTime=start, jobName="job")
         elif truth.stage in (Stage.WAITING, Stage.RESTARTING):
             truth.stage, truth.has_run = Stage.RUNNING, True
+            self._runs(name, truth, chance)
             self._says(name, "STABLE", "READY", "RUNNING")
+        elif truth.stage is Stage.RUNNING and self._lifecycle(name) == "DEPLOYED":
+            self._says(name, "STABLE", "READY", "RUNNING")  # whether the job has rescaled or not
+        elif truth.is_short and chance % 3:
+            self._rescales(name, truth, is_seen=chance % 3 == 2)
 
     def _reconciles(self, name: str, whole: Mapping[str, Any], truth: Truth, chance: int) -> None:
         wanted = whole["spec"]["job"].get("state") or "running"
@@ -224,8 +276,34 @@ class Cluster(InMemoryRuntime):
             self._begins_to_save(name, whole, truth)
         elif wanted == "suspended":
             self._suspends(name, whole, truth, chance)
-        else:
+        elif was == "running" and _is_in_place(truth, whole["spec"]) and chance % 11:
+            self._requires(name, whole, truth)
+        else:  # also where its JobManager could not be told
             self._upgrades(name, whole, truth, chance)
+
+    def _requires(self, name: str, whole: Mapping[str, Any], truth: Truth) -> None:
+        """The JobManager is told, and rescales the job when it can."""
+        truth.required |= overrides_in(whole["spec"])
+        truth.reconciled = dict(whole["spec"])
+        state = "CREATED" if truth.stage is Stage.WAITING else truth.stage.value
+        self._says(name, "DEPLOYED", "READY", state)
+
+    def _rescales(self, name: str, truth: Truth, *, is_seen: bool) -> None:
+        """There are slots for what is required: its tasks are restarted, from its newest checkpoint."""
+        truth.restored, truth.completed = truth.latest, None
+        if is_seen:
+            truth.stage = Stage.WAITING
+            self._says(name, "DEPLOYED", "READY", "CREATED", observe=False)
+        else:
+            self._runs(name, truth)
+
+    def _runs(self, name: str, truth: Truth, chance: int = 1) -> None:
+        """Its vertices come to run."""
+        truth.comes_to_run(self.now, chance)
+
+    def _lifecycle(self, name: str) -> str:
+        live = self.whole(name)
+        return str(((live or {}).get("status") or {}).get("lifecycleState"))
 
     def _suspends(self, name: str, whole: Mapping[str, Any], truth: Truth, chance: int) -> None:
         path = None
@@ -262,6 +340,7 @@ class Cluster(InMemoryRuntime):
             self._forgets(name, truth)
             truth.flink_job = self._new_job()
         truth.stage, truth.reconciled, truth.has_manager = Stage.DEPLOYING, dict(whole["spec"]), False
+        truth.begins_by(whole["spec"])
         truth.restored, truth.completed = truth.latest, None
         said = path or (LAST_STATE if truth.latest else None)
         mode = "savepoint" if path else "last-state"
@@ -274,6 +353,7 @@ class Cluster(InMemoryRuntime):
         path = whole["spec"]["job"].get("initialSavepointPath")
         self._forgets(name, truth)
         truth.stage, truth.reconciled, truth.has_manager = Stage.STARTING, dict(whole["spec"]), False
+        truth.begins_by(whole["spec"])
         truth.latest = truth.kept = truth.restored = path
         truth.completed, truth.flink_job = None, self._new_job()
         self._says(
@@ -427,6 +507,25 @@ def _but_for_the_nonce(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "job": {name: value for name, value in spec["job"].items() if name != TRIGGER_NONCE}}
 
 
+def _is_in_place(truth: Truth, spec: Mapping[str, Any]) -> bool:
+    """Whether the operator tells the JobManager of a change of overrides alone, none of them removed. A job that has
+    ended, or whose JobManager does not answer, it upgrades."""
+    return truth.is_adaptive and truth.stage in HAS_JOB_MASTER and is_of_overrides(truth.reconciled, spec)
+
+
+def is_of_overrides(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a change is one of parallelism overrides at most, none of them removed."""
+    is_of_them_alone = _but_for_overrides(before) == _but_for_overrides(after)
+    return is_of_them_alone and overrides_in(before).keys() <= overrides_in(after).keys()
+
+
+def _but_for_overrides(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What weighs in a spec beside them."""
+    job = {name: value for name, value in spec["job"].items() if name not in (TRIGGER_NONCE, "upgradeMode")}
+    options = {name: value for name, value in options_in(spec).items() if name != OVERRIDES_KEY}
+    return {**spec, "job": job, "flinkConfiguration": options}
+
+
 def _snapshot_status(path: str | None) -> dict[str, Any]:
     return {"state": "COMPLETED", "path": path} if path else {"state": "FAILED", "error": "no savepoint"}
 
@@ -440,12 +539,50 @@ class Managers(InMemoryJobManager):
 
     def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
         """See ports.JobManager."""
+        return answered(self._asked(name, flink_job_id))
+
+    def vertices(self, namespace: str, name: str, flink_job_id: str) -> Vertices:
+        """See ports.JobManager."""
+        truth = self._asked(name, flink_job_id)
+        if truth.stage not in (Stage.RUNNING, Stage.RESTARTING):
+            return Vertices({})
+        return Vertices({each: Vertex(n, MOST, truth.required[each]) for each, n in truth.runs_at.items()})
+
+    def _asked(self, name: str, flink_job_id: str) -> Truth:
+        """The job of which a JobManager is asked; one of another job says nothing of it."""
         truth = self._cluster.truth(name)
-        if truth is None or not truth.has_manager:
+        if truth is None or not truth.has_manager or truth.flink_job != flink_job_id:
             raise Unavailable("connection refused")
-        if truth.stage is Stage.WAITING:
-            return Checkpoints(has_graph=False)
-        if truth.stage is Stage.FAILED and not truth.has_run:
-            return Checkpoints(has_run=False)
-        number = (truth.completed or truth.restored or "-").rpartition("-")[2]
-        return Checkpoints(truth.completed, truth.restored, int(number) if number.isdigit() else None)
+        return truth
+
+
+def vertices_told(truth: Truth) -> list[dict[str, Any]]:
+    """The vertices of a job by its JobManager's REST API: none before there is an execution graph."""
+    if truth.stage is Stage.WAITING:
+        return []
+    runs = truth.stage is Stage.RUNNING
+    return [
+        {"id": vertex, "parallelism": n, "maxParallelism": MOST, "tasks": {"RUNNING": n} if runs else {}}
+        for vertex, n in truth.runs_at.items()
+    ]
+
+
+def requirements_told(truth: Truth) -> tuple[int, dict[str, Any]]:
+    """Its answer to what resources the job requires."""
+    if truth.stage not in HAS_JOB_MASTER:
+        return 404, {"errors": [f"Job {truth.flink_job} not found"]}
+    if not truth.is_adaptive:
+        return 500, {"errors": ["The scheduler does not support it"]}
+    return 200, {vertex: {"parallelism": {"lowerBound": 1, "upperBound": n}} for vertex, n in truth.required.items()}
+
+
+def answered(truth: Truth) -> Checkpoints:
+    """What the job's JobManager says of its checkpoints, where it says anything."""
+    if truth.stage is Stage.WAITING:
+        return Checkpoints(has_graph=False)
+    if truth.stage is Stage.FORGOTTEN:
+        raise Unavailable("answered 404: job not found")
+    if truth.stage is Stage.FAILED and not truth.has_run:
+        return Checkpoints(has_run=False)
+    number = (truth.completed or truth.restored or "-").rpartition("-")[2]
+    return Checkpoints(truth.completed, truth.restored, int(number) if number.isdigit() else None)

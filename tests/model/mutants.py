@@ -8,14 +8,17 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
+from headrace.adapters.flink_rest.clusters import ClusterRest
 from headrace.domain import status
 from headrace.domain.diff import Change
 from headrace.domain.document import JobDocument
 from headrace.domain.operations import Operation, State
 from headrace.domain.runtimes import operator
+from headrace.domain.runtimes.native import acts, arguments
 from headrace.domain.runtimes.operator import adopted, changed, new_run, released, sights
 from headrace.domain.runtimes.plan import End
 from headrace.domain.state_on_hand import NeverHadAny, Unknown
+from headrace.errors import Unavailable
 from headrace.ports import Lease, Scope
 from headrace.services import observe
 from headrace.services.sync import Sync
@@ -118,6 +121,34 @@ def newest_first() -> Patches:
     return [patch.object(JobDocument, "oldest", property(newest))]
 
 
+def stable_taken_for_rescaled() -> Patches:
+    """A SCALE in place has succeeded where the operator says STABLE: no JobManager is asked."""
+    return [patch.object(changed, "arrived", lambda case, live, effects: effects)]
+
+
+def late_parallelism_stands() -> Patches:
+    """What a JobManager was told by a worker that is late stands."""
+    return [patch.object(acts, "_again", lambda wanted, done, shown: None)]
+
+
+def lost_parallelism_noted_as_done() -> Patches:
+    """What a JobManager did not answer to was taken by it, and it is not told again."""
+    real = ClusterRest.rescale
+
+    def rescale(self: ClusterRest, *arguments: Any) -> str:
+        try:
+            return real(self, *arguments)
+        except Unavailable:
+            return ""
+
+    return [*late_parallelism_stands(), patch.object(ClusterRest, "rescale", rescale)]
+
+
+def ends_not_kept() -> Patches:
+    """Flink is left to forget that a job has ended: a JobManager that comes back runs its program again."""
+    return [patch.object(arguments, "_results_kept", lambda given, name, job_id: {})]
+
+
 MUTANTS: Mapping[str, Callable[[], Patches]] = {
     each.__name__.replace("_", "-"): each
     for each in (
@@ -132,6 +163,10 @@ MUTANTS: Mapping[str, Callable[[], Patches]] = {
         lease_by_own_clock,
         scope_left_out,
         newest_first,
+        stable_taken_for_rescaled,
+        late_parallelism_stands,
+        lost_parallelism_noted_as_done,
+        ends_not_kept,
     )
 }
 

@@ -20,27 +20,50 @@ from headrace.domain.document import JobDocument
 from headrace.domain.jobs import SETTLED, JobKey, Observation, Phase
 from headrace.domain.operations import KindName, Operation, State
 from headrace.domain.operations.kind import ENDS_THE_RUN
+from headrace.domain.status import is_in_place
 from headrace.ports import Lease, Scope
 from headrace.testing import InMemoryStore
-from tests.model.flink import Cluster, Stage
+from tests.model.flink import FOLLOWS, OF_ITS_OWN, OWN, Stage, Truth, is_of_overrides, overrides_in
 
 
 class Violation(BaseException):
     """A promise is broken; no code under test may catch it."""
 
 
+class Cluster(Protocol):
+    """What is asked of a place where deployments are, by whichever runtime: see tests.model.flink.Cluster."""
+
+    born: dict[str, int]
+    taken: set[str]
+
+    @property
+    def now(self) -> int: ...
+
+    def whole(self, name: str) -> Mapping[str, Any] | None: ...
+
+    def truth(self, name: str) -> Truth | None: ...
+
+    def versions_of(self, name: str) -> list[Mapping[str, Any]]: ...
+
+    def versions_since(self, resource_version: int, name: str) -> list[Mapping[str, Any]]: ...
+
+    def versions_between(self, first: str | None, last: str | None, name: str) -> list[Mapping[str, Any]]: ...
+
+    def newest_and_since(self, resource_version: int, name: str) -> list[Mapping[str, Any]]: ...
+
+
 class Actor(Protocol):
-    """The process whose step is being played."""
+    """The process whose step is being played, and where its deployments are, by runtime."""
 
     scope: Scope
-    cluster: Cluster
+    clusters: Mapping[str, Cluster]
 
 
 class Watching(Protocol):
     """What the watched ports ask of the world."""
 
-    accepted_at: dict[str, int]
-    """The cluster's resourceVersion when an operation was accepted, by its id."""
+    accepted_at: dict[str, Mapping[str, int]]
+    """The resourceVersion of each runtime's cluster when an operation was accepted, by its id."""
 
     @property
     def actor(self) -> Actor | None:
@@ -65,9 +88,10 @@ class WatchedStore(InMemoryStore):
         if actor is not None:
             known = {each.id for each in before.ended}
             for operation in (each for each in after.ended if each.id not in known):
-                judge_end(self._world, actor.cluster, before, after, operation)
+                cluster = actor.clusters[after.job.runtime]
+                judge_end(self._world, cluster, before, after, operation)
                 if operation.kind in (KindName.UPGRADE, KindName.ROLLBACK) and operation.state is State.SUCCEEDED:
-                    judge_upgrade(actor.cluster, before, after, self._operations[operation.id])
+                    judge_upgrade(cluster, before, after, self._operations[operation.id])
             if stored is not None:
                 judge_sight(stored, after)
         return written
@@ -115,12 +139,14 @@ def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: Job
         raise Violation(f"{operation.kind} {operation.sequence} ended {operation.state} before an earlier one")
     if operation.state is not State.SUCCEEDED:
         return
-    name, since = after.job.deployment_name, world.accepted_at[operation.id]
+    name, since = after.job.deployment_name, world.accepted_at[operation.id][after.job.runtime]
     if operation.kind in CHANGED:
         seen = cluster.versions_between(before.job.resource_version, after.job.resource_version, name)
         if not any(CHANGED[operation.kind](each, operation) for each in seen):
             raise Violation(f"{operation.kind} SUCCEEDED, and what was seen of {name} is not as asked")
-    if operation.kind is KindName.SUSPEND:
+    if operation.kind is KindName.SCALE:
+        judge_scale(cluster, name, since, operation)
+    elif operation.kind is KindName.SUSPEND:
         judge_kept(cluster, name, operation)
     elif operation.kind is KindName.SAVEPOINT:
         if operation.savepoint_path not in cluster.taken:
@@ -147,7 +173,9 @@ def judge_end(world: Watching, cluster: Cluster, before: JobDocument, after: Job
 
 
 CHANGED: Mapping[KindName, Callable[[Mapping[str, Any], Operation], bool]] = {
-    KindName.SCALE: lambda seen, asked: seen["spec"]["job"]["parallelism"] == asked.arguments["parallelism"],
+    KindName.SCALE: lambda seen, asked: (
+        overrides_in(seen["spec"]).get(FOLLOWS, seen["spec"]["job"]["parallelism"]) == asked.arguments["parallelism"]
+    ),
     KindName.SUSPEND: lambda seen, _: seen["spec"]["job"].get("state") == "suspended",
     KindName.RESUME: lambda seen, _: (
         seen["spec"]["job"].get("state", "running") == "running" and _flink_state(seen) in ("RUNNING", "FINISHED")
@@ -158,6 +186,45 @@ CHANGED: Mapping[KindName, Callable[[Mapping[str, Any], Operation], bool]] = {
 }
 """What a version that was seen by an operation's success has to show: of several that one write takes in, the last may
 be somebody's edit after it."""
+
+
+def judge_scale(cluster: Cluster, name: str, since: int, operation: Operation) -> None:
+    """The job ran at what was asked for before the SCALE was done, unless it has run to its end; one in place has
+    written the overrides alone."""
+    truth, asked = cluster.truth(name), operation.arguments["parallelism"]
+    has_finished = any(_flink_state(each) == "FINISHED" for each in cluster.newest_and_since(since, name))
+    if truth is not None and not has_finished and not truth.ran_since(since, asked):
+        raise Violation(f"SCALE SUCCEEDED, and {name} has never run at {asked}: {truth.ran_at}")
+    if not is_in_place(operation):
+        return
+    for before, after in pairwise(cluster.versions_of(name)):
+        is_its_write = (
+            sequence_of(deployment_of(dict(before))) < operation.sequence == sequence_of(deployment_of(dict(after)))
+        )
+        if is_its_write and not is_of_overrides(before["spec"], after["spec"]):
+            raise Violation(f"SCALE in place has changed more of {name} than the parallelism of its vertices")
+
+
+def judge_parallelism(store: InMemoryStore, cluster: Cluster, document: JobDocument) -> None:
+    """At rest a job that runs does so at what a SCALE gave it last, whatever has restarted it since; what has a
+    parallelism of its own keeps that."""
+    job, truth = document.job, cluster.truth(document.job.deployment_name)
+    live = cluster.whole(job.deployment_name)
+    if live is None or truth is None or _job_of(live) != job.job_id or truth.stage is not Stage.RUNNING:
+        return
+    if truth.runs_at[OF_ITS_OWN] != OWN:
+        raise Violation(f"{job.job_id}: a vertex with {OWN} of its own runs at {truth.runs_at[OF_ITS_OWN]}")
+    held = [each for each in store.operations_of(document.key) if each.holds or each.state is State.SUCCEEDED]
+    given = [each for each in held if each.run == job.run and each.kind in GIVES_PARALLELISM]
+    if not given or given[-1].kind is not KindName.SCALE:
+        return
+    asked = given[-1].arguments["parallelism"]
+    if truth.runs_at[FOLLOWS] != asked:
+        raise Violation(f"{job.job_id}: SCALE {given[-1].sequence} gave it {asked}, and it runs at {truth.runs_at}")
+
+
+GIVES_PARALLELISM = (KindName.SCALE, KindName.SUBMIT, KindName.ADOPT, KindName.ROLLBACK)
+"""Kinds after which a job may run at another parallelism than before."""
 
 
 def judge_upgrade(cluster: Cluster, before: JobDocument, after: JobDocument, logged: Operation) -> None:
@@ -257,7 +324,9 @@ def _judge_phase(store: InMemoryStore, cluster: Cluster, document: JobDocument, 
     asked = store.operations_of(document.key)
     refused = [each for each in asked if each.kind is KindName.SUBMIT and each.state is State.FAILED]
     is_rejected = job.phase is Phase.REJECTED and bool(refused)
-    if job.phase not in SHOWN.get(truth.stage, {job.phase}) and not is_rejected:
+    unknown = [each for each in asked if each.state is State.FAILED and "last state cannot be read" in each.reason]
+    waits_for_us = truth.stage is Stage.SUSPENDED and job.phase is Phase.UPGRADING and bool(unknown)
+    if job.phase not in SHOWN.get(truth.stage, {job.phase}) and not is_rejected and not waits_for_us:
         raise Violation(f"{job.job_id}: it is {truth.stage}, and its phase is {job.phase}")
     if job.observation is not Observation.FRESH:
         raise Violation(f"{job.job_id}: at rest its observation is {job.observation}")

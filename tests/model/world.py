@@ -6,30 +6,46 @@ A process that freezes at a call lets the steps that follow happen before it goe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, cast
 from unittest.mock import patch
 
+from headrace.adapters.flink_rest import Body, RestAnswer, RestJobManager
+from headrace.adapters.flink_rest.clusters import ClusterRest
+from headrace.adapters.kubernetes.api_server import Answer
+from headrace.adapters.native import NativeRuntime
+from headrace.adapters.native.launcher import Made
 from headrace.bootstrap import Services, wired
 from headrace.domain.deployments import JOB_LABEL
-from headrace.domain.jobs import JobKey
+from headrace.domain.jobs import NATIVE, OPERATOR, JobKey
 from headrace.domain.operations import KindName, Source, operation_id
+from headrace.domain.state_on_hand import Checkpoints
+from headrace.domain.vertices import Vertices
 from headrace.errors import HeadraceError, Refused, TransientError
-from headrace.ports import Scope, WatchEvent
-from headrace.services import sync
+from headrace.ports import FlinkRuntime, Scope, WatchEvent
+from headrace.services import runtimes, sync
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryQueue, ReversingSealer
 from tests.model.faults import Dead, Fault, Kind, Port, Strike
-from tests.model.flink import Cluster, Managers
-from tests.model.promises import Violation, WatchedStore, judge_deletion, judge_rest
+from tests.model.flink import Cluster, Managers, answered
+from tests.model.kubernetes import Api, Resource
+from tests.model.native import MOODS, REQUIREMENTS, ModelLauncher, NativeCluster
+from tests.model.promises import Cluster as Place
+from tests.model.promises import Violation, WatchedStore, judge_deletion, judge_parallelism, judge_rest
 
 JOBS = ("a", "b", "c", "elsewhere")
 """The last one is of the other installation."""
 
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}
+KINDS_ASKED = 15
+ADAPTIVE_FROM = 4 * KINDS_ASKED
+"""Values so far apart ask the same, of the same runtime."""
+
+ADAPTIVE = {"jobmanager.scheduler": "adaptive"}
 SOMEBODYS_JOB = {"jarURI": "local:///a.jar", "parallelism": 1, "upgradeMode": "last-state"}
 SOMEBODYS = {
     "apiVersion": "flink.apache.org/v1beta1",
@@ -44,7 +60,7 @@ SKEWS = (0.0, 10.0, 0.0)
 OPERATOR_SECONDS, FLINK_SECONDS = 15, 5
 """What a step of theirs takes at least: nothing happens to a job in no time."""
 
-MOST_ROUNDS = 80
+MOST_ROUNDS = 320
 """Rounds in which everything has to come to rest: deadlines are of 900 s, and a round is of 30 s at most."""
 
 
@@ -65,7 +81,8 @@ class Process:
     def __init__(self, world: World, number: int) -> None:
         place = "second" if number == len(SKEWS) - 1 else "first"
         self.scope = Scope("default", place, "default")
-        self.cluster = world.clusters[place]
+        self.clusters: Mapping[str, Place] = {OPERATOR: world.clusters[place], NATIVE: world.native[place]}
+        self._has_launcher = number != 1
         self.skew = SKEWS[number]
         self._world = world
         self.services = self._started()
@@ -76,15 +93,64 @@ class Process:
             SETTINGS[self.scope.cluster],
             store=Port(world.store, world.strike),
             queue=world.queue,
-            runtime=Port(self.cluster, world.strike),
+            runtime=Port(world.clusters[self.scope.cluster], world.strike),
+            native=self._native(world.native[self.scope.cluster]),
             job_manager=Port(world.managers[self.scope.cluster], world.strike),
             clock=Skewed(world.clock, self.skew),
             sealer=ReversingSealer(),
         )
 
+    def _native(self, cluster: NativeCluster) -> FlinkRuntime:
+        """The adapter itself, each request of which can be struck."""
+        strike = self._world.strike
+        rest = ClusterRest(partial(_struck_rest, strike, cluster))
+        launcher = StruckLauncher(strike, cluster) if self._has_launcher else None
+        api: Any = StruckApi(strike, cluster)
+        return cast(FlinkRuntime, Port(NativeRuntime(api, 3.0, rest, launcher), strike))
+
     def restart(self) -> None:
         """Another process takes its place, and knows nothing of what the one before had in memory."""
         self.services = self._started()
+
+
+class StruckApi:
+    """A Kubernetes API as one process has it."""
+
+    def __init__(self, strike: Callable[[], Strike], api: Api) -> None:
+        self._strike = strike
+        self._api = api
+
+    def send(self, method: str, path: str, **more: Any) -> Answer:
+        """See Api."""
+        kind = path.partition("/namespaces/")[2].split("/")[1]
+        called = f"{method} {kind}"
+        return cast(Answer, self._strike().call(called, lambda: self._api.send(method, path, **more)))
+
+    def stream(self, path: str, **more: Any) -> Any:
+        """See Api."""
+        return self._api.stream(path, **more)
+
+
+def _struck_rest(
+    strike: Callable[[], Strike], cluster: NativeCluster, method: str, namespace: str, name: str, path: str, body: Body
+) -> RestAnswer:
+    """A JobManager as one process has it."""
+    what = path.rpartition("/")[2]
+    called = f"{method} {what if method == 'POST' or what == REQUIREMENTS else 'job'}"
+    return cast(RestAnswer, strike().call(called, lambda: cluster.rest(method, namespace, name, path, body)))
+
+
+class StruckLauncher(ModelLauncher):
+    """Flink's command line as one process has it."""
+
+    def __init__(self, strike: Callable[[], Strike], cluster: NativeCluster) -> None:
+        super().__init__(cluster)
+        object.__setattr__(self, "strike", strike)
+
+    def launch(self, *where: Any, **more: Any) -> Made:
+        """See Launcher."""
+        strike: Callable[[], Strike] = self.strike  # type: ignore[attr-defined]
+        return cast(Made, strike().call("launch", lambda: super(StruckLauncher, self).launch(*where, **more)))
 
 
 class Skewed:
@@ -100,7 +166,7 @@ class Skewed:
 
 
 SETTINGS = {
-    name: Settings(flink_allowed_hosts="files.example.com", cluster=name, _env_file=None)
+    name: Settings(flink_allowed_hosts="files.example.com", cluster=name, runtimes="operator,native", _env_file=None)
     for name in ("first", "second")
 }
 
@@ -110,16 +176,18 @@ class World:
 
     def __init__(self, struck: Counter[tuple[str, Kind]] | None = None) -> None:
         self.clock = FixedClock()
-        self.accepted_at: dict[str, int] = {}
+        self.accepted_at: dict[str, Mapping[str, int]] = {}
         self.store = WatchedStore(self)
         self.store.clock = self.clock
         self.queue = InMemoryQueue()
         self.clusters = {"first": WatchedCluster(self), "second": WatchedCluster(self)}
         self.clusters["first"].has_snapshots = True
-        self.managers = {name: Managers(cluster) for name, cluster in self.clusters.items()}
+        self.native = {"first": WatchedNative(self), "second": WatchedNative(self)}
+        self.managers = {name: BothManagers(cluster, self.native[name]) for name, cluster in self.clusters.items()}
         self.processes = [Process(self, number) for number in range(len(SKEWS))]
         self.struck = struck if struck is not None else Counter()
         self.touched: set[str] = set()
+        self.edited: set[str] = set()
         self._at: list[tuple[Process, Strike]] = []
         self._busy: set[tuple[int, str]] = set()
         self._coming: Iterator[Step] = iter(())
@@ -154,23 +222,29 @@ class World:
             of_the_job = len(SKEWS) - 1 if step.job == len(JOBS) - 1 else step.who % (len(SKEWS) - 1)
             self._process_acts(step, of_the_job if step.act in ("ask", "execute") else step.who)
             return
-        cluster = self.clusters["second" if step.job == len(JOBS) - 1 else "first"]
-        name = JOBS[step.job]
+        place, name = "second" if step.job == len(JOBS) - 1 else "first", JOBS[step.job]
+        cluster, native = self.clusters[place], self.native[place]
         match step.act:
             case "operator":
                 self.clock.advance(OPERATOR_SECONDS)
                 cluster.operator_acts(name, step.value)
+                native.acts(name, step.value)
             case "flink":
                 self.clock.advance(FLINK_SECONDS)
                 cluster.flink_acts(name, step.value)
+                native.flink_acts(name, step.value)
             case "time":
                 self.clock.advance((1, 5, 11, 31, 65, 200)[step.value % 6])
             case "forget":
                 cluster.forget_history()
+                native.forget_history()
             case "snapshots":  # their kind comes, or goes
                 cluster.has_snapshots = not cluster.has_snapshots
+            case "launcher":  # it cannot for a time, says no, or is well again
+                native.mood = MOODS[step.value % len(MOODS)]
             case "hand":
                 self._hand(cluster, name, step.value)
+                self._hand_on_native(native, name, step.value)
             case _:
                 raise AssertionError(step)
 
@@ -212,13 +286,15 @@ class World:
     def _ask(self, process: Process, name: str, value: int) -> None:
         """The first of all kinds, in an order that `value` turns, that is accepted."""
         from_last = {"start_from": "last"} if value % 2 else {}
+        program = {"script": SCRIPT, "runtime": NATIVE if value // 30 % 2 else OPERATOR}
+        program |= {"flink_configuration": ADAPTIVE} if is_adaptive(value) else {}
         asks: list[tuple[KindName, dict[str, Any]]] = [
             (KindName.SCALE, {"parallelism": value % 4 + 1}),
             (KindName.ADOPT, {}),
-            (KindName.SUBMIT, {"job_config": {"script": SCRIPT}, **from_last}),
+            (KindName.SUBMIT, {"job_config": program, **from_last}),
             (KindName.STOP, {"force": value % 7 == 0}),
             (KindName.ADOPT, {}),
-            (KindName.SUBMIT, {"job_config": {"script": SCRIPT}}),
+            (KindName.SUBMIT, {"job_config": program}),
             (KindName.ROLLBACK, {"to": value // 13 % 4 + 1} if value % 2 else {}),
             (KindName.SUSPEND, {}),
             (KindName.RESUME, self._from_a_savepoint(value)),
@@ -229,7 +305,7 @@ class World:
             (KindName.DELETE, {"force": value % 5 == 0}),
             (KindName.UNDELETE, {}),
         ]
-        turn = value % len(asks)
+        turn = value % KINDS_ASKED
         for kind, arguments in asks[turn:] + asks[:turn]:
             key = f"{len(self._asked)}"
             self._asked.append((kind, name, arguments, key, self.processes.index(process)))
@@ -261,7 +337,7 @@ class World:
             return
 
     def _accept(self, process: Process, kind: KindName, name: str, arguments: dict[str, Any], key: str) -> None:
-        self.accepted_at.setdefault(_id_of(key), process.cluster.now)
+        self.accepted_at.setdefault(_id_of(key), {name: each.now for name, each in process.clusters.items()})
         source = Source(via="http")
         process.services.accept.operation(kind, name, arguments, tenant="default", key=key, source=source)
 
@@ -269,11 +345,13 @@ class World:
         """Somebody with kubectl."""
         whole, truth, what = cluster.whole(name), cluster.truth(name), value % 6
         if whole is None and what == 0:
-            cluster.create(SOMEBODYS | {"metadata": {"name": name, "namespace": "default"}})
+            spec = SOMEBODYS["spec"] | ({"flinkConfiguration": ADAPTIVE} if is_adaptive(value) else {})
+            cluster.create(SOMEBODYS | {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
         if whole is None or truth is None or (what == 2 and not truth.reconciled):
             return  # what is suspended before the operator has seen it never starts: nobody would do that
         job, labels = whole["spec"]["job"], whole["metadata"].get("labels") or {}
         if what == 0:
+            self.edited.add(name)
             cluster.write(name, {"spec": {"job": {**job, "parallelism": value % 5 + 1}}}, spec=True)
         elif what == 1:
             cluster.write(name, {"metadata": {"labels": {k: v for k, v in labels.items() if k != JOB_LABEL}}})
@@ -288,11 +366,26 @@ class World:
             else:
                 cluster.reborn(name)
 
+    def _hand_on_native(self, cluster: NativeCluster, name: str, value: int) -> None:
+        """Somebody with kubectl, at a Deployment."""
+        whole, what = cluster.get("deployments", name), value % 6
+        if whole is None and value % 12 == 0:
+            cluster.put("deployments", {"metadata": {"name": name, "namespace": "default"}, "spec": {"replicas": 1}})
+        if whole is None:
+            return
+        if what == 1:
+            cluster.relabelled(name, JOB_LABEL)
+        elif what in (4, 5):
+            self.touched.add(name)
+            (cluster.vanish if what == 4 else cluster.reborn)(name)
+
     # At rest
 
     def _rests(self) -> None:
         """Nothing strikes any more, the operator does its work, and time goes by until nothing moves."""
         quiet = 0
+        for native in self.native.values():
+            native.mood = ""
         for number in range(MOST_ROUNDS):
             before = self._signature()
             self._round(OPERATOR_SECONDS if number < 6 else 30)
@@ -308,7 +401,12 @@ class World:
             if phases != self._phases():
                 raise Violation(f"at rest a fresh relist gives other phases: {phases} then {self._phases()}")
         for document in self.store._documents.values():
-            judge_rest(self.store, self.clusters[document.job.cluster], document, document.job.job_id in self.touched)
+            process = self.processes[-1 if document.job.cluster == "second" else 0]
+            cluster = process.clusters[document.job.runtime]
+            job_id = document.job.job_id
+            judge_rest(self.store, cluster, document, job_id in self.touched)
+            if job_id not in self.touched | self.edited:
+                judge_parallelism(self.store, cluster, document)
         self._all_are_known()
 
     def _all_are_known(self) -> None:
@@ -322,6 +420,9 @@ class World:
         for cluster in self.clusters.values():
             for name in cluster.names():
                 cluster.operator_acts(name, 1)
+        for place, native in self.native.items():
+            for name in JOBS[-1:] if place == "second" else JOBS[:-1]:
+                native.acts(name, 1)
         for who in (0, len(SKEWS) - 1):
             self._happens(Step("redeliver", who=who))
             self._happens(Step("sync", who=who))
@@ -331,7 +432,8 @@ class World:
 
     def _signature(self) -> Any:
         revisions = sorted((key, document.revision) for key, document in self.store._documents.items())
-        return revisions, [cluster.now for cluster in self.clusters.values()], len(self.queue.woken)
+        versions = [each.now for clusters in (self.clusters, self.native) for each in clusters.values()]
+        return revisions, versions, len(self.queue.woken)
 
     def _phases(self) -> dict[str, str]:
         return {key.job_id: str(document.job.phase) for key, document in sorted(self.store._documents.items())}
@@ -352,13 +454,51 @@ class WatchedCluster(Cluster):
         return super().delete(namespace, name, uid)
 
 
+class WatchedNative(NativeCluster):
+    """The same for native mode: whoever marks a Deployment to be removed ends what runs by it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.clock)
+        self._world = world
+        self._judged: set[str] = set()
+
+    def removing(self, whole: Resource) -> None:
+        """See Api."""
+        metadata = whole["metadata"]
+        if metadata["uid"] not in self._judged:  # what was marked by force may be removed for whoever comes next
+            judge_deletion(self._world.store, self, metadata["name"], "default")
+            self._judged.add(metadata["uid"])
+
+
+class BothManagers(Managers):
+    """JobManagers of both runtimes."""
+
+    def __init__(self, cluster: Cluster, native: NativeCluster) -> None:
+        super().__init__(cluster)
+        self._native = native
+
+    def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
+        """See ports.JobManager."""
+        truth = self._native.answering(name)
+        if truth is not None and truth.flink_job == flink_job_id:
+            return answered(truth)
+        return super().checkpoints(namespace, name, flink_job_id)
+
+    def vertices(self, namespace: str, name: str, flink_job_id: str) -> Vertices:
+        """See ports.JobManager: of a native job the adapter itself is played."""
+        truth = self._native.answering(name)
+        if truth is not None and truth.flink_job == flink_job_id:
+            return RestJobManager(self._native.rest).vertices(namespace, name, flink_job_id)
+        return super().vertices(namespace, name, flink_job_id)
+
+
 CALM = Strike(None, lambda _: None, Counter())
 
 
 class Inline:
     """The watch of a sync, read whole where it is asked for: what arrives together does not hang on threads."""
 
-    def __init__(self, events: Iterator[WatchEvent]) -> None:
+    def __init__(self, events: Iterator[tuple[str, WatchEvent]]) -> None:
         self._events = events
 
     def __enter__(self) -> Inline:
@@ -367,18 +507,51 @@ class Inline:
     def __exit__(self, *_: object) -> None:
         return
 
-    def batches(self, hold_seconds: float) -> Iterator[list[WatchEvent]]:
+    def batches(self, hold_seconds: float) -> Iterator[list[tuple[str, WatchEvent]]]:
         """See sync._Pump."""
         arrived = list(self._events)
         for start in range(0, len(arrived), 5):
             yield arrived[start : start + 5]
 
 
+class InlineBoth:
+    """The watches of several runtimes, one after the other."""
+
+    def __init__(
+        self, adapters: Mapping[str, FlinkRuntime], versions: Mapping[str, str], namespace: str, seconds: int
+    ) -> None:
+        self._watches = [(name, each, versions[name]) for name, each in adapters.items()]
+        self._namespace, self._seconds = namespace, seconds
+
+    def __iter__(self) -> Iterator[tuple[str, WatchEvent]]:
+        """See runtimes._Merged."""
+        for name, adapter, version in self._watches:
+            for event in adapter.watch(self._namespace, version, self._seconds):
+                yield name, event
+
+
 @contextmanager
 def inline_watches() -> Iterator[None]:
     """Syncs that read their watches without a thread."""
-    with patch.object(sync, "_Pump", Inline):
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(sync, "_Pump", Inline))
+        stack.enter_context(patch.object(runtimes, "_Merged", InlineBoth))
         yield
+
+
+def is_adaptive(value: int) -> bool:
+    """Whether a job that is made by a step of this value is given the adaptive scheduler."""
+    return value // ADAPTIVE_FROM % 2 == 1
+
+
+def with_adaptive(value: int) -> int:
+    """The value that asks for the same, with the adaptive scheduler."""
+    return value if is_adaptive(value) else value + ADAPTIVE_FROM
+
+
+def as_scale(value: int) -> int:
+    """A value near it that asks for a SCALE before all else."""
+    return value - value % KINDS_ASKED
 
 
 def _id_of(key: str) -> str:

@@ -114,7 +114,13 @@ def _played(player: Player, seed: int, events: Sequence[Event], jobs: int) -> Hi
     verdict = "BROKEN" if broken(history) else "kept"
     asks = sum(each.what == ASK for each in events)
     _say(f"seed {seed}: {verdict} in {took:.0f} s; {asks} asks, {len(history.struck)} faults; operations: {ended}")
+    _say(f"  of jobs that were last by: {', '.join(f'{name} {count}' for name, count in _by_runtime(history).items())}")
     return history
+
+
+def _by_runtime(history: History) -> Counter[str]:
+    """How many operations were those of jobs of each runtime."""
+    return Counter(job.job["runtime"] for job in history.jobs.values() for _ in job.operations)
 
 
 def _tell(

@@ -17,6 +17,7 @@ from celery import Celery
 from confluent_kafka import KafkaException, Producer
 
 from headrace.adapters.celery_queue import transport_options
+from headrace.domain.jobs import NATIVE, OPERATOR
 from headrace.domain.operations import KINDS, KindName
 from tests.processes.history import Ask, History
 from tests.processes.installation import ROOT, TOPIC, Installation
@@ -24,6 +25,7 @@ from tests.processes.somebodys import EVENTS, cloud_event, key_of_event, trigger
 
 SCRIPT = {"name": "job.py", "content": "print(1)\n"}
 COUNTING = {"name": "job.py", "content": (ROOT / "examples" / "counting_job.py").read_text()}
+ADAPTIVE = {"jobmanager.scheduler": "adaptive"}
 ANSWER_SECONDS = 40.0
 PAUSE_SECONDS = 0.7
 TRIES = 3
@@ -209,8 +211,10 @@ def _of_somebodys(value: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _of_ours(value: int) -> list[tuple[str, Mapping[str, Any]]]:
     """All kinds but those. What ends a run comes seldom: it ends all that waits before it."""
-    submit = ("SUBMIT", {"job_config": {"script": SCRIPT}})
-    from_last = ("SUBMIT", {"job_config": {"script": SCRIPT}, "start_from": "last"})
+    program: dict[str, Any] = {"script": SCRIPT, "runtime": NATIVE if value // 7 % 2 else OPERATOR}
+    program |= {"flink_configuration": ADAPTIVE} if value // 14 % 3 else {}
+    submit = ("SUBMIT", {"job_config": program})
+    from_last = ("SUBMIT", {"job_config": program, "start_from": "last"})
     return [
         ("SCALE", {"parallelism": value % 4 + 1}),
         submit,
@@ -225,7 +229,7 @@ def _of_ours(value: int) -> list[tuple[str, Mapping[str, Any]]]:
         ("ROLLBACK", {"to": value % 3 + 1}),
         ("SCALE", {"parallelism": value % 3 + 2}),
         submit,
-        ("RESTART", {}),
+        ("SCALE", {"parallelism": value % 5 + 1}) if value // 28 % 2 else ("RESTART", {}),
         ("RESUME", {}),
         ("STOP", {"force": value % 7 == 0}),
         ("UNDELETE", {}),

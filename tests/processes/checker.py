@@ -15,8 +15,8 @@ from typing import Any
 from headrace.domain.jobs import SETTLED, Phase
 from headrace.domain.operations import operation_id
 from headrace.domain.operations.operation import LONGEST_LOOK_SECONDS
-from tests.model.flink import Stage
-from tests.model.promises import SHOWN
+from tests.model.flink import FOLLOWS, Stage, is_of_overrides, overrides_in
+from tests.model.promises import GIVES_PARALLELISM, SHOWN
 from tests.processes.history import AtRest, History, Version
 
 TERMINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "SUPERSEDED")
@@ -28,12 +28,17 @@ MOST_CHANGES = 2
 """Of the spec by one operation: its own, and the one that takes it back."""
 
 REFUSALS = (409, 422)
+DEPLOYMENTS = ("/flinkdeployments", "/deployments")
+"""Where a run is made, by either runtime."""
+
 SEEN_LATE_SECONDS = 1.0
 """How much later than our processes whoever keeps the history may see a version."""
 LAST_LOOK_SECONDS = 5.0
 """What may pass between the last look of an operation and the end that is written of it, while servers are slow."""
 
-DEADLINE = "its deadline passed"
+DEADLINE, IN_PLACE, FINISHED = "its deadline passed", "in place", "FINISHED"
+"""In reasons of operations."""
+
 AT_REST_SECONDS = 10.0
 """What may pass between the last that was seen of a deployment and the end of a history, at most, by and large."""
 
@@ -174,7 +179,7 @@ def _one_operation_makes_one_deployment(history: History) -> Iterator[str]:
     """Rule 2: another one only after somebody has deleted the one before."""
     made: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for write in history.writes:
-        if write.method == "POST" and write.status == 201 and write.path.endswith("/flinkdeployments"):
+        if write.method == "POST" and write.status == 201 and write.path.endswith(DEPLOYMENTS):
             version = Version(write.at, False, write.stored)
             made[version.name, version.made_by].setdefault(version.uid, write.at)
     for (name, operation), uids in made.items():
@@ -230,7 +235,10 @@ def _flink(whole: Mapping[str, Any]) -> str:
 
 
 SUCCEEDED: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], bool]] = {
-    "SCALE": lambda whole, asked: whole["spec"]["job"]["parallelism"] == asked["arguments"]["parallelism"],
+    "SCALE": lambda whole, asked: (
+        asked["arguments"]["parallelism"]
+        in (overrides_in(whole["spec"]).values() or [whole["spec"]["job"]["parallelism"]])
+    ),
     "RESTART": lambda whole, asked: whole["spec"].get("restartNonce") == asked["sequence"],
     "SUSPEND": lambda whole, _: whole["spec"]["job"].get("state") == "suspended",
     "UPGRADE": lambda whole, asked: (
@@ -244,6 +252,52 @@ SUCCEEDED: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], bool]] 
     ),
 }
 """What some version of the deployment shows, where an operation of this kind has SUCCEEDED."""
+
+
+def _what_is_scaled_runs_so(history: History) -> Iterator[str]:
+    """Rule 6: a SCALE has SUCCEEDED when the job ran at that, or has run to its end; what it did in place changed
+    nothing else of the deployment."""
+    for name, at_rest in history.jobs.items():
+        scales = [each for each in at_rest.operations if (each["kind"], each["state"]) == ("SCALE", "SUCCEEDED")]
+        for each in scales if history.ran else ():
+            if FINISHED not in each["reason"] and not _ran_at(history, name, each):
+                yield f"{name}: SCALE {each['sequence']} SUCCEEDED, and it never ran at {each['arguments']}"
+        in_place = {each["sequence"] for each in scales if each["reason"].startswith(IN_PLACE)}
+        for before, after in _pairs_of(history, name):
+            is_its = before.sequence < after.sequence and after.sequence in in_place
+            if is_its and not is_of_overrides(before.spec, after.spec):
+                yield f"{name}: SCALE {after.sequence} in place has changed more than parallelism"
+
+
+def _ran_at(history: History, name: str, scale: Mapping[str, Any]) -> bool:
+    """Whether the job ran at what was asked for, between that and its end. When either was is known while all clocks
+    are right."""
+    asked = (each.at for each in history.asks if operation_id("default", each.key) == scale["id"])
+    since, until = min(asked, default=0.0), math.inf if _has_skew(history) else _ended_at(scale) + SEEN_LATE_SECONDS
+    ran = sorted((each["at"], each["runs_at"][FOLLOWS]) for each in history.ran if each["name"] == name)
+    ends = [at for at, _ in ran[1:]] + [math.inf]
+    wanted = scale["arguments"]["parallelism"]
+    return any(n == wanted and at <= until and end >= since for (at, n), end in zip(ran, ends, strict=True))
+
+
+def _what_was_scaled_last_runs_so(history: History) -> Iterator[str]:
+    """At rest a job that runs does so at what a SCALE gave it last, whatever has restarted it since, where nobody has
+    laid hands on it."""
+    touched = {each.job_id for each in history.touches}
+    for name, at_rest in history.jobs.items():
+        truth, live = at_rest.truth or {}, at_rest.live
+        given = [each for each in at_rest.operations if each["kind"] in GIVES_PARALLELISM and _had_its_turn(each)]
+        newest = max(given, key=lambda each: each["sequence"], default=None)
+        is_ours = live is not None and Version(0, False, live).is_ours and name not in touched
+        if newest is None or not is_ours or truth.get("stage") != Stage.RUNNING or not truth.get("runs_at"):
+            continue
+        wanted = newest["arguments"].get("parallelism")
+        if (newest["kind"], newest["state"]) == ("SCALE", "SUCCEEDED") and truth["runs_at"][FOLLOWS] != wanted:
+            yield f"{name}: SCALE {newest['sequence']} gave it {wanted}, and it runs at {truth['runs_at'][FOLLOWS]}"
+
+
+def _had_its_turn(operation: Mapping[str, Any]) -> bool:
+    return operation["state"] not in ("SUPERSEDED", "CANCELLED")
 
 
 def _nothing_is_resurrected(history: History) -> Iterator[str]:
@@ -359,6 +413,12 @@ def _kept_state_is_there(history: History) -> Iterator[str]:
         yield f"{path} is on record, and nothing is there"
 
 
+def _what_starts_is_right(history: History) -> Iterator[str]:
+    """Rules 2 and 4, where no operator sees to them: a native job starts from the state that there is, with its own
+    configuration, and beside nothing of the one before."""
+    yield from history.wrong
+
+
 RULES: Mapping[str, Rule] = {
     "everything comes to rest": _all_came_to_rest,
     "nothing is lost": _nothing_is_lost,
@@ -371,9 +431,12 @@ RULES: Mapping[str, Rule] = {
     "one operation makes one deployment": _one_operation_makes_one_deployment,
     "one operation changes the spec once": _one_operation_changes_once,
     "what succeeded is so": _what_succeeded_is_so,
+    "what is scaled runs so": _what_is_scaled_runs_so,
+    "what was scaled last runs so": _what_was_scaled_last_runs_so,
     "nothing is resurrected": _nothing_is_resurrected,
     "no state is dropped": _no_state_is_dropped,
     "kept state is there": _kept_state_is_there,
+    "what starts is right": _what_starts_is_right,
     "no failure without one": _no_failure_without_one,
     "the history has no hole": _history_has_no_hole,
     "the record says what is": _the_record_says_what_is,

@@ -18,11 +18,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from headrace.bootstrap import SystemClock
 from headrace.domain.state_on_hand import HaMetadata
 from local.flink_operator.kube import Kube, KubeError, Resource
 from local.flink_operator.snapshots import ENDED, manual
-from tests.model.flink import Cluster, Stage, Truth
+from tests.model.flink import Cluster, Stage, Truth, requirements_told, vertices_told
+from tests.model.native import NO_PLAN
+from tests.processes.native import RAN, RemoteNative
 
 FINALIZER = "flinkdeployments.flink.apache.org/finalizer"
 LOOK_SECONDS = 0.15
@@ -32,10 +36,13 @@ OF_ITS_OWN = 0.12
 TROUBLE = 0.15
 """How often that is no checkpoint, but a restart, a lost process, a failure or an end."""
 
-NO_TROUBLE = 1
-"""The chance at which the model's operator fails nothing."""
+NO_TROUBLE, FAILS_AT_START = 1, 13
+"""The chances at which the model's operator fails nothing, and a program that starts."""
 
-CALM, LOST, TRUTHS, GONE = "calm", "lost-", "truths.json", "gone.jsonl"
+CALM, LOST, LEFT, FAILS, TRUTHS, GONE = "calm", "lost-", "left-", "fails-", "truths.json", "gone.jsonl"
+"""Files of its folder: nothing goes wrong; of a job, that its JobManager is lost until then, that nobody takes its
+snapshots, that its program fails as it starts; and what is kept there."""
+
 TRIGGER = "savepointTriggerNonce"
 LOSES_ITS_MANAGER = 6
 """Of Flink's own acts (see Cluster)."""
@@ -99,6 +106,12 @@ class Remote(Cluster):
         elif not (is_lost and truth.stage is Stage.STARTING and truth.has_run):
             super()._starts(name, truth, chance)
 
+    def _runs(self, name: str, truth: Truth, chance: int = 1) -> None:
+        """See Cluster. At what it runs is written down."""
+        super()._runs(name, truth, chance)
+        with (self._folder / RAN).open("a") as file:
+            file.write(json.dumps({"at": time.time(), "name": name, "runs_at": truth.runs_at}) + "\n")
+
     def write(self, name: str, changes: Mapping[str, Any], *, spec: bool = False) -> None:
         """A status, told to the API once it is on file."""
         assert not spec
@@ -140,7 +153,7 @@ class Remote(Cluster):
 
     def _take_snapshots(self) -> None:
         for name in self._live:
-            for resource in self._kube.snapshots_of(name):
+            for resource in self._kube.snapshots_of(name) if not (self._folder / f"{LEFT}{name}").exists() else ():
                 if (resource.get("status") or {}).get("state") not in ENDED:
                     self._takes(name, resource)
 
@@ -199,33 +212,63 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def operate(cluster: Remote, folder: Path, chance: random.Random, stopping: threading.Event) -> None:
+def operate(
+    cluster: Remote, native: RemoteNative, folder: Path, chance: random.Random, stopping: threading.Event
+) -> None:
     """Until told to stop. While the file `calm` is there, nothing of Flink's own goes wrong."""
     while not stopping.wait(LOOK_SECONDS):
         try:
             with cluster.lock:
                 is_calm = (folder / CALM).exists()
                 for name in cluster.look():
-                    _happens(cluster, name, chance, is_calm)
+                    _happens(cluster, name, chance, is_calm, (folder / f"{FAILS}{name}").exists())
                     cluster._keep()
-        except KubeError as error:
+                for name in native.look():
+                    _happens_natively(native, folder, name, chance, is_calm)
+                native.keep()
+        except (KubeError, httpx.HTTPError) as error:
             print(error, flush=True)
 
 
-def _happens(cluster: Remote, name: str, chance: random.Random, is_calm: bool) -> None:
-    cluster.operator_acts(name, NO_TROUBLE if is_calm else chance.randrange(10_000))
+def _happens(cluster: Remote, name: str, chance: random.Random, is_calm: bool, fails: bool) -> None:
+    cluster.operator_acts(name, FAILS_AT_START if fails else NO_TROUBLE if is_calm else chance.randrange(10_000))
     if not is_calm and cluster.whole(name) is not None and chance.random() < OF_ITS_OWN:
         cluster.flink_acts(name, chance.randrange(4, 10) if chance.random() < TROUBLE else 0)
 
 
-def serve(cluster: Remote, port: int) -> ThreadingHTTPServer:
+def _happens_natively(native: RemoteNative, folder: Path, name: str, chance: random.Random, is_calm: bool) -> None:
+    """As with the operator; a JobManager that is lost stays away for a while."""
+    truth, fails = native.truth(name), (folder / f"{FAILS}{name}").exists()
+    file = folder / f"{LOST}{name}"
+    is_lost = file.exists() and float(file.read_text() or 0) > time.time()
+    if is_lost:
+        native.loses_its_manager(name)
+    if not (is_lost and truth is not None and truth.stage is Stage.STARTING and truth.has_run):
+        native.acts(name, FAILS_AT_START if fails else NO_TROUBLE if is_calm else chance.randrange(10_000))
+    if not is_calm and chance.random() < OF_ITS_OWN:
+        native.flink_acts(name, chance.randrange(4, 10) if chance.random() < TROUBLE else 0)
+
+
+def serve(cluster: Remote, native: RemoteNative, port: int) -> ThreadingHTTPServer:
     """The REST API of every JobManager, at /{namespace}/{name}: what theirs could answer at that moment."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            self._answered("GET", None)
+
+        def do_POST(self) -> None:
+            self._answered("POST", self._said())
+
+        def do_PUT(self) -> None:
+            self._answered("PUT", self._said())
+
+        def _said(self) -> Any:
+            return json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+
+        def _answered(self, method: str, said: Any) -> None:
             _, _, name, *rest = self.path.split("/")
             with cluster.lock:
-                answer = _answer(cluster, name, rest)
+                answer = _of_both(cluster, native, method, name, rest, said)
             if answer is None:
                 self.close_connection = True
                 return  # nobody listens there
@@ -245,22 +288,40 @@ def serve(cluster: Remote, port: int) -> ThreadingHTTPServer:
     return server
 
 
-def _answer(cluster: Remote, name: str, rest: Sequence[str]) -> tuple[int, Any] | None:
-    truth = cluster.truth(name)
+def _of_both(
+    cluster: Remote, native: RemoteNative, method: str, name: str, rest: Sequence[str], said: Any
+) -> tuple[int, Any] | None:
+    """What whoever listens under this name answers."""
+    theirs, ours = cluster.truth(name), native.answering(name)
+    if ours is None or (theirs is not None and theirs.has_manager):
+        return _answer(theirs, rest) if method == "GET" else None
+    if rest == ["overview"] or rest[2:] in (["checkpoints"], ["exceptions"]):
+        return _answer(ours, rest)
+    answer = native.rest(method, "default", name, "/" + "/".join(rest), said)
+    return answer.status, json.loads(answer.body)
+
+
+def _answer(truth: Truth | None, rest: Sequence[str]) -> tuple[int, Any] | None:
     if truth is None or not truth.has_manager:
         return None
     never_ran = truth.stage is Stage.FAILED and not truth.has_run
     if rest == ["overview"]:
         return 200, {"taskmanagers": 1, "slots-total": 8}
-    if len(rest) < 2 or rest[1] != truth.flink_job:
+    state = "CREATED" if truth.stage is Stage.WAITING else "FAILED" if never_ran else str(truth.stage)
+    if rest == ["jobs", "overview"]:
+        return 200, {"jobs": [{"jid": truth.flink_job, "state": state, "tasks": {"total": 0}}]}
+    if len(rest) < 2 or rest[1] != truth.flink_job or truth.stage is Stage.FORGOTTEN:
         return 404, {"errors": ["not found"]}
     if rest[2:] == ["checkpoints"]:
         return (404, {"errors": ["no execution graph"]}) if never_ran else (200, {"latest": _latest(truth)})
     if rest[2:] == ["exceptions"]:
         return 200, {"exceptionHistory": {"entries": []}}
-    state = "CREATED" if truth.stage is Stage.WAITING else "FAILED" if never_ran else str(truth.stage)
+    if rest[2:] == ["resource-requirements"]:
+        return requirements_told(truth)
+    if never_ran:
+        return 500, {"errors": [NO_PLAN]}
     times = {"RUNNING": 1 if truth.has_run else 0}
-    return 200, {"jid": truth.flink_job, "state": state, "timestamps": times, "vertices": []}
+    return 200, {"jid": truth.flink_job, "state": state, "timestamps": times, "vertices": vertices_told(truth)}
 
 
 def _latest(truth: Truth) -> dict[str, Any]:
@@ -281,15 +342,17 @@ def main() -> None:
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rest-port", type=int, required=True)
+    parser.add_argument("--namespace", default="default")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     asked.folder.mkdir(parents=True, exist_ok=True)
-    cluster = Remote(Kube(asked.kubeconfig, "default"), asked.folder)
-    server = serve(cluster, asked.rest_port)
-    operate(cluster, asked.folder, random.Random(asked.seed), stopping)
+    cluster = Remote(Kube(asked.kubeconfig, asked.namespace), asked.folder)
+    native = RemoteNative(asked.kubeconfig, asked.folder)
+    server = serve(cluster, native, asked.rest_port)
+    operate(cluster, native, asked.folder, random.Random(asked.seed), stopping)
     server.shutdown()
 
 

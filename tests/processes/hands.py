@@ -14,13 +14,19 @@ import httpx
 import yaml
 
 from headrace.domain.deployments import JOB_LABEL
+from headrace.domain.runtimes.native.cluster import as_flink_deployment
 from tests.processes.history import Touch, Version
 from tests.processes.schedule import MAKES
 
+NATIVE_DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 OF_THE_SERVER = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "deletionTimestamp")
 GONE_SECONDS = 20.0
+
+
+OF_NATIVE = ("hand relabels", "hand deletes")
+"""What is done to a Deployment too: what is wanted of it stands in a text that nobody edits."""
 
 
 class Hands:
@@ -37,8 +43,9 @@ class Hands:
         self._saw = saw
         self._theirs = theirs
         self._is_closing = threading.Event()
-        version = self._http.get(DEPLOYMENTS).json()["metadata"]["resourceVersion"]
-        threading.Thread(target=self._watch, args=[version], daemon=True).start()
+        for folder in (DEPLOYMENTS, NATIVE_DEPLOYMENTS):
+            version = self._http.get(folder).json()["metadata"]["resourceVersion"]
+            threading.Thread(target=self._watch, args=[folder, version], daemon=True).start()
 
     def close(self) -> None:
         """It sees nothing any more."""
@@ -46,9 +53,12 @@ class Hands:
         self._http.close()
 
     def live(self, name: str) -> dict[str, Any] | None:
-        """A deployment as it is."""
-        answer = self._http.get(f"{DEPLOYMENTS}/{name}")
-        return dict(answer.json()) if answer.status_code == 200 else None
+        """A deployment as it is, by whichever runtime."""
+        for folder in (DEPLOYMENTS, NATIVE_DEPLOYMENTS):
+            answer = self._http.get(f"{folder}/{name}")
+            if answer.status_code == 200:
+                return _shown(answer.json())
+        return None
 
     def touches(self, what: str, name: str, value: int) -> Touch | None:
         """Lays hands on a deployment, and says what was done; None where there was nothing to do it to."""
@@ -58,12 +68,14 @@ class Hands:
             return Touch(begun, time.time(), what, name, made=made) if made else None
         if live is None or "deletionTimestamp" in live["metadata"]:
             return None
+        if is_native(live) and what not in OF_NATIVE:
+            return None
         done = Touch(begun, begun, what, name, live["metadata"]["uid"])
         match what:
             case "hand edits":
                 done = self._edits(done, value, live["metadata"]["generation"])
             case "hand relabels":
-                self._patched(name, {"metadata": {"labels": {JOB_LABEL: None}}})
+                self._patched(name, {"metadata": {"labels": {JOB_LABEL: None}}}, _folder_of(live))
             case "hand deletes":
                 self.deletes(name)
             case "hand restores":
@@ -71,8 +83,9 @@ class Hands:
         return replace(done, until=time.time())
 
     def deletes(self, name: str) -> None:
-        """It goes once the operator lets it."""
-        self._http.delete(f"{DEPLOYMENTS}/{name}")
+        """It goes once the operator lets it; a native one at once."""
+        for folder in (DEPLOYMENTS, NATIVE_DEPLOYMENTS):
+            self._http.delete(f"{folder}/{name}")
 
     def _edits(self, touch: Touch, value: int, before: int) -> Touch:
         """Another parallelism; the one that it has is no generation of its own."""
@@ -95,19 +108,35 @@ class Hands:
         answer = self._http.post(DEPLOYMENTS, json=whole)
         return str(answer.json()["metadata"]["uid"]) if answer.status_code == 201 else ""
 
-    def _patched(self, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        answer = self._http.patch(f"{DEPLOYMENTS}/{name}", content=json.dumps(body), headers=MERGE_PATCH)
+    def _patched(self, name: str, body: Mapping[str, Any], folder: str = DEPLOYMENTS) -> Mapping[str, Any]:
+        answer = self._http.patch(f"{folder}/{name}", content=json.dumps(body), headers=MERGE_PATCH)
         return dict(answer.json())
 
-    def _watch(self, version: str) -> None:
+    def _watch(self, folder: str, version: str) -> None:
         """Where the connection ends it goes on from the last version, so nothing is missed."""
         while not self._is_closing.is_set():
             query = {"watch": "true", "timeoutSeconds": "10", "resourceVersion": version}
             try:
-                with self._http.stream("GET", DEPLOYMENTS, params=query) as answer:
+                with self._http.stream("GET", folder, params=query) as answer:
                     for line in answer.iter_lines():
                         event = json.loads(line)
                         version = event["object"]["metadata"]["resourceVersion"]
-                        self._saw(Version(time.time(), event["type"] == "DELETED", event["object"]))
+                        self._saw(Version(time.time(), event["type"] == "DELETED", _shown(event["object"])))
             except (httpx.HTTPError, RuntimeError):  # RuntimeError: the client was closed
                 continue
+
+
+def is_native(whole: Mapping[str, Any]) -> bool:
+    """Whether it is a Deployment, shown as a FlinkDeployment."""
+    return "native" in whole
+
+
+def _folder_of(whole: Mapping[str, Any]) -> str:
+    return NATIVE_DEPLOYMENTS if is_native(whole) else DEPLOYMENTS
+
+
+def _shown(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """A FlinkDeployment as it is, and a Deployment as one, marked as such."""
+    if not str(whole.get("apiVersion", "")).startswith("apps/") and whole.get("kind") != "Deployment":
+        return dict(whole)
+    return {**as_flink_deployment(whole, None), "native": True}

@@ -158,7 +158,8 @@ class AtRest:
 class History:
     """Everything of one schedule. `by_key` is the operation that each key has become; `letters` the keys of records
     that were put aside; `gone` what the operator let go of, and the state that it had; `missing` the savepoints on
-    record of which real Flink has left no file."""
+    record of which real Flink has left no file; `wrong` what a JobManager of native mode found where it started; `ran`
+    at what the vertices of a job came to run, and when, where Flink is not real."""
 
     seed: int
     asks: list[Ask] = field(default_factory=list)
@@ -170,8 +171,21 @@ class History:
     letters: set[str] = field(default_factory=set)
     gone: list[Whole] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     touches: list[Touch] = field(default_factory=list)
     restless: str = ""
+    ran: list[Whole] = field(default_factory=list)
+
+    def show(self, stages: Sequence[Whole]) -> None:
+        """Takes in what native jobs came to: no Deployment says that, so that each is another version of the one that
+        was there."""
+        read = list(self.versions)
+        for each in stages:
+            before = [v for v in read if v.uid == each["uid"] and v.at <= each["at"]]
+            if before:
+                status = {"jobStatus": {"state": each["stage"]}}
+                self.versions.append(Version(each["at"], False, {**before[-1].whole, "status": status}))
+        self.versions.sort(key=lambda each: each.at)
 
     def is_by_hand(self, uid: str, generation: int) -> bool:
         """Whether this generation of a deployment is what somebody's edit has come to."""

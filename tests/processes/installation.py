@@ -29,6 +29,7 @@ from local.process import Command, LocalProcess, answers, free_port
 from local.stack import is_alive
 from tests.processes import somebodys
 from tests.processes.flink import CALM, LOST
+from tests.processes.native import flink_home
 from tests.processes.proxies import KubernetesProxy, MongoProxy, Write
 from tests.processes.somebodys import EVENTS
 from tests.support.patience import wait_for
@@ -88,7 +89,7 @@ class Installation:
         self.folder.mkdir(parents=True, exist_ok=True)
         for command in chain(self._servers(), self._between(), self._ours()):  # each needs those before it
             self._start(command)
-        for name in ("worker-1", "worker-2", "sync"):
+        for name in (each for each in ("worker-1", "worker-2", "sync", "launcher") if each in self.processes):
             log = self.folder / f"{name}.log"
             wait_for(f"{name} to be ready", lambda log=log: " ready." in log.read_text())
 
@@ -212,6 +213,7 @@ class Installation:
         self.settings = {
             **SETTINGS,
             **(FOR_REAL_FLINK | job_settings.on_the_laptop({}, self.folder) if self.has_real_flink else {}),
+            **({} if self.has_real_flink else {"HEADRACE_RUNTIMES": "operator,native"}),
             "HEADRACE_KUBECONFIG": str(kubeconfig),
             "HEADRACE_FLINK_REST_URL": f"http://127.0.0.1:{rest_port}/{{namespace}}/{{name}}",
             "HEADRACE_MONGODB_URL": f"mongodb://127.0.0.1:{self.mongodb.port}",
@@ -233,10 +235,18 @@ class Installation:
         for name in ("worker-1", "worker-2"):
             yield self._module(name, "worker", "--threads", "4")
         yield self._module("sync", "worker", "--queues", "flink.sync")
+        if not self.has_real_flink:
+            yield self._launcher()
         yield self._module("beat", "beat")
         yield Command("api", [*self._run, "api"], lambda: servers.http_answers(api), api, self.settings)
         self._apply_triggers()  # a consumer that starts after them follows their topic at once
         yield self._module("consumer", "consumer")
+
+    def _launcher(self) -> Command:
+        """The worker that starts native jobs, with a command line that is played."""
+        home = flink_home(self.folder)
+        own = {**self.settings, "FLINK_HOME": str(home), "JAVA_HOME": str(home)}
+        return replace(self._module("launcher", "worker", "--queues", "flink.launches", "--threads", "2"), env=own)
 
     def _apply_triggers(self) -> None:
         url = f"http://127.0.0.1:{self.api_port}/api/v1/flink/triggers"

@@ -26,6 +26,7 @@ from tests.processes.flink import GONE, TRUTHS
 from tests.processes.hands import Hands
 from tests.processes.history import AtRest, History, Struck, Version
 from tests.processes.installation import LETTERS, Installation
+from tests.processes.native import NATIVE_TRUTHS, RAN, STAGES, WRONG
 from tests.processes.proxies import OF_WRITES, Write
 from tests.processes.schedule import AGAIN, ASK, Event
 
@@ -271,10 +272,12 @@ class Player:
 
     def _read(self, asking: Asking) -> None:
         folder = self._installation.folder / "flink"
-        lines = (folder / GONE).read_text().splitlines() if (folder / GONE).exists() else []
-        gone = [json.loads(line) for line in lines]
-        self._history.gone = [each for each in gone if each["name"] in self._names]
-        truths = json.loads((folder / TRUTHS).read_text())["truths"] if (folder / TRUTHS).exists() else {}
+        self._history.gone = self._of_ours(folder / GONE)
+        self._history.wrong = [each["why"] for each in self._of_ours(folder / WRONG)]
+        self._history.ran = self._of_ours(folder / RAN)
+        self._history.show(self._of_ours(folder / STAGES))
+        files = [each for each in (folder / TRUTHS, folder / NATIVE_TRUTHS) if each.exists()]
+        truths = {uid: truth for each in files for uid, truth in json.loads(each.read_text())["truths"].items()}
         for name in self._names:
             status, job = asking.get(f"/jobs/{name}")
             if status == 200:
@@ -285,6 +288,11 @@ class Player:
             if found is not None:
                 self._history.by_key[ask.key] = found
                 ask.sequence = found["sequence"]
+
+    def _of_ours(self, file: Path) -> list[Any]:
+        """The lines of a file that are about this schedule's jobs."""
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [each for each in map(json.loads, lines) if each["name"] in self._names]
 
     def _at_rest(self, asking: Asking, name: str, job: Any, truths: Any) -> AtRest:
         live = self._hands.live(name)

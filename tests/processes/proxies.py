@@ -25,8 +25,8 @@ HANG_SECONDS = 5.0
 """Longer than our processes wait for an answer."""
 
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
-WRITTEN_DOWN = ("/flink.apache.org/", "/configmaps")
-KINDS = ("/flinkdeployments", "/flinkstatesnapshots", "/pods", "/events")
+WRITTEN_DOWN = ("/flink.apache.org/", "/configmaps", "/deployments")
+KINDS = ("/flinkdeployments", "/deployments", "/flinkstatesnapshots", "/pods", "/events")
 REASONS = {
     409: "Conflict",
     410: "Expired",

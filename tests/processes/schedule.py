@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 OURS = ("worker-1", "worker-2", "sync", "beat", "consumer", "api")
+LAUNCHER = "launcher"
 WITH_CLOCKS = ("worker-1", "worker-2", "sync", "beat")
 ASK, AGAIN, MAKES = "ask", "ask again", "hand makes"
 SECONDS_AN_OPERATION = 0.6
@@ -31,7 +32,7 @@ LONGER = {"lose": 3.0}
 
 HANDS = ("hand edits", "hand relabels", "hand deletes", "hand restores")
 CLOCKS = tuple(f"skew {name}" for name in WITH_CLOCKS)
-FAULTS = (*SIGNALS, *SERVERS, *KUBERNETES, *HANDS, *CLOCKS, *FLINK)
+FAULTS = (*SIGNALS, *SERVERS, *KUBERNETES, *HANDS, *CLOCKS, *FLINK, f"kill {LAUNCHER}", f"freeze {LAUNCHER}")
 """Each is drawn as often as any other."""
 
 

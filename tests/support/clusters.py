@@ -13,19 +13,25 @@ from typing import Any
 
 import httpx
 
+from headrace.adapters.flink_rest.clusters import ClusterRest
 from headrace.adapters.kubernetes import connect
+from headrace.adapters.native import NativeRuntime
+from headrace.adapters.native import connect as connect_native
 from headrace.ports import FlinkRuntime
-from headrace.testing import InMemoryRuntime
+from headrace.testing import InMemoryNativeRuntime, InMemoryRuntime
 from local.kubernetes_api import LocalKubernetesApi
 from local.kubernetes_api.pod_logs import LOGS_ANNOTATION
 from tests.support.given import pod_labels
-from tests.support.kube_apiserver import CRDS_DIRECTORY, running_kube_apiserver
+from tests.support.kube_apiserver import CRDS_DIRECTORY, OLDEST_CRDS, KubeServer, running_kube_apiserver
+from tests.support.native import PlayedJobManager
 
 CORE = "/api/v1/namespaces/default"
 MAIN = "flink-main-container"
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
+NATIVE = "/apis/apps/v1/namespaces/default/deployments"
 TOKEN = "a-token-for-tests"
 TIMEOUT_SECONDS = 5.0
+REAL = {"real": CRDS_DIRECTORY, "oldest": OLDEST_CRDS, "bare": None, "native-real": None}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Cluster:
     local: LocalKubernetesApi | None = None
     folder: Path | None = None
     powerless: Path | None = None
+    server: KubeServer | None = None
 
     def set_status(self, name: str, status: Mapping[str, Any]) -> None:
         """Writes a deployment's whole status, as the operator does."""
@@ -50,6 +57,10 @@ class Cluster:
             return
         content = {"status": dict(status)}
         headers = {"Content-Type": "application/merge-patch+json"}
+        if isinstance(self.runtime, NativeRuntime):  # of a Deployment it is Kubernetes' controller that writes one
+            told = {"status": {"observedGeneration": status.get("observedGeneration", 1)}}
+            self.http.patch(f"{NATIVE}/{name}/status", json=told, headers=headers).raise_for_status()
+            return
         self.http.patch(f"{DEPLOYMENTS}/{name}/status", json=content, headers=headers).raise_for_status()
 
     def put_pod(self, name: str, app: str, component: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> None:
@@ -156,19 +167,27 @@ class Cluster:
 
 @contextmanager
 def cluster(kind: str, folder: Path) -> Iterator[Cluster]:
-    """`memory`, `local`, `real`, or `bare`: a real one without CRDs."""
+    """`memory`, `local`, or a real one: `real`, `oldest` with the oldest CRDs, `bare` without any. `native-` before one
+    is the native runtime's; no JobManager answers there."""
     if kind == "memory":
         yield Cluster(InMemoryRuntime())
-    elif kind in ("real", "bare"):
-        crds = CRDS_DIRECTORY if kind == "real" else None
-        with running_kube_apiserver(folder, crds) as server, _client(server.url, server.token) as http:
+    elif kind == "native-memory":
+        yield Cluster(InMemoryNativeRuntime())
+    elif kind in REAL:
+        with running_kube_apiserver(folder, REAL[kind]) as server, _client(server.url, server.token) as http:
             path, powerless = server.kubeconfig_path, server.powerless_kubeconfig_path
-            yield Cluster(connect(path, TIMEOUT_SECONDS), http, path, folder=folder, powerless=powerless)
+            runtime = _native(path) if kind.startswith("native-") else connect(path, TIMEOUT_SECONDS)
+            yield Cluster(runtime, http, path, None, folder, powerless, server)
     else:
         with LocalKubernetesApi(folder, token=TOKEN) as local, _client(local.url, TOKEN) as http:
             path = folder / "kubeconfig"
             local.write_kubeconfig(path)
-            yield Cluster(connect(path, TIMEOUT_SECONDS), http, path, local, folder)
+            runtime = _native(path) if kind.startswith("native-") else connect(path, TIMEOUT_SECONDS)
+            yield Cluster(runtime, http, path, local, folder)
+
+
+def _native(kubeconfig: Path) -> NativeRuntime:
+    return connect_native(kubeconfig, TIMEOUT_SECONDS, ClusterRest(PlayedJobManager(is_up=False).send), None)
 
 
 def _client(url: str, token: str) -> httpx.Client:

@@ -10,6 +10,9 @@ from headrace.domain.jobs import Job
 from headrace.domain.manifest import Platform
 from headrace.domain.operations import KindName, Operation, Source, State
 from headrace.domain.policy import Policy
+from headrace.domain.runtimes.operator import OperatorPlan
+from headrace.ports import FlinkRuntime
+from headrace.services.runtimes import Installed, Runtimes
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Job(tenant="t", job_id="j", cluster="c", namespace="n", deployment_name="j", created_at=NOW, updated_at=NOW)
@@ -135,3 +138,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     },
 }
 BUCKET = replace(PLATFORM, state_location="s3://bucket/flink", state_volume="")
+
+
+def runtimes_of(adapter: FlinkRuntime) -> Runtimes:
+    """The runtimes of an installation that has the operator's alone, behind this adapter."""
+    return Runtimes({"operator": Installed(adapter, OperatorPlan())})

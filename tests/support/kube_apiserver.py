@@ -7,10 +7,10 @@ It knows nothing of what is tested with it.
 import json
 import os
 import secrets
-import subprocess
+import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,14 +23,26 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from local.process import free_port
+from local.process import Command, LocalProcess, free_port
 from tests.support.missing import missing
 from tests.support.patience import PATIENCE
 
 POWERLESS = "powerless"
 CRDS_DIRECTORY = Path(__file__).parent.parent.parent / "local" / "crds"
+OLDEST_CRDS = Path(__file__).parent.parent / "data" / "crds-1.10.0"
+CRDS: Mapping[str, Path] = {"1.15": CRDS_DIRECTORY, "1.10": OLDEST_CRDS}
+"""Of the newest operator that is supported, and of the oldest."""
+
+AUDIT_POLICY = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+    userGroups: ["system:serviceaccounts"]
+  - level: None
+"""
 START_TIMEOUT_SECONDS = 90.0
-STOP_TIMEOUT_SECONDS = 15.0
 _PEM = serialization.Encoding.PEM
 
 
@@ -46,6 +58,34 @@ class KubeServer:
     kubeconfig_path: Path
     powerless_kubeconfig_path: Path
     ca_path: Path
+    process: LocalProcess
+    audit: Path
+    etcd_url: str
+
+    def kill(self) -> None:
+        """SIGKILL to kube-apiserver; etcd and all that it holds stay."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.stop()
+
+    def start_again(self) -> None:
+        """The same server at the same place, ready."""
+        self.process.start()
+        with _client(self) as client:
+            _wait_for(lambda: _is_ready(client), self.process.log)
+
+    def forget_history(self) -> None:
+        """etcd keeps no version but the newest of anything, as the API server has it every five minutes."""
+        with httpx.Client(base_url=self.etcd_url, timeout=10, trust_env=False) as etcd:
+            everything = {"key": "AA==", "range_end": "AA=="}
+            found = etcd.post("/v3/kv/range", json={**everything, "limit": 1}).raise_for_status().json()
+            asked = {"revision": found["header"]["revision"], "physical": True}
+            etcd.post("/v3/kv/compaction", json=asked).raise_for_status()
+
+    def asked(self) -> list[dict[str, Any]]:
+        """What accounts of pods have asked for until now, as the server's audit log has it."""
+        lines = self.audit.read_text().splitlines() if self.audit.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def kubebuilder_assets() -> Path:
@@ -62,26 +102,29 @@ def kubebuilder_assets() -> Path:
 def running_kube_apiserver(tmp_path: Path, crds: Path | None = CRDS_DIRECTORY) -> Iterator[KubeServer]:
     """Starts etcd and kube-apiserver in `tmp_path`; yields once the CRDs, if any, are served and the accounts exist."""
     assets = kubebuilder_assets()
-    with ExitStack() as stack:
-        etcd_port, peer_port, port = free_port(), free_port(), free_port()
-        stack.enter_context(_process(_etcd_command(assets, tmp_path, etcd_port, peer_port), tmp_path / "etcd.log"))
-        _wait_for(lambda: _answers(f"http://127.0.0.1:{etcd_port}/health"), tmp_path / "etcd.log")
+    etcd_port, peer_port, port = free_port(), free_port(), free_port()
+    etcd = LocalProcess(_etcd(assets, tmp_path, etcd_port, peer_port), tmp_path / "etcd.log", tmp_path)
+    apiserver = LocalProcess(_apiserver(assets, tmp_path, etcd_port, port), tmp_path / "kube-apiserver.log", tmp_path)
+    try:
+        etcd.start()
+        _wait_for(etcd.command.is_ready, etcd.log)
         token, powerless_token = secrets.token_hex(16), secrets.token_hex(16)
         _write_credentials(tmp_path, token, powerless_token)
-        log = tmp_path / "kube-apiserver.log"
-        stack.enter_context(_process(_apiserver_command(assets, tmp_path, etcd_port, port), log))
-        server = _server(tmp_path, port, token, powerless_token)
+        server = _server(tmp_path, port, token, powerless_token, apiserver, etcd.command.address)
+        server.start_again()
         with _client(server) as client:
-            _wait_for(lambda: _is_ready(client), log)
             if crds is not None:
-                _install_crds(client, crds, log)
-            _create_service_accounts(client, log)
+                install_crds(client, crds, apiserver.log)
+            _create_service_accounts(client, apiserver.log)
         yield server
+    finally:
+        for process in (apiserver, etcd):
+            process.stop()
 
 
-def _etcd_command(assets: Path, directory: Path, client_port: int, peer_port: int) -> list[str]:
+def _etcd(assets: Path, directory: Path, client_port: int, peer_port: int) -> Command:
     client, peer = f"http://127.0.0.1:{client_port}", f"http://127.0.0.1:{peer_port}"
-    return [
+    argv = [
         str(assets / "etcd"),
         f"--data-dir={directory / 'etcd'}",
         f"--listen-client-urls={client}",
@@ -91,10 +134,12 @@ def _etcd_command(assets: Path, directory: Path, client_port: int, peer_port: in
         f"--initial-cluster=default={peer}",
         "--unsafe-no-fsync",
     ]
+    return Command("etcd", argv, lambda: _answers(f"{client}/health"), client)
 
 
-def _apiserver_command(assets: Path, directory: Path, etcd_port: int, port: int) -> list[str]:
-    return [
+def _apiserver(assets: Path, directory: Path, etcd_port: int, port: int) -> Command:
+    (directory / "audit-policy.yaml").write_text(AUDIT_POLICY)
+    argv = [
         str(assets / "kube-apiserver"),
         f"--etcd-servers=http://127.0.0.1:{etcd_port}",
         f"--secure-port={port}",
@@ -107,22 +152,10 @@ def _apiserver_command(assets: Path, directory: Path, etcd_port: int, port: int)
         f"--client-ca-file={directory / 'client-ca.crt'}",
         "--authorization-mode=RBAC",
         "--service-cluster-ip-range=10.96.0.0/16",
+        f"--audit-policy-file={directory / 'audit-policy.yaml'}",
+        f"--audit-log-path={directory / 'audit.jsonl'}",
     ]
-
-
-@contextmanager
-def _process(command: list[str], log: Path) -> Iterator[None]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_TIMEOUT_SECONDS)
+    return Command("kube-apiserver", argv, lambda: True)
 
 
 def _write_credentials(directory: Path, token: str, powerless_token: str) -> None:
@@ -178,7 +211,9 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
-def _server(directory: Path, port: int, token: str, powerless_token: str) -> KubeServer:
+def _server(
+    directory: Path, port: int, token: str, powerless_token: str, process: LocalProcess, etcd_url: str
+) -> KubeServer:
     url, ca_path = f"https://127.0.0.1:{port}", directory / "certs" / "apiserver.crt"
     return KubeServer(
         url,
@@ -186,6 +221,9 @@ def _server(directory: Path, port: int, token: str, powerless_token: str) -> Kub
         _kubeconfig(directory / "kubeconfig", url, ca_path, "admin", token),
         _kubeconfig(directory / "kubeconfig-powerless", url, ca_path, POWERLESS, powerless_token),
         ca_path,
+        process,
+        directory / "audit.jsonl",
+        etcd_url,
     )
 
 
@@ -234,7 +272,8 @@ def _is_ready(client: httpx.Client) -> bool:
         return False
 
 
-def _install_crds(client: httpx.Client, crds: Path, log: Path) -> None:
+def install_crds(client: httpx.Client, crds: Path, log: Path) -> None:
+    """Makes them, and returns once they are served."""
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     definitions = [yaml.safe_load(each.read_text()) for each in sorted(crds.glob("*.yml"))]
     for definition in definitions:

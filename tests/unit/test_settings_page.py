@@ -21,7 +21,7 @@ def test_the_page_is_made_of_the_settings() -> None:
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_each_setting_says_what_it_is(name: str) -> None:
     assert Settings.model_fields[name].description
-    assert f"`HEADRACE_{name.upper()}`" in settings_page.page()
+    assert f"`{settings_page.variable_of(name)}`" in settings_page.page()
     assert settings_page.heading_of(name)
 
 

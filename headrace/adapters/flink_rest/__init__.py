@@ -14,6 +14,7 @@ import httpx
 import orjson
 
 from headrace.adapters.paths import part
+from headrace.adapters.prometheus.errors import counting_errors
 from headrace.domain.state_on_hand import WITHOUT_GRAPH
 from headrace.domain.vertices import Vertex, Vertices
 from headrace.domain.waiting import Progress
@@ -33,8 +34,17 @@ DISPOSAL_LOOKS, DISPOSAL_LOOK_SECONDS = 20, 0.5
 GONE = ("java.io.FileNotFoundException", "java.nio.file.NoSuchFileException", "Cannot find checkpoint or savepoint")
 """What Flink says of a savepoint that is not there (AbstractFsCheckpointStorageAccess.resolveCheckpointPointer)."""
 
+NOT_ENABLED = b"Checkpointing has not been enabled"
+"""In what Flink says, with a 404, of the checkpoints of a job that makes none (CheckpointingStatisticsHandler)."""
+
+RUNS_WITHOUT = ("RUNNING", "FINISHED")
+"""States of a job that certainly has, or had, an execution graph."""
+
 ELECTING = b"leader election"
 """In what a JobManager answers, with a 503, while none leads (LeaderRetrievalHandler of Flink's REST server)."""
+
+OVERVIEW = "/jobs/overview"
+"""All jobs of a JobManager, each with its state and how many of its tasks are in which (JobsOverviewHandler)."""
 
 IN_CLUSTER_URL = "http://{name}-rest.{namespace}:8081"
 """The Service that the operator and Flink's own client make for a JobManager, by its DNS name."""
@@ -49,17 +59,16 @@ class RestAnswer:
 
 
 Body = Mapping[str, Any] | None
-RestCall = Callable[[str, str, str, Body], RestAnswer]
-"""A bounded GET of a deployment's JobManager by namespace, name and path, or a POST of this body. Raises Unavailable
-where no answer came."""
+RestSend = Callable[[str, str, str, str, Body], RestAnswer]
+"""One bounded request to a deployment's JobManager: method, namespace, name, path, body. Raises Unavailable where no
+answer came."""
 
 
-def direct(url_template: str, timeout_seconds: float) -> RestCall:
-    """Calls straight to a JobManager, at an address made of `{namespace}` and `{name}`."""
+def sending(url_template: str, timeout_seconds: float) -> RestSend:
+    """Requests straight to a JobManager, at an address made of `{namespace}` and `{name}`."""
 
-    def call(namespace: str, name: str, path: str, body: Body = None) -> RestAnswer:
+    def send(method: str, namespace: str, name: str, path: str, body: Body) -> RestAnswer:
         url = url_template.format(namespace=namespace, name=name)
-        method = "GET" if body is None else "POST"
         try:
             answer = httpx.request(method, url + path, json=body, timeout=timeout_seconds, trust_env=False)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -68,15 +77,23 @@ def direct(url_template: str, timeout_seconds: float) -> RestCall:
             ) from error
         return RestAnswer(answer.status_code, answer.content)
 
-    return call
+    return send
 
 
 class _NoLeader(Unavailable):
     """It answers everything so until it, or another, leads."""
 
 
+class _Broken(Unavailable):
+    """It answered that it cannot (500)."""
+
+
 class _Unknown(Unavailable):
     """It does not know what it was asked for (yet)."""
+
+
+class _NotCheckpointed(_Unknown):
+    """It has no statistics of checkpoints: the job has none enabled, as a batch job, or never had a graph."""
 
 
 def _size(checkpoint: Mapping[str, Any] | None) -> int | None:
@@ -87,17 +104,20 @@ def _size(checkpoint: Mapping[str, Any] | None) -> int | None:
 class RestJobManager:
     """See ports.JobManager."""
 
-    def __init__(self, call: RestCall, pause: Callable[[float], None] = time.sleep) -> None:
-        self._call = call
+    def __init__(self, send: RestSend, pause: Callable[[float], None] = time.sleep) -> None:
+        self._send = send
         self._pause = pause
 
     def checkpoints(self, namespace: str, name: str, flink_job_id: str) -> Checkpoints:
         """See ports.JobManager. Where nothing is told, the job's own state says whether anything could be."""
         try:
             content = self._get(namespace, name, f"/jobs/{part(flink_job_id)}/checkpoints")
-        except _Unknown:  # so Flink says, too, of a job that failed before it had an execution graph
-            if _was_never_running(self._get(namespace, name, f"/jobs/{part(flink_job_id)}")):
+        except _Unknown as error:  # so Flink says, too, of a job that failed before it had an execution graph
+            job = self._details(namespace, name, flink_job_id)
+            if _was_never_running(job):
                 return Checkpoints(has_run=False)
+            if isinstance(error, _NotCheckpointed) and job.get("state") in RUNS_WITHOUT:
+                return Checkpoints()
             raise
         told = content.get("latest")
         latest = told if isinstance(told, dict) else {}
@@ -113,7 +133,7 @@ class RestJobManager:
         )
         if found.latest is not None:
             return found
-        job = self._get(namespace, name, f"/jobs/{part(flink_job_id)}")
+        job = self._details(namespace, name, flink_job_id)
         state = job.get("state")
         has_graph = isinstance(state, str) and state not in WITHOUT_GRAPH
         return replace(found, has_graph=has_graph, has_run=not _was_never_running(job))
@@ -143,17 +163,37 @@ class RestJobManager:
     def vertices(self, namespace: str, name: str, flink_job_id: str) -> Vertices:
         """See ports.JobManager."""
         job = self._get(namespace, name, f"/jobs/{part(flink_job_id)}")
+        required = self._required(namespace, name, flink_job_id)
         try:
-            return Vertices({str(each["id"]): _vertex(each) for each in job.get("vertices") or []})
+            return Vertices({str(each["id"]): _vertex(each, required) for each in job.get("vertices") or []})
         except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise Unavailable(f"the JobManager of {namespace}/{name} answered with something else: {error}") from error
+
+    def _required(self, namespace: str, name: str, flink_job_id: str) -> dict[str, Any]:
+        """What the adaptive scheduler is to get the vertices to; empty where nothing requires resources any more, or
+        Flink is older than that."""
+        try:
+            return self._get(namespace, name, f"/jobs/{part(flink_job_id)}/resource-requirements")
+        except _Unknown:
+            return {}
 
     def _job(self, namespace: str, name: str, flink_job_id: str) -> dict[str, Any]:
         """Empty where the JobManager does not know the job: it may not have been given it yet."""
         try:
-            return self._get(namespace, name, f"/jobs/{part(flink_job_id)}") if flink_job_id else {}
+            return self._details(namespace, name, flink_job_id) if flink_job_id else {}
         except _Unknown:
             return {}
+
+    def _details(self, namespace: str, name: str, flink_job_id: str) -> dict[str, Any]:
+        """The job. One whose program failed before it had a graph cannot be shown by Flink 2.x (a NullPointerException,
+        answered with 500), and is told by the overview of all jobs: it has no task there."""
+        try:
+            return self._get(namespace, name, f"/jobs/{part(flink_job_id)}")
+        except _Broken:
+            found = job_in(self._get(namespace, name, OVERVIEW), flink_job_id)
+            if not found or tasks_in(found):
+                raise
+            return {**found, "vertices": [], "timestamps": {"RUNNING": 0}}
 
     def dispose(self, namespace: str, name: str, path: str) -> None:
         """See ports.JobManager. `POST /savepoint-disposal`, and then what has become of it."""
@@ -168,15 +208,17 @@ class RestJobManager:
 
     def _get(self, namespace: str, name: str, path: str, body: Body = None) -> dict[str, Any]:
         """The answer's JSON. A 404 says nothing: a JobManager that has just come back does not know its job yet."""
-        answer = self._call(namespace, name, path, body)
+        method = "GET" if body is None else "POST"
+        with counting_errors("flink"):
+            answer = self._send(method, namespace, name, path, body)
         whose = f"the JobManager of {namespace}/{name}"
-        words = f"{whose} answered {answer.status} to {'GET' if body is None else 'POST'} {path}"
+        words = f"{whose} answered {answer.status} to {method} {path}"
         if answer.status == 503 and ELECTING in answer.body:
             raise _NoLeader(f"{words}: it waits for leadership")
         if answer.status == 404:
-            raise _Unknown(words)
+            raise (_NotCheckpointed if NOT_ENABLED in answer.body else _Unknown)(words)
         if answer.status not in (200, 202):
-            raise Unavailable(words)
+            raise (_Broken if answer.status == 500 else Unavailable)(words)
         try:
             content = orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:
@@ -193,10 +235,10 @@ def _check_disposed(path: str, failure: Any) -> None:
     trace = str(failure.get("stack-trace") or failure.get("class") or "")
     if any(words in trace for words in GONE):
         return
-    raise Refused(f"Flink did not remove {path}: {_root_cause(trace)}")
+    raise Refused(f"Flink did not remove {path}: {root_cause(trace)}")
 
 
-def _root_cause(trace: str) -> str:
+def root_cause(trace: str) -> str:
     """The innermost cause of a stack trace, in one line."""
     causes = [line.strip() for line in trace.splitlines() if line and not line.startswith(("\t", " "))]
     return (causes[-1] if causes else trace).removeprefix("Caused by: ")[:300]
@@ -235,8 +277,16 @@ def _progress(overview: Mapping[str, Any], job: Mapping[str, Any]) -> Progress:
     )
 
 
-def _vertex(told: Mapping[str, Any]) -> Vertex:
-    return Vertex(int(told["parallelism"]), int(told.get("maxParallelism") or NO_MAXIMUM))
+def _vertex(told: Mapping[str, Any], required: Mapping[str, Any]) -> Vertex:
+    upper = upper_bound(required.get(str(told["id"])))
+    return Vertex(int(told["parallelism"]), int(told.get("maxParallelism") or NO_MAXIMUM), upper)
+
+
+def upper_bound(requirement: Any) -> int | None:
+    """At what a vertex is to run, by its resource requirements; None where they do not say."""
+    bounds = requirement.get("parallelism") if isinstance(requirement, Mapping) else None
+    upper = bounds.get("upperBound") if isinstance(bounds, Mapping) else None
+    return upper if isinstance(upper, int) and upper > 0 else None
 
 
 def _needed_slots(vertices: Sequence[Mapping[str, Any]]) -> int:
@@ -253,6 +303,21 @@ def _tasks(vertices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     for vertex in vertices:
         counts.update({str(state): int(n or 0) for state, n in (vertex.get("tasks") or {}).items()})
     return {state: n for state, n in counts.items() if n}
+
+
+def job_in(overview: Mapping[str, Any], flink_job_id: str) -> Mapping[str, Any] | None:
+    """The job's entry in the overview, empty where the JobManager has no such job; None where it is no overview."""
+    jobs = overview.get("jobs")
+    if not isinstance(jobs, list):
+        return None
+    return next((each for each in jobs if isinstance(each, Mapping) and each.get("jid") == flink_job_id), {})
+
+
+def tasks_in(overview: Mapping[str, Any]) -> dict[str, int]:
+    """How many of a job's tasks are in which state, by its entry in the overview: `running` is told as RUNNING."""
+    told = overview.get("tasks")
+    counts = told if isinstance(told, Mapping) else {}
+    return {str(state).upper(): int(n) for state, n in counts.items() if state != "total" and isinstance(n, int) and n}
 
 
 def bounded(stacktrace: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace import key_files
+from headrace.adapters.prometheus.errors import count_error
 from headrace.errors import ConfigurationError, Unavailable
 
 PASSWORD_VARIABLE = "HEADRACE_KAFKA_PASSWORD_FILE"  # noqa: S105 - a setting's name
@@ -26,7 +27,9 @@ class Broker:
 
     def silent(self, error: object) -> Unavailable:
         """That it did not do what it was asked for, and why."""
-        return Unavailable(f"Kafka at {self.servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}")
+        words = f"Kafka at {self.servers} did not answer (HEADRACE_KAFKA_BOOTSTRAP_SERVERS): {error}"
+        count_error("kafka", found := Unavailable(words))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.adapters.kafka.broker import Broker
+from headrace.adapters.kafka.lag import STATISTICS_EVERY_MS, LagGauge
 from headrace.adapters.kafka.records import Record, Topics, record_of
 from headrace.errors import HeadraceError, Refused, Unavailable
 
@@ -49,6 +50,8 @@ class RecordConsumer:
                 "session.timeout.ms": 30_000,
                 "max.poll.interval.ms": 300_000,
                 "log_level": 3,
+                "statistics.interval.ms": STATISTICS_EVERY_MS,
+                "stats_cb": LagGauge().hear,
             }
         )
 

@@ -92,9 +92,10 @@ class Topics:
         self._admin = AdminClient({**broker.client, "log_level": 2})
 
     def ensure(self, names: Sequence[str]) -> None:
-        """Makes those that are missing, with one partition each. Raises Unavailable."""
+        """Makes those that are missing, with one partition each, as often replicated as the broker has it by default
+        (KIP-464, Kafka 2.4). Raises Unavailable."""
         existing = self.existing()
-        missing = [NewTopic(name, num_partitions=1, replication_factor=1) for name in names if name not in existing]
+        missing = [NewTopic(name, num_partitions=1, replication_factor=-1) for name in names if name not in existing]
         for future in self._admin.create_topics(missing).values() if missing else ():
             try:
                 future.result(self._timeout_seconds)

@@ -20,10 +20,12 @@ import urllib3
 
 from headrace.adapters.kubernetes.credentials import Access, Credentials
 from headrace.adapters.paths import plain
-from headrace.errors import Refused, Unavailable
+from headrace.adapters.prometheus.errors import count_error, counting_errors
+from headrace.errors import MissingRight, Refused, Unavailable
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+OF_RBAC = 'is forbidden: User "'
 
 
 class Unserved(Unavailable):
@@ -179,6 +181,10 @@ class ApiServer:
         return self._usable(answer, doing)
 
     def _usable(self, answer: Answer, doing: str) -> Answer:
+        with counting_errors("kubernetes"):
+            return self._judged(answer, doing)
+
+    def _judged(self, answer: Answer, doing: str) -> Answer:
         """An answer of a server that is itself: 401 (mended from outside), 429, 5xx and a 404 that names no object (the
         resource is not served) are worth another try."""
         words = f"{self._server} answered {answer.status} while {doing} (HEADRACE_KUBECONFIG)"
@@ -243,6 +249,11 @@ class ApiServer:
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
+        with counting_errors("kubernetes"), self._as_ours(doing):
+            yield
+
+    @contextmanager
+    def _as_ours(self, doing: str) -> Iterator[None]:
         try:
             yield
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -254,5 +265,10 @@ class ApiServer:
 
 
 def refused(answer: Answer, doing: str) -> Refused:
-    """The error for an answer that says no."""
-    return Refused(f"the Kubernetes API refused {doing}: {answer.problem.message or answer.status}")
+    """The error for an answer that says no. Admission (a quota, a policy, a webhook) answers 403 too: RBAC alone names
+    who may not."""
+    words = f"the Kubernetes API refused {doing}: {answer.problem.message or answer.status}"
+    lacks_a_right = answer.status == 403 and OF_RBAC in answer.problem.message
+    found = MissingRight(words) if lacks_a_right else Refused(words)
+    count_error("kubernetes", found)
+    return found

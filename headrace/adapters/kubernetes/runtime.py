@@ -13,6 +13,8 @@ import msgspec
 import orjson
 
 from headrace.adapters.kubernetes.api_server import JSON_PATCH, Answer, ApiServer, Unserved, refused
+from headrace.adapters.kubernetes.following import ListMetadata, pages, told
+from headrace.adapters.kubernetes.rights import Right, lacking
 from headrace.domain.deployments import (
     JOB_LABEL,
     OPERATION_ANNOTATION,
@@ -24,6 +26,8 @@ from headrace.domain.deployments import (
 )
 from headrace.domain.events import Event, event_seen, is_about
 from headrace.domain.pods import Pod, pod_seen
+from headrace.domain.runtime_reports import Process
+from headrace.domain.runtimes.plan import Drive
 from headrace.domain.snapshots import JOB_LABEL as SNAPSHOT_JOB_LABEL
 from headrace.domain.snapshots import Snapshot, SnapshotResource, snapshot_of
 from headrace.domain.state_on_hand import HaMetadata, ha_config_map, ha_metadata_in
@@ -33,6 +37,7 @@ from headrace.ports import (
     Anybodys,
     AsSeen,
     Change,
+    Driven,
     EventSeen,
     Fence,
     LogPart,
@@ -53,18 +58,29 @@ SNAPSHOTS_PAGE = 500
 EVENTS_SHOWN, EVENTS_PAGE, EVENTS_PAGES = 500, 500, 20
 
 
-class _ListMetadata(msgspec.Struct, rename="camel"):
-    resource_version: str = ""
-    continue_: str = msgspec.field(default="", name="continue")
+RIGHTS: Mapping[Process, Sequence[Right]] = {
+    Process.WORKER: (
+        Right("flink.apache.org", "flinkdeployments", ("get", "create", "patch", "delete")),
+        Right("flink.apache.org", "flinkstatesnapshots", ("list", "create", "delete")),
+        Right("", "configmaps", ("get", "create", "update")),
+        Right("", "secrets", ("create", "update")),
+        Right("", "pods", ("list",)),
+    ),
+    Process.SYNC: (
+        Right("flink.apache.org", "flinkdeployments", ("get", "list", "watch")),
+        Right("", "pods", ("list",)),
+    ),
+}
+"""What it takes to run jobs by the operator, of each process' account."""
 
 
 class _List(msgspec.Struct):
-    metadata: _ListMetadata
+    metadata: ListMetadata
     items: list[Deployment]
 
 
 class _RawList(msgspec.Struct):
-    metadata: _ListMetadata
+    metadata: ListMetadata
     items: list[msgspec.Raw]
 
 
@@ -73,22 +89,17 @@ class _Pods(msgspec.Struct):
 
 
 class _Events(msgspec.Struct):
-    metadata: _ListMetadata
+    metadata: ListMetadata
     items: list[Event]
 
 
 class _Snapshots(msgspec.Struct):
-    metadata: _ListMetadata
+    metadata: ListMetadata
     items: list[SnapshotResource]
 
 
 class _ConfigMap(msgspec.Struct):
     data: dict[str, str] | None = None
-
-
-class _Event(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
 
 
 class _Bookmark(msgspec.Struct):
@@ -98,7 +109,6 @@ class _Bookmark(msgspec.Struct):
 _deployment = msgspec.json.Decoder(Deployment)
 _list = msgspec.json.Decoder(_List)
 _raw_list = msgspec.json.Decoder(_RawList)
-_event = msgspec.json.Decoder(_Event)
 _pods = msgspec.json.Decoder(_Pods)
 _events = msgspec.json.Decoder(_Events)
 _snapshot_list = msgspec.json.Decoder(_Snapshots)
@@ -116,6 +126,9 @@ def connect(kubeconfig: Path | None, timeout_seconds: float) -> OperatorRuntime:
 
 class OperatorRuntime:
     """See ports.FlinkRuntime."""
+
+    owner = ("flink.apache.org/v1beta1", "FlinkDeployment")
+    """What owns the files and secrets of a job."""
 
     def __init__(self, api: ApiServer, timeout_seconds: float) -> None:
         self._api = api
@@ -241,7 +254,8 @@ class OperatorRuntime:
         self, kind: str, deployment: Deployment, name: str, labels: Mapping[str, str], content: Mapping[str, Any]
     ) -> None:
         namespace = deployment.metadata.namespace
-        body = {"apiVersion": "v1", "kind": kind, "metadata": _owned(deployment, name, labels), **content}
+        owner = {"apiVersion": self.owner[0], "kind": self.owner[1]}
+        body = {"apiVersion": "v1", "kind": kind, "metadata": _owned(deployment, owner, name, labels), **content}
         path, doing = f"/api/v1/namespaces/{namespace}/{kind.lower()}s", f"writing {kind} {namespace}/{name}"
         answer = self._api.send("POST", path, doing=doing, query=WRITE, body=body)
         if answer.status == 409:
@@ -252,18 +266,7 @@ class OperatorRuntime:
     def list_pages(self, namespace: str, limit: int = 500) -> Iterator[Page]:
         """See ports.FlinkRuntime."""
         doing = f"listing FlinkDeployments in {namespace}"
-        query: dict[str, str | int] = {"limit": limit, "labelSelector": OURS}
-        while True:
-            answer = self._api.send("GET", _deployments(namespace), doing=doing, query=query)
-            if answer.status == 410:
-                raise HistoryGone(answer.problem.message)
-            if answer.status != 200:
-                raise refused(answer, doing)
-            metadata, page = _page(answer.body)
-            yield page
-            if not metadata.continue_:
-                return
-            query["continue"] = metadata.continue_
+        return pages(self._api, _deployments(namespace), OURS, limit, doing, _page)
 
     def list_anybodys(self, namespace: str, limit: int, after: str = "") -> Anybodys:
         """See ports.FlinkRuntime."""
@@ -280,24 +283,11 @@ class OperatorRuntime:
     def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
         """See ports.FlinkRuntime."""
         doing = f"watching FlinkDeployments in {namespace}"
-        lines = self._api.stream(
-            _deployments(namespace),
-            doing=doing,
-            query={
-                "watch": "true",
-                "resourceVersion": resource_version,
-                "timeoutSeconds": timeout_seconds,
-                "allowWatchBookmarks": "true",
-                "labelSelector": OURS,
-            },
-            bound_seconds=timeout_seconds + self._timeout_seconds,
-        )
-        if isinstance(lines, Answer):
-            if lines.status == 410:
-                raise HistoryGone(lines.problem.message)
-            raise refused(lines, doing)
-        for line in lines:
-            yield _watch_event(line, doing)
+        bound = timeout_seconds + self._timeout_seconds
+        for kind, body in told(
+            self._api, _deployments(namespace), OURS, resource_version, timeout_seconds, bound, doing
+        ):
+            yield _bookmark_of(body) if kind == "BOOKMARK" else _event_of(kind, body)
 
     def pods(self, namespace: str, name: str, labels: Mapping[str, str]) -> Sequence[PodSeen]:
         """See ports.FlinkRuntime."""
@@ -427,11 +417,25 @@ class OperatorRuntime:
         self._versions = (time.monotonic(), found)
         return found
 
-    def ask_job_manager(self, namespace: str, name: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
-        """A GET of a JobManager's REST API, or a POST of a body, through the API server's proxy, for who is outside of
-        the cluster: whatever status came. Needs `get`, or `create`, on services/proxy. Raises Unavailable."""
+    def lacks(self, namespace: str, process: Process) -> Sequence[str]:
+        """See ports.FlinkRuntime."""
+        answer = self._api.send("GET", CRD, doing="reading the FlinkDeployment CRD")
+        if answer.status == 404:
+            return [str(CrdMissing())]
+        return lacking(self._api, namespace, RIGHTS.get(process, ()))
+
+    def drive(self, namespace: str, name: str, uid: str, drive: Drive) -> Driven:
+        """See ports.FlinkRuntime."""
+        raise AssertionError(f"{namespace}/{name}: {drive.act} is the operator's to do")
+
+    def ask_job_manager(
+        self, method: str, namespace: str, name: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """A request to a JobManager's REST API through the API server's proxy, for who is outside of the cluster:
+        whatever status came. Needs the verb for the method (`get`, `create`, `update`) on services/proxy. Raises
+        Unavailable."""
         service = f"/api/v1/namespaces/{namespace}/services/{name}-rest:rest/proxy"
-        method, doing = "GET" if body is None else "POST", f"asking the JobManager of {namespace}/{name}"
+        doing = f"asking the JobManager of {namespace}/{name}"
         return self._api.send_unread(method, service + path, doing=doing, body=body)
 
 
@@ -506,16 +510,8 @@ def _has_parent(live: Mapping[str, Any], change: Change) -> bool:
     return isinstance(at, Mapping) and (not change.removed or change.path[-1] in at)
 
 
-def _watch_event(line: bytes, doing: str) -> WatchEvent:
-    event = _event.decode(line)
-    if event.type == "ERROR":
-        problem = Answer(0, bytes(event.object)).problem
-        if problem.code == 410 or problem.reason == "Expired":
-            raise HistoryGone(problem.message)
-        raise Unavailable(f"the Kubernetes API ended {doing}: {problem.message}")
-    if event.type == "BOOKMARK":
-        return WatchEvent("BOOKMARK", Deployment(metadata=_bookmark.decode(event.object).metadata))
-    return _event_of(event.type, event.object)
+def _bookmark_of(body: msgspec.Raw) -> WatchEvent:
+    return WatchEvent("BOOKMARK", Deployment(metadata=_bookmark.decode(body).metadata))
 
 
 def _read(body: bytes | msgspec.Raw) -> Deployment:
@@ -533,7 +529,7 @@ def _event_of(kind: str, body: bytes | msgspec.Raw) -> WatchEvent:
         return WatchEvent("UNREADABLE", Deployment(metadata=_bookmark.decode(body).metadata), str(error))
 
 
-def _page(body: bytes) -> tuple[_ListMetadata, Page]:
+def _page(body: bytes) -> tuple[ListMetadata, Page]:
     """Decoded at once; one by one only where one of them cannot be read."""
     try:
         whole = _list.decode(body)
@@ -546,11 +542,10 @@ def _page(body: bytes) -> tuple[_ListMetadata, Page]:
     return whole.metadata, Page(whole.items, whole.metadata.resource_version)
 
 
-def _owned(deployment: Deployment, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The metadata of what goes when its deployment goes."""
+def _owned(deployment: Deployment, kind: Mapping[str, str], name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of what goes when its deployment, of this kind, goes."""
     owner = {
-        "apiVersion": "flink.apache.org/v1beta1",
-        "kind": "FlinkDeployment",
+        **kind,
         "name": deployment.metadata.name,
         "uid": deployment.metadata.uid,
         "controller": False,

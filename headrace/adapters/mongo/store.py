@@ -28,12 +28,15 @@ from pymongo.read_concern import ReadConcern
 
 from headrace.adapters.mongo import migrations, resealing
 from headrace.adapters.mongo.documents import Record, changed_fields, from_document, to_document
+from headrace.adapters.prometheus.errors import counting_errors
 from headrace.domain.api_keys import MOST_API_KEYS, ApiKey, name_is_taken, too_many_keys
 from headrace.domain.document import JobDocument
-from headrace.domain.jobs import ENDED, SETTLED, Job, JobKey, Observation, Phase, Transition
+from headrace.domain.jobs import ENDED, NATIVE, SETTLED, Job, JobKey, Observation, Phase, Transition
 from headrace.domain.operations import Operation
-from headrace.domain.savepoints import Savepoint, place_of
+from headrace.domain.runtime_reports import RuntimeReport
+from headrace.domain.savepoints import Savepoint, checkpoints_beside, place_of, subsumed
 from headrace.domain.sealed import Anew
+from headrace.domain.stock import LeaseSeen, OpenOperation
 from headrace.domain.templates import Template
 from headrace.domain.triggers import MOST_TRIGGERS, Trigger, following
 from headrace.errors import ConfigurationError, HeadraceError, LostRace, NameTaken, Refused, Unavailable, Unreadable
@@ -45,6 +48,7 @@ NAMED_AT_ONCE = 200
 
 MOST_REMAINS = 5000
 MOST_STEADY = 20_000
+MOST_OPEN_READ = 10_000
 STATES = ("start_from", "state_path", "savepoint_path", "upgrade_path")
 """Fields of a job that name a state."""
 
@@ -112,6 +116,11 @@ class MongoStore:
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
+        with counting_errors("mongodb"), self._as_ours(doing):
+            yield
+
+    @contextmanager
+    def _as_ours(self, doing: str) -> Iterator[None]:
         try:
             yield
         except (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError, AutoReconnect) as error:
@@ -312,6 +321,7 @@ class MongoStore:
         where = {**_scope(scope), "phase": {"$in": [phase.value for phase in ENDED]}, "is_gone": False}
         where["open_operations"] = []
         fields = {"tenant": 1, "job_id": 1, "phase_since": 1, "submitted.ended_run_kept_hours": 1}
+        fields |= {"runtime": 1, "phase": 1}
         with self._translated("reading runs that have ended"):
             found = list(self._db.jobs.find(where, fields).sort("phase_since", ASCENDING).limit(MOST_REMAINS))
         return [_remains(each) for each in found if each.get("phase_since")]
@@ -371,6 +381,26 @@ class MongoStore:
             found = list(self._db.jobs.find(where, names).sort("waiting.at", ASCENDING).limit(limit))
         return [JobKey(each["tenant"], each["job_id"]) for each in found]
 
+    def count_phases(self, scope: Scope) -> Mapping[str, int]:
+        """See ports.Store. The index of phases has all that is asked for."""
+        counting = [{"$match": _scope(scope)}, {"$group": {"_id": "$phase", "jobs": {"$sum": 1}}}]
+        with self._translated("counting jobs"):
+            return {each["_id"]: each["jobs"] for each in self._db.jobs.aggregate(counting)}
+
+    def open_operations(self, scope: Scope) -> Sequence[OpenOperation]:
+        """See ports.Store. A job with an open operation is due some time."""
+        where = {**_scope(scope), "is_for_workers": {"$in": [True, False]}, "due_at": {"$type": "date"}}
+        fields = {f"open_operations.{name}": 1 for name in ("id", "kind", "accepted_at", "looked_at")}
+        unplaced = {**_scope(scope), "is_unplaced": True}
+        with self._translated("reading what is open"):
+            logged = list(self._db.operations.find(unplaced, {"kind": 1, "accepted_at": 1}).limit(MOST_OPEN_READ))
+            jobs = list(self._db.jobs.find(where, fields).limit(MOST_OPEN_READ))
+        placed = [(number, each) for job in jobs for number, each in enumerate(job.get("open_operations") or ())]
+        return [
+            *(_open_operation({**each, "id": each["_id"]}, is_turn=True) for each in logged),
+            *(_open_operation(each, is_turn=number == 0) for number, each in placed),
+        ]
+
     def mark(self, scope: Scope, observation: Observation, at: datetime | None) -> None:
         """See ports.Store. One write; those that are marked so already are left alone where no time is told."""
         where: dict[str, Any] = {**_scope(scope), "is_settled": False, "deployment_uid": {"$type": "string"}}
@@ -402,6 +432,16 @@ class MongoStore:
         document = {**to_document(savepoint), "place": place_of(savepoint.path)}
         with suppress(_Duplicate), self._translated("recording a savepoint"):
             self._db.savepoints.update_one(named, {"$setOnInsert": document}, upsert=True)
+        beside = checkpoints_beside(savepoint.path)
+        if beside is not None:
+            with self._translated("forgetting checkpoints that another has taken the place of"):
+                self._forget_subsumed(savepoint.tenant, beside)
+
+    def _forget_subsumed(self, tenant: str, beside: str) -> None:
+        of_its_job = {"tenant": tenant, "path": {"$gte": beside, "$lt": f"{beside}~"}}
+        gone = subsumed(each["path"] for each in self._db.savepoints.find(of_its_job, {"path": True}))
+        if gone:
+            self._db.savepoints.delete_many({"tenant": tenant, "path": {"$in": gone}})
 
     def savepoints_of(
         self, tenant: str, job_id: str | None, before: tuple[datetime, str] | None, limit: int
@@ -623,6 +663,20 @@ class MongoStore:
             return False
         return True
 
+    def put_runtime_report(self, scope: Scope, runtime: str, process: str, lacks: Sequence[str]) -> None:
+        """See ports.Store. Where another one's first report came in between, that one says as much."""
+        whose = {**asdict(scope), "runtime": runtime, "process": process}
+        written = {"$set": {**whose, "lacks": list(lacks)}, "$currentDate": {"at": True}}
+        with suppress(_Duplicate), self._translated("writing a report of a runtime"):
+            named = {"_id": f"{_place(scope)}/{runtime}/{process}"}
+            self._db.runtime_reports.update_one(named, written, upsert=True)
+
+    def runtime_reports(self, scope: Scope) -> Sequence[RuntimeReport]:
+        """See ports.Store. There are a few documents in all, so that this takes no index."""
+        with self._translated("reading reports of runtimes"):
+            found = list(self._db.runtime_reports.find(asdict(scope)))
+        return [_read(RuntimeReport, each) for each in found]
+
     def take_lease(self, name: str, holder: str, seconds: float) -> Lease | None:
         """See ports.Store. Decided by the server's clock: who asks may have another time."""
         with self._translated("taking a lease"):
@@ -652,6 +706,16 @@ class MongoStore:
         except _Duplicate:
             return None
         return Lease(name, 1)
+
+    def leases(self, names: Collection[str]) -> Mapping[str, LeaseSeen]:
+        """See ports.Store."""
+        with self._translated("reading leases"):
+            now = self._server_now()
+            found = list(self._db.leases.find({"_id": {"$in": list(names)}}))
+        return {
+            each["_id"]: LeaseSeen(each["token"], bool(each["holder"]) and each["until"].replace(tzinfo=UTC) > now)
+            for each in found
+        }
 
     def release_lease(self, lease: Lease, holder: str) -> None:
         """See ports.Store."""
@@ -749,9 +813,16 @@ def _job_document_id(key: JobKey) -> str:
     return f"{key.tenant}/{key.job_id}"
 
 
+def _open_operation(stored: Mapping[str, Any], *, is_turn: bool) -> OpenOperation:
+    is_untouched = is_turn and stored.get("looked_at") is None
+    return OpenOperation(stored["id"], stored["kind"], stored["accepted_at"].replace(tzinfo=UTC), is_untouched)
+
+
 def _remains(stored: Mapping[str, Any]) -> Remains:
     kept_hours = (stored.get("submitted") or {}).get("ended_run_kept_hours")
-    return Remains(JobKey(stored["tenant"], stored["job_id"]), stored["phase_since"].replace(tzinfo=UTC), kept_hours)
+    is_done = stored.get("runtime") == NATIVE and stored.get("phase") == Phase.FINISHED.value
+    key, since = JobKey(stored["tenant"], stored["job_id"]), stored["phase_since"].replace(tzinfo=UTC)
+    return Remains(key, since, kept_hours, is_done=is_done)
 
 
 def _states_of(stored: Mapping[str, Any]) -> Iterator[str]:

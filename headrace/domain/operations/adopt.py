@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated
 
 from headrace.domain.goals import Adopted, Goal
-from headrace.domain.jobs import LEGAL_NAME, Desired, Job, Phase
+from headrace.domain.jobs import LEGAL_NAME, OPERATOR, Desired, Job, Phase
 from headrace.domain.operations.kind import Arguments, Expected, Kind, since
 from headrace.domain.operations.operation import KindName, Operation, State
 from headrace.domain.operations.submit import begun
@@ -56,8 +56,9 @@ def as_found(job: Job, *, run: int, at: datetime) -> Job:
 
 
 def as_the_log_has_it(job: Job, log: Sequence[Operation]) -> Job:
-    """A job whose document is made of the log: under the name of the deployment that it adopted, and as found where
-    nothing rendered it since."""
+    """A job whose document is made of the log: by the runtime that its last run asked for, under the name of the
+    deployment that it adopted, and as found where nothing rendered it since."""
+    job = replace(job, runtime=_runtime_of(log) or job.runtime)
     adopting = [each.arguments for each in log if each.kind is KindName.ADOPT and "deployment" in each.arguments]
     if not adopting:
         return job
@@ -65,3 +66,14 @@ def as_the_log_has_it(job: Job, log: Sequence[Operation]) -> Job:
     rendering = (KindName.SUBMIT, KindName.UPGRADE, KindName.ROLLBACK, KindName.ADOPT)
     done = [each for each in log if each.kind in rendering and each.state is State.SUCCEEDED]
     return replace(named, is_as_found=bool(done) and done[-1].kind is KindName.ADOPT)
+
+
+def _runtime_of(log: Sequence[Operation]) -> str | None:
+    """The runtime of the newest run that the log tells of, where that says one."""
+    began = [each for each in log if each.kind in (KindName.SUBMIT, KindName.ADOPT) and each.state is not State.FAILED]
+    if not began:
+        return None
+    if began[-1].kind is KindName.ADOPT:
+        return OPERATOR
+    said: str | None = (began[-1].arguments.get("request") or {}).get("runtime")
+    return said

@@ -17,7 +17,7 @@ from headrace.errors import InvalidRequest
 
 
 class Arguments(BaseModel):
-    """What may be sent for a kind, the same by HTTP, Celery and Kafka; a field that there is not is refused."""
+    """What may be sent for a kind, the same by HTTP, gRPC, Celery and Kafka; a field that there is not is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

@@ -78,7 +78,8 @@ LONGEST_SKEW_SECONDS = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where an operation came from: `via` is http, cli, celery, kafka or schedule; `detail` says which one exactly."""
+    """Where an operation came from: `via` is http, grpc, cli, celery, kafka or schedule; `detail` says which one
+    exactly."""
 
     via: str
     detail: Mapping[str, Any] = field(default_factory=dict)

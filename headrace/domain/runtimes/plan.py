@@ -17,7 +17,7 @@ from headrace.domain.jobs import Job, Phase
 from headrace.domain.manifest import Platform
 from headrace.domain.operations import Operation, State, Step
 from headrace.domain.snapshots import NotSeen, Snapshot, SnapshotsSeen
-from headrace.domain.state_on_hand import NotAsked, Said
+from headrace.domain.state_on_hand import NotAsked, Said, StateOnHand
 from headrace.domain.vertices import Vertices
 
 
@@ -140,6 +140,15 @@ class DropSnapshot:
 
 
 @dataclass(frozen=True)
+class Drive:
+    """What the runtime has to do next for what is wanted already: `act` in its own words. `state` is the one on hand,
+    where the act rests on that."""
+
+    act: str
+    state: StateOnHand | None = None
+
+
+@dataclass(frozen=True)
 class Keep:
     """A state's path is on record, with what else is known of it: Flink's number, its format, its size. `ran_since`
     says that the job ran on from there, whatever is seen of it now."""
@@ -205,6 +214,7 @@ Effect = (
     | Delete
     | TakeSnapshot
     | DropSnapshot
+    | Drive
     | Keep
     | Wait
     | Move
@@ -239,6 +249,11 @@ class Plan(Protocol):
 
     def next(self, case: Case) -> Sequence[Effect]:
         """What is to be done next, in this order; empty where the operation waits for another sight. Never raises."""
+        ...
+
+    def alone(self, job: Job, live: Deployment, said: Said) -> Drive | None:
+        """What the runtime has to do next of a job of which nothing is asked, by what was `said` of its state: what an
+        operation that has ended left begun. None where there is nothing, or where it has to be waited for."""
         ...
 
     def foreseen(self, case: Case) -> Foreseen | str:

@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from api.access import gate
 from api.app import create_app
 from headrace.cli import fleet, history, timeline
 from headrace.domain.pods import MAIN_CONTAINER as MAIN
+from headrace.domain.runtime_reports import Process
 from headrace.domain.savepoints import Savepoint
 from headrace.errors import Unavailable
 from headrace.ports import ExceptionSeen
@@ -26,7 +28,7 @@ class Api:
     """Requests to the app without a socket."""
 
     def __init__(self, world: World) -> None:
-        self._app = create_app(world.services, tenant="default", keys=[b"k"], wait_limit_seconds=1)
+        self._app = create_app(world.services, gate(world.services, [b"k"]), tenant="default", wait_limit_seconds=1)
 
     def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> httpx.Response:
         async def sent() -> httpx.Response:
@@ -117,6 +119,7 @@ def test_what_is_not_there_is_404_and_what_cannot_be_is_409(api: Api, world: Wor
     world.runs()
     assert api.v1("POST", "/jobs/submit", {"job_id": "orders", "job_config": {"script": SCRIPT}}).status_code == 409
     assert api.v1("PUT", "/jobs").status_code == 405
+    assert api.v1("PUT", "/templates").headers["allow"] == "GET, POST"
 
 
 def test_jobs_come_in_pages(api: Api, world: World) -> None:
@@ -556,6 +559,17 @@ def test_a_savepoint_of_another_tenant_is_not_found(api: Api, world: World) -> N
     assert "there is no savepoint s3://b/savepoint-1 that is yours" in answer.json()["detail"]
     assert "other" not in answer.text
     assert api.v1("GET", "/jobs/orders").status_code == 404
+
+
+def test_which_runtimes_work_is_what_their_processes_said(api: Api, world: World) -> None:
+    silent = {"name": "operator", "is_default": True, "works": None, "lacks": [], "reported_at": None}
+    assert api.v1("GET", "/runtimes").json() == {"runtimes": [{**silent, "silent": ["worker", "sync"]}]}
+    world.runtime.lacking = {Process.WORKER: ["the right to patch"]}
+    world.services.report_runtimes.of({Process.WORKER, Process.SYNC})
+    (found,) = api.v1("GET", "/runtimes").json()["runtimes"]
+    assert (found["works"], found["silent"]) == (False, [])
+    assert found["lacks"] == [{"what": "the right to patch", "said_by": ["worker"]}]
+    assert datetime.fromisoformat(found["reported_at"]) == world.clock.now()
 
 
 def test_a_deployment_is_adopted_and_released_by_its_routes(api: Api, world: World) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -13,8 +16,10 @@ import httpx
 import pytest
 from loguru import logger
 
+from api.access import gate
 from api.app import BASE, create_app
 from headrace.cli import connection, main
+from headrace.cli import keys as keys_command
 from headrace.cli.main import app as command_line
 from headrace.client import Client
 from headrace.domain.api_keys import MOST_API_KEYS, Role
@@ -30,13 +35,8 @@ class Api:
     """Requests to the app without a socket, with any key."""
 
     def __init__(self, world: World, requests_per_minute: int = 0) -> None:
-        self.app = create_app(
-            world.services,
-            tenant="default",
-            keys=[b"root-key"],
-            wait_limit_seconds=1,
-            requests_per_minute=requests_per_minute,
-        )
+        opened = gate(world.services, [b"root-key"], requests_per_minute)
+        self.app = create_app(world.services, opened, tenant="default", wait_limit_seconds=1)
 
     def send(self, request: httpx.Request) -> httpx.Response:
         async def sent() -> httpx.Response:
@@ -375,6 +375,22 @@ def test_one_that_was_not_made_leaves_no_file(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "ci.key"
     code, _, _ = run("root-key", "keys", "create", "NOT OK", "--role", "operator", "--to", str(file))
     assert (code, file.exists()) == (2, False)
+
+
+def test_one_that_could_not_be_written_down_is_said_to_be_nobodys(
+    api: Api, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(_: int, __: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = tmp_path / "ci.key"
+    with monkeypatch.context() as patched:
+        patched.setattr(keys_command, "os", SimpleNamespace(**{**vars(os), "write": is_full}))
+        code, _, err = run("root-key", "keys", "create", "ci", "--role", "operator", "--to", str(file))
+    assert (code != 0, file.exists()) == (True, False)
+    assert "No space left on device" in err
+    assert "headrace keys revoke ci" in err
+    assert api.v1("root-key", "GET", "/keys").json()["keys"][0]["name"] == "ci"
 
 
 def test_a_key_alone_is_what_a_shell_takes(api: Api, run: Any) -> None:

@@ -30,6 +30,7 @@ JAR = {"type": "JAR", "jar": f"{URL}/job.jar"}
 SQL = {"type": "SQL", "sql": "SELECT 1;"}
 PAIRS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "type": (FETCHED, {"type": "SQL", "script": f"{URL}/job.py"}),
+    "runtime": (SCRIPT, {**SCRIPT, "runtime": "native"}),
     "script": (SCRIPT, {"script": {"name": "job.py", "content": "print(2)\n"}}),
     "files": (SCRIPT, {**SCRIPT, "files": [{"name": "more.py", "content": "A = 1\n"}]}),
     "sql": (SQL, {**SQL, "sql": "SELECT 2;"}),

@@ -265,7 +265,9 @@ def test_what_flink_wraps_a_python_program_in_is_no_cause() -> None:
     found = explain(Evidence(exceptions=[wrapped], log=PYTHON))
     assert found is not None
     assert "ValueError: no such table" in found.cause
-    assert explain(Evidence(exceptions=[wrapped])) is None
+    alone = explain(Evidence(exceptions=[wrapped]))  # whoever cannot read the log knows no more
+    assert alone is not None
+    assert alone.cause == "the Python program ended with exit code 1"
 
 
 def test_an_error_that_is_not_of_the_users_code_does_not_send_him_there() -> None:
@@ -292,3 +294,21 @@ def test_any_text_is_survived_and_kept_short(error: str, log: str, exceptions: l
         Evidence(error=json.dumps(error), log=f"Traceback (most recent call last):\n{log}", exceptions=exceptions)
     )
     assert found is None or len(found.cause) <= LONGEST_WORDS
+
+
+@pytest.mark.parametrize("looks", [1, 200])
+def test_what_a_jobmanager_says_of_a_request_is_no_failure_of_its_job(looks: int) -> None:
+    """As Flink 2.2.1 logged it on a real cluster, at each look at a job whose program had failed at once."""
+    look = (
+        "2026-11-29 13:19:39,265 ERROR org.apache.flink.runtime.rest.handler.job.JobDetailsHandler  [] - Unhandled "
+        "exception.\njava.lang.NullPointerException: null\n\tat org.apache.flink.util.Preconditions.checkNotNull("
+        "Preconditions.java:59) ~[flink-dist-2.2.1.jar:2.2.1]\n\tat java.base/java.lang.Thread.run(Unknown Source) "
+        "[?:?]\n"
+    )
+    ended = "2026-11-29 13:20:44,871 WARN  org.apache.flink.runtime.entrypoint.ClusterEntrypoint        [] - SIGTERM.\n"
+    for log in (look * looks, look * looks + ended, (look * looks).rstrip()):
+        assert explain(Evidence(log=log)) is None
+    if looks == 1:
+        found = explain(Evidence(log=PYTHON + look + ended))
+        assert found is not None
+        assert found.cause.startswith("ValueError: no such table")

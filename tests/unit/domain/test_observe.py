@@ -30,11 +30,10 @@ from headrace.domain.goals import Changed, NewRun
 from headrace.domain.jobs import SETTLED, Desired, Diagnosis, Job, Phase, Transition
 from headrace.domain.operations import KINDS, KindName, Operation, Step
 from headrace.domain.pods import PodSeen
-from headrace.domain.runtimes.operator import OperatorPlan
 from headrace.domain.status import is_bad
 from headrace.services.observe import Observe
 from headrace.testing import InMemoryRuntime, InMemoryStore
-from tests.support.given import JOB, NOW, OPERATION
+from tests.support.given import JOB, NOW, OPERATION, runtimes_of
 from tests.support.replay import RECORDINGS, events_of
 
 GRACE_SECONDS = 60.0
@@ -52,7 +51,7 @@ class Observed:
 def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds: float) -> Observed:
     """Shows a document what was seen, as the sync does."""
     platform: Any = None  # a sight renders nothing
-    observing = Observe(InMemoryStore(), InMemoryRuntime(), OperatorPlan(), platform, grace_seconds)
+    observing = Observe(InMemoryStore(), runtimes_of(InMemoryRuntime()), platform, grace_seconds)
     document = JobDocument(job=job, open_operations=(operation,) if operation else ())
     what = ours(seen.what) if isinstance(seen.what, Deployment) else seen.what
     pods = [PodSeen("pod-1", "jobmanager", "Pending", False, 0, None, (), trouble=seen.trouble)] if seen.trouble else []

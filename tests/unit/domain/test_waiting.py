@@ -58,6 +58,22 @@ def deployment(
     return msgspec.convert(whole, Deployment)
 
 
+def leaving(lifecycle: str = "STABLE", **fields: Any) -> Deployment:
+    """One that is to end or to rest, and that the operator has begun with."""
+    whole = msgspec.to_builtins(deployment("RUNNING"))
+    whole["spec"] = {"job": {"state": "suspended"}}
+    whole["status"]["lifecycleState"] = lifecycle
+    whole["metadata"] |= fields
+    return msgspec.convert(whole, Deployment)
+
+
+def left_unknown() -> Deployment:
+    """A native one that nothing runs of, and that is to be started again."""
+    whole = msgspec.to_builtins(deployment("FAILED", manager="MISSING"))
+    whole["status"] |= {"act": "LEAVE", "lifecycleState": "UPGRADING"}
+    return msgspec.convert(whole, Deployment)
+
+
 MANAGER = pod("orders-1", READY)
 WORKER = pod("orders-taskmanager-1-1", READY)
 UNSCHEDULED = pod("orders-taskmanager-1-2", {})
@@ -77,10 +93,26 @@ CASES: dict[str, tuple[Sight, str, str]] = {
         "the operator has not begun with generation 3, it is at 2",
         "Flink Kubernetes Operator runs",
     ),
+    "a savepoint that lasts": (
+        Sight(leaving(), [MANAGER], TWO),
+        "the operator takes a savepoint and ends the job; it shows RUNNING",
+        "headrace exceptions",
+    ),
+    "its end": (Sight(leaving("SUSPENDED"), []), "the operator has ended the job, and its state is kept", "by itself"),
+    "an operator that is away while a deployment is deleted": (
+        Sight(leaving(deletionTimestamp="2026-01-01T00:00:00Z"), [MANAGER], TWO),
+        "FlinkDeployment orders is being deleted: the operator has to let go of it",
+        "Flink Kubernetes Operator runs",
+    ),
     "no pod": (
         Sight(deployment("RECONCILING", manager="MISSING"), []),
         "the JobManager has no pod: the operator has not made its Deployment yet",
         "Flink Kubernetes Operator runs",
+    ),
+    "no pod, and no operator that could make one": (
+        Sight(deployment("RECONCILING", manager="MISSING"), [], is_native=True),
+        "the JobManager has no pod: a worker of Headrace has not started it yet",
+        "one of the queue flink.launches",
     ),
     "a pod for a Deployment that is there": (
         Sight(deployment("RECONCILING", manager="DEPLOYING"), [pod("orders-1", {"phase": "Failed"}), WORKER]),
@@ -133,6 +165,16 @@ CASES: dict[str, tuple[Sight, str, str]] = {
         "the JobManager waits for leadership",
         "it comes by itself",
     ),
+    "a state that nobody knows": (
+        Sight(left_unknown(), [], is_native=True),
+        "which state the run has left cannot be read",
+        "STOP it with force, and submit it again with start_from",
+    ),
+    "a JobManager without the job that it had": (
+        Sight(deployment(), [MANAGER], Progress(), is_without_metadata=True),
+        "the JobManager has come back without the job",
+        "start_from",
+    ),
     "the program": (
         Sight(deployment("RECONCILING"), [MANAGER], Progress(task_managers=1, slots=1)),
         "the program has not given it the job yet",
@@ -141,12 +183,12 @@ CASES: dict[str, tuple[Sight, str, str]] = {
     "the operator's look": (
         Sight(deployment(), [MANAGER, WORKER], replace(TWO, state="RUNNING", tasks={"RUNNING": 2, "FINISHED": 1})),
         "all 3 tasks run; the operator has not looked since, it shows CREATED",
-        "reaches the JobManager",
+        "reach the JobManager",
     ),
     "fewer TaskManagers than asked for, and all tasks run": (
         Sight(deployment(replicas=3), [MANAGER], replace(TWO, state="RUNNING", tasks={"RUNNING": 2})),
         "all 2 tasks run",
-        "reaches the JobManager",
+        "reach the JobManager",
     ),
     "an end that the operator has not seen": (
         Sight(deployment("RECONCILING"), [MANAGER], Progress(state="FINISHED")),
@@ -238,15 +280,19 @@ def test_whatever_is_seen_something_is_said(
     assert found.next_step
     waited_for = pod_waited_for(sight)
     assert waited_for is None or not (waited_for.is_running or waited_for.is_leaving)
+    assert "operator" not in str(what_is_waited_for(replace(sight, is_native=True))).lower()
 
 
 @pytest.mark.parametrize("phase", sorted(Phase))
 def test_a_job_is_looked_at_once_a_period_once_it_lasts_on_its_way(phase: Phase) -> None:
     job = replace(JOB, phase=phase, phase_since=NOW)
-    looked = replace(job, waiting=Waiting(at=NOW + timedelta(seconds=20)))
+    looked = replace(job, waiting=Waiting(at=NOW + timedelta(seconds=20), cause="slots"))
+    explained = replace(job, waiting=Waiting(at=NOW + timedelta(seconds=20)), reason="its image is not there")
     on_its_way = phase in WAITS
     assert not is_due(job, NOW + timedelta(seconds=14))
     assert is_due(job, NOW + timedelta(seconds=15)) is on_its_way
     assert not is_due(looked, NOW + timedelta(seconds=28))
     assert is_due(looked, NOW + timedelta(seconds=30)) is on_its_way
+    assert not is_due(explained, NOW + timedelta(seconds=28))
+    assert is_due(replace(explained, reason=""), NOW + timedelta(seconds=21)) is on_its_way
     assert not (on_its_way and phase in SETTLED)

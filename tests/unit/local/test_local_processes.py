@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.flink_operator.cluster import end_what_is_left
+from local.flink_operator.distribution import end_what_is_left
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +16,7 @@ from headrace.domain.operations import KindName, Operation, State
 from headrace.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from headrace.ports import Fence
 from headrace.services.handle_record import Origin
+from tests.support.given import runtimes_of
 from tests.support.world import SCRIPT, World
 
 SAVEPOINT = "s3://b/savepoint-1"
@@ -243,7 +244,7 @@ def test_a_job_keeps_the_name_of_its_deployment(world: World) -> None:
 @contextmanager
 def no_answer_to_a_patch(world: World) -> Iterator[None]:
     """Execute's patches are done, and nobody hears so."""
-    runtime = world.runtime
+    runtime, runtimes = world.runtime, world.services.execute.runtimes
 
     class Mute:
         def __getattr__(self, name: str) -> Any:
@@ -253,11 +254,11 @@ def no_answer_to_a_patch(world: World) -> Iterator[None]:
             runtime.patch(*args)
             raise Unavailable("the answer was lost")
 
-    object.__setattr__(world.services.execute, "runtime", Mute())
+    object.__setattr__(world.services.execute, "runtimes", runtimes_of(cast(Any, Mute())))
     try:
         yield
     finally:
-        object.__setattr__(world.services.execute, "runtime", runtime)
+        object.__setattr__(world.services.execute, "runtimes", runtimes)
 
 
 @pytest.mark.parametrize("kind", [KindName.ADOPT, KindName.RELEASE])
@@ -583,19 +584,19 @@ def test_a_late_adoption_that_nobody_wants_lets_go_and_deletes_nothing(world: Wo
     """A worker freezes before its patch; STOP comes and ends; then the worker writes."""
     before = applied(world)
     adopt(world)
-    runtime = world.runtime
+    runtime, runtimes = world.runtime, world.services.execute.runtimes
 
     class StopsFirst:
         def __getattr__(self, name: str) -> Any:
             return getattr(runtime, name)
 
         def patch(self, *args: Any) -> Any:
-            object.__setattr__(world.services.execute, "runtime", runtime)
+            object.__setattr__(world.services.execute, "runtimes", runtimes)
             world.stop("shop")
             world.execute("shop")
             return runtime.patch(*args)
 
-    object.__setattr__(world.services.execute, "runtime", StopsFirst())
+    object.__setattr__(world.services.execute, "runtimes", runtimes_of(cast(Any, StopsFirst())))
     world.execute("shop")
     assert world.whole("shop")["metadata"]["labels"] == before["metadata"]["labels"]
     world.settle()

@@ -14,13 +14,21 @@ from headrace.bootstrap import wired
 from headrace.domain.jobs import JobKey
 from headrace.domain.operations import KindName, State
 from headrace.settings import Settings
-from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
+from headrace.testing import (
+    FixedClock,
+    InMemoryJobManager,
+    InMemoryNativeRuntime,
+    InMemoryQueue,
+    InMemoryRuntime,
+    InMemoryStore,
+)
 from tests.support.world import World
 
 WRITES = frozenset(
     {
         "create",
         "patch",
+        "drive",
         "delete",
         "put_files",
         "insert_operation",
@@ -73,21 +81,28 @@ class Life:
         return write_and_perhaps_die
 
 
-def mortal_world() -> tuple[World, Life]:
+def mortal_world(runtime: str = "operator") -> tuple[World, Life]:
     life = Life()
-    store, runtime, queue = InMemoryStore(), InMemoryRuntime(), InMemoryQueue()
+    return world_behind(lambda port: Mortal(port, life), runtime), life
+
+
+def world_behind(before: Callable[[Any], Any], by: str = "operator") -> World:
+    """A world whose services reach the store and the cluster through what this puts before them."""
+    store, queue = InMemoryStore(), InMemoryQueue()
+    runtime = InMemoryRuntime() if by == "operator" else InMemoryNativeRuntime()
     job_manager, clock = InMemoryJobManager("file:/state/chk-3"), FixedClock()
     store.clock = clock
     services = wired(
-        Settings(_env_file=None),
-        store=Mortal(store, life),  # type: ignore[arg-type]
+        Settings(_env_file=None, runtimes=by),
+        store=before(store),
         queue=queue,
-        runtime=Mortal(runtime, life),  # type: ignore[arg-type]
+        runtime=before(runtime),
+        native=before(runtime) if by == "native" else None,
         job_manager=job_manager,
         clock=clock,
         sealer=None,
     )
-    return World(services, store, runtime, queue, job_manager, clock), life
+    return World(services, store, runtime, queue, job_manager, clock)
 
 
 def again_and_again(world: World, play: Callable[[], None]) -> None:
@@ -217,23 +232,37 @@ CASES: dict[str, tuple[list[Callable[[World], None]], Callable[[World], None]]] 
 }
 
 
-def outcome(name: str, crash_after: int | None) -> tuple[dict[str, Any], int]:
+NATIVE = [name for name in CASES if "ADOPT" not in name and "adopted" not in name and "snapshot" not in name]
+"""Cases that the native runtime has too: nobody plays the operator's part there."""
+
+
+def player_of(world: World) -> Callable[[], None]:
+    is_native = isinstance(world.runtime, InMemoryNativeRuntime)
+    return (lambda: None) if is_native else operator_runs(world)
+
+
+def outcome(name: str, crash_after: int | None, runtime: str = "operator") -> tuple[dict[str, Any], int]:
     before, last = CASES[name]
-    world, life = mortal_world()
+    world, life = mortal_world(runtime)
     for request in before:
         request(world)
-        again_and_again(world, operator_runs(world))
+        again_and_again(world, player_of(world))
     life.written, life.left = 0, crash_after
     for _ in range(2):
         try:
             last(world)
         except Crash:
             continue
-    again_and_again(world, operator_runs(world))
+    again_and_again(world, player_of(world))
+    return outcome_of(world), life.written
+
+
+def outcome_of(world: World) -> dict[str, Any]:
+    """What is true of the job in the end, wherever one looks."""
     job = world.job()
     operations = world.store.operations_of(JobKey("default", "orders"))
     whole = world.runtime.get_whole("default", "orders") or {"metadata": {}, "spec": {}}
-    found = {
+    return {
         "phase": job.phase,
         "run": job.run,
         "desired": job.desired,
@@ -250,9 +279,19 @@ def outcome(name: str, crash_after: int | None) -> tuple[dict[str, Any], int]:
         "labels": whole["metadata"].get("labels"),
         "marks": sorted(whole["metadata"].get("annotations") or ()),
         "is_as_found": job.is_as_found,
+        "clusters": clusters_of(world),
         "is_gapped": job.is_gapped,
     }
-    return found, life.written
+
+
+def clusters_of(world: World) -> list[tuple[Any, ...]]:
+    """What Flink runs, of the native runtime."""
+    if not isinstance(world.runtime, InMemoryNativeRuntime):
+        return []
+    return [
+        (place, each.launches, each.has_pods, each.start_from, len(each.triggered))
+        for place, each in world.runtime.clusters.items()
+    ]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -262,3 +301,12 @@ def test_a_crash_after_any_write_changes_no_outcome(name: str) -> None:
     assert writes > 3
     for crash_after in range(1, writes + 1):
         assert outcome(name, crash_after)[0] == expected, f"{name}: after write {crash_after} of {writes}"
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_crash_after_any_write_changes_no_outcome_of_a_native_job(name: str) -> None:
+    expected, writes = outcome(name, None, "native")
+    assert set(expected["states"]) == {State.SUCCEEDED}
+    assert writes > 3
+    for crash_after in range(1, writes + 1):
+        assert outcome(name, crash_after, "native")[0] == expected, f"{name}: after write {crash_after} of {writes}"

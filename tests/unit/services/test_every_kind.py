@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from api.access import gate
 from api.app import BASE, create_app
+from api.rpc.calls import name_of
+from api.rpc.translate import SERVICE
 from headrace import task_names
 from headrace.cli.main import app as cli
 from headrace.domain.jobs import Phase
@@ -40,10 +43,16 @@ def test_it_has_a_task(kind: Kind) -> None:
 
 @every_kind
 def test_it_has_a_route_that_says_what_it_takes(kind: Kind, world: World) -> None:
-    app = create_app(world.services, tenant="default", keys=[b"k"], wait_limit_seconds=1)
+    app = create_app(world.services, gate(world.services, [b"k"]), tenant="default", wait_limit_seconds=1)
     where = f"/jobs/{kind.word}" if kind.begins_a_run else f"/jobs/{{job_id}}/{kind.word}"
     body = app.openapi()["paths"][BASE + where]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert set(body["properties"]) >= set(kind.Arguments.model_fields)
+
+
+@every_kind
+def test_it_has_an_rpc(kind: Kind) -> None:
+    """tests/unit/api/test_rpc_proto.py holds its fields to the kind's."""
+    assert name_of(kind) in SERVICE.methods_by_name
 
 
 @every_kind

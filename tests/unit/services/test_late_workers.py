@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from headrace.domain.jobs import JobKey, Phase
-from headrace.domain.operations import State
+from headrace.domain.manifest import render
+from headrace.domain.operations import KindName, State
+from headrace.domain.runtimes.operator import changed
 from tests.support.world import World
 
 SAVEPOINT = "s3://b/savepoint-1"
@@ -124,3 +126,43 @@ def test_a_scale_that_was_superseded_while_its_worker_froze_is_never_written(wor
     assert world.operation(scale).state is State.SUPERSEDED
     assert world.whole()["spec"]["job"]["parallelism"] == 1
     assert world.job().phase is Phase.RUNNING
+
+
+def test_two_releases_that_render_otherwise_write_an_upgrade_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first of them has recorded is what both write."""
+    world.runs()
+    before = world.whole()["metadata"]["generation"]
+    operation = world.accept(KindName.UPGRADE, "orders", job_config={"parallelism": 3})
+
+    real = world.runtime.patch
+
+    def of_the_former(*its: Any) -> Any:
+        """Held back until the later one is about to write too, and then the first of them."""
+
+        def of_the_later(*late: Any) -> Any:
+            real(*its)
+            return real(*late)
+
+        monkeypatch.setattr(world.runtime, "patch", of_the_later)
+        with monkeypatch.context() as patched:
+            patched.setattr(changed, "render", of_a_later_release)
+            world.execute()
+        monkeypatch.setattr(world.runtime, "patch", real)
+        return real(*its)
+
+    monkeypatch.setattr(world.runtime, "patch", of_the_former)
+    world.execute()
+    world.becomes(job={"startTime": "1795448899999"})
+    world.settle()
+    assert world.operation(operation).state is State.SUCCEEDED
+    assert world.whole()["metadata"]["generation"] == before + 1
+    assert world.whole()["spec"]["job"]["parallelism"] == 3
+
+
+def of_a_later_release(*arguments: Any) -> dict[str, Any]:
+    """What a release renders that has one more default."""
+    manifest = render(*arguments)
+    configuration = {**manifest["spec"]["flinkConfiguration"], "a.default": "of later"}
+    return {**manifest, "spec": {**manifest["spec"], "flinkConfiguration": configuration}}

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.domain.jobs import JobKey, Phase
 from headrace.domain.operations import KindName, State
-from headrace.errors import Conflict, Unavailable
+from headrace.errors import Conflict, MissingRight, Refused, Unavailable
 from tests.support.world import World
 
 KEY = JobKey("default", "orders")
@@ -80,6 +80,27 @@ def test_nothing_goes_while_its_log_cannot_be_read(world: World, monkeypatch: py
     monkeypatch.undo()
     prunes(world)
     assert (world.runtime.get("default", "orders"), world.job().kept_log.strip()) == (None, LOG)
+
+
+FORBIDDEN = 'pods "orders-1" is forbidden: User "a" cannot get resource "pods/log"'
+
+
+@pytest.mark.parametrize(
+    ("error", "goes"), [(Refused("container main is waiting to start"), True), (MissingRight(FORBIDDEN), False)]
+)
+def test_a_container_that_never_started_holds_nothing_up_and_a_right_that_is_missing_does(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Refused, goes: bool
+) -> None:
+    ended(world)
+    world.clock.advance(A_WEEK + 60)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(world.runtime, "logs", refuse)
+    world.services.prune.run()
+    world.settle()
+    assert (world.runtime.get("default", "orders") is None) is goes
 
 
 def test_a_failed_run_keeps_its_state_on_record(world: World) -> None:

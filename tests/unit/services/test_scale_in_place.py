@@ -8,6 +8,7 @@ import pytest
 
 from headrace.domain.jobs import Phase
 from headrace.domain.operations import KindName, Operation, State
+from headrace.domain.runtimes.operator.in_place import GRAPH_SECONDS
 from headrace.domain.vertices import OVERRIDES_KEY, Vertex, Vertices, as_overrides, overrides_of
 from headrace.errors import Unavailable
 from tests.support.world import UPGRADE_FAILURE, World
@@ -149,6 +150,29 @@ def test_where_its_vertices_are_not_known_it_redeploys(world: World) -> None:
     assert "its vertices are not known (connection refused)" in world.operation(operation).reason
 
 
+def test_a_graph_that_is_not_there_for_a_moment_is_looked_for_again(world: World) -> None:
+    runs(world)
+    shown, world.job_manager.job_vertices = world.job_manager.job_vertices, Vertices({})
+    operation = scales(world, 2)
+    assert (overrides(world), parallelism(world)) == (None, 1)  # nothing is written before the way is known
+    assert "shows no vertices" in world.operation(operation).reason
+    world.job_manager.job_vertices = shown
+    looks_again(world)
+    assert overrides_of(overrides(world)) == {SOURCE: 2, WINDOW: 2}
+
+
+def test_a_graph_that_does_not_come_is_not_waited_for_for_long(world: World) -> None:
+    runs(world)
+    world.job_manager.job_vertices = Vertices({})
+    operation = scales(world, 2)
+    for _ in range(1 + int(GRAPH_SECONDS // 11) + 1):
+        looks_again(world)
+    assert (overrides(world), parallelism(world)) == (None, 2)
+    world.becomes()
+    looks_again(world)
+    assert "by a redeploy: its JobManager shows no vertices of it" in world.operation(operation).reason
+
+
 def test_a_redeploy_folds_the_parallelism_in_and_drops_the_overrides(world: World) -> None:
     runs(world)
     rescaled(world, 2)
@@ -180,6 +204,35 @@ def test_a_job_that_is_short_of_slots_is_scaled_in_place(world: World) -> None:
     world.job_manager.job_vertices = vertices(2, 2, 1)
     scales(world, 3)
     assert overrides_of(overrides(world)) == {SOURCE: 3, WINDOW: 3, SINK: 1}
+
+
+def test_what_a_vertex_of_its_own_is_to_run_at_holds_while_slots_are_short(world: World) -> None:
+    """Both run at 2 for now, and the JobManager says that the second is to run at 7."""
+    runs(world, parallelism=4)
+    short = {SOURCE: Vertex(2, 128, required=4), SINK: Vertex(2, 128, required=7)}
+    world.job_manager.job_vertices = Vertices(short)
+    scales(world, 3)
+    assert overrides_of(overrides(world)) == {SOURCE: 3, SINK: 7}
+
+
+def test_it_says_the_jobs_parallelism_and_no_vertex_own(world: World) -> None:
+    runs(world)
+    world.job_manager.job_vertices = vertices(1, 1, 7)
+    operation = scales(world, 2)
+    world.becomes()
+    world.job_manager.job_vertices = vertices(2, 2, 7)
+    looks_again(world)
+    assert world.operation(operation).reason == "in place: the job runs at 2"
+
+
+def test_a_redeploy_drops_overrides_that_somebody_else_has_written(world: World) -> None:
+    """The job would run at those, whatever its parallelism."""
+    runs(world, configuration={})
+    written = {OVERRIDES_KEY: f"{SOURCE}:5,{WINDOW}:5"}
+    world.edit(lambda whole: whole["spec"]["flinkConfiguration"].update(written))
+    world.becomes()
+    scales(world, 3)
+    assert (overrides(world), parallelism(world)) == (None, 3)
 
 
 def test_a_vertex_that_can_only_run_once_keeps_at_that(world: World) -> None:
@@ -256,24 +309,57 @@ def test_a_higher_parallelism_of_a_vertex_of_its_own_is_not_taken_for_the_jobs(w
     assert overrides_of(overrides(world)) == {SOURCE: 5, WINDOW: 5, SINK: 4}
 
 
+def adopts(world: World, configuration: dict[str, Any]) -> None:
+    """A job whose options somebody else wrote."""
+    job = {"jarURI": "local:///opt/flink/a.jar", "parallelism": 1, "upgradeMode": "savepoint"}
+    spec = {"flinkVersion": "v1_20", "flinkConfiguration": configuration, "job": job}
+    metadata = {"name": "orders", "namespace": "default"}
+    world.runtime.create({"kind": "FlinkDeployment", "metadata": metadata, "spec": spec})
+    world.becomes()
+    world.accept(KindName.ADOPT, "orders")
+    world.execute()
+    world.settle()
+    world.job_manager.job_vertices = vertices(1, 1)
+
+
 @pytest.mark.parametrize("slots", ["two", "2.0", "-2", {"a": 1}, None])
 def test_slots_that_are_no_count_raise_nothing(world: World, slots: Any) -> None:
-    runs(world)
-    world.edit(lambda whole: whole["spec"]["flinkConfiguration"].update({"taskmanager.numberOfTaskSlots": slots}))
-    world.becomes()
+    adopts(world, {**ADAPTIVE, "taskmanager.numberOfTaskSlots": slots})
     world.accept(KindName.SCALE, "orders", task_managers=2)
     world.execute()
     assert overrides(world) == f"{WINDOW}:2,{SOURCE}:2"
 
 
 def test_options_that_somebody_wrote_as_a_tree_are_read_too(world: World) -> None:
-    runs(world)
-    tree = {"jobmanager": {"scheduler": "adaptive"}, "taskmanager": {"numberOfTaskSlots": 3}}
-    world.edit(lambda whole: whole["spec"].update(flinkConfiguration=tree))
-    world.becomes()
+    adopts(world, {"jobmanager": {"scheduler": "adaptive"}, "taskmanager": {"numberOfTaskSlots": 3}})
     world.accept(KindName.SCALE, "orders", task_managers=2)
     world.execute()
     assert overrides(world) == f"{WINDOW}:6,{SOURCE}:6"
+
+
+def test_to_what_it_runs_at_it_scales_in_place_and_changes_nothing(world: World) -> None:
+    runs(world)
+    rescaled(world, 2)
+    before = world.whole()["spec"]
+    operation = scales(world, 2)
+    world.becomes()
+    looks_again(world)
+    assert world.whole()["spec"] == before
+    assert world.operation(operation).reason == "in place: the job runs at 2"
+
+
+def test_where_somebody_has_changed_the_deployment_it_is_a_redeploy_that_sets_that_right(world: World) -> None:
+    """The operator would redeploy for what is written back with the overrides."""
+    runs(world)
+    world.edit(lambda whole: whole["spec"]["job"].update(parallelism=3))
+    world.becomes()
+    operation = scales(world, 2)
+    assert (overrides(world), parallelism(world)) == (None, 2)
+    world.becomes()
+    looks_again(world)
+    done = world.operation(operation)
+    assert done.state is State.SUCCEEDED
+    assert done.reason.startswith("the job is RUNNING, by a redeploy: its deployment was changed outside Headrace")
 
 
 def test_one_that_finishes_meanwhile_has_succeeded(world: World) -> None:

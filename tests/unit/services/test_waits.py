@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from headrace.domain.jobs import Phase
+from headrace.domain.operations import KindName
+from headrace.domain.state_on_hand import ha_config_map
 from headrace.domain.waiting import Progress
 from headrace.errors import LostRace, Refused, Unavailable
 from headrace.ports import ExceptionSeen
@@ -81,6 +83,33 @@ def test_between_two_tries_it_says_why_the_last_one_ended(world: World) -> None:
     world.clock.advance(3600)
     lasts(world)
     assert "could not load Python" not in world.job().reason, "what is old was survived"
+
+
+def test_a_jobmanager_that_has_come_back_without_the_job_is_told_from_one_that_will_have_it(world: World) -> None:
+    """Seen on a real cluster: its pod was lost after the job had ended, and before anybody saw that."""
+    restarts(world, "RECONCILING")
+    world.job_manager.progressed = Progress()
+    metadata = ha_config_map("orders", world.job().flink_job_id or "")
+    world.runtime.put_config_map("default", metadata, {"counter": "1"})
+    lasts(world)
+    assert world.job().reason.endswith("the JobManager is up, and the program has not given it the job yet")
+    world.runtime.put_config_map("default", metadata, None)
+    lasts(world)
+    assert world.job().phase is Phase.RESTARTING
+    assert world.job().reason.endswith("has come back without the job: it had ended before, and nobody saw how")
+    assert "submit it again with start_from" in world.job().next_step
+
+
+def test_a_job_that_is_started_anew_is_not_taken_for_one_that_has_ended(world: World) -> None:
+    world.runs()
+    world.accept(KindName.RESTART, "orders")
+    world.execute()
+    world.becomes(job={"state": "RECONCILING"})
+    world.shows_pod({"running": {}}, phase="Running")
+    world.sync()
+    world.job_manager.progressed = Progress()
+    lasts(world)
+    assert world.job().reason.endswith("the JobManager is up, and the program has not given it the job yet")
 
 
 def test_what_was_waited_for_is_over_with_the_phase(world: World) -> None:

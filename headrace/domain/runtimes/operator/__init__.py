@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
-from headrace.domain.deployments import never_started, operation_of
+from headrace.domain.deployments import Deployment, never_started, operation_of
 from headrace.domain.failures import Explanation
 from headrace.domain.goals import (
     Adopted,
@@ -26,6 +26,7 @@ from headrace.domain.goals import (
     Suspended,
     Upgraded,
 )
+from headrace.domain.jobs import Job
 from headrace.domain.operations import Step
 from headrace.domain.runtimes.operator.adopted import to_adopted
 from headrace.domain.runtimes.operator.changed import to_changed
@@ -39,7 +40,8 @@ from headrace.domain.runtimes.operator.rolled_back import last_stable
 from headrace.domain.runtimes.operator.saved import dropped, to_saved
 from headrace.domain.runtimes.operator.sights import Effects, ours
 from headrace.domain.runtimes.operator.suspended import to_suspended
-from headrace.domain.runtimes.plan import Case, End, Foreseen, Look, Renew
+from headrace.domain.runtimes.plan import Case, Drive, End, Foreseen, Look, Renew
+from headrace.domain.state_on_hand import Said
 from headrace.domain.status import NOT_WRITTEN
 
 
@@ -70,6 +72,10 @@ class OperatorPlan:
             left_over = dropped(case) if isinstance(case.goal, Saved) else []
             return [*left_over, *_renewing(case, given_up(case, deadline_words(case)))]
         return _renewing(case, _steps(case))
+
+    def alone(self, job: Job, live: Deployment, said: Said) -> Drive | None:
+        """See plan.Plan. The operator is at it by itself."""
+        return None
 
     def foreseen(self, case: Case) -> Foreseen | str:
         """See plan.Plan."""

@@ -8,7 +8,9 @@ from typing import Any, assert_never
 
 from headrace.domain import diff
 from headrace.domain.adoption import manifest_as_found, tells_a_secret
-from headrace.domain.deployments import Deployment, sequence_of
+from headrace.domain.costs import Cost, field_changes, highest
+from headrace.domain.deployments import OPERATION_ANNOTATION, Deployment, sequence_of
+from headrace.domain.flink_options import options_in
 from headrace.domain.goals import Changed, Restarted, Resumed, RolledBack, Scaled, Upgraded
 from headrace.domain.job_requests import recorded_request
 from headrace.domain.jobs import SETTLED
@@ -18,6 +20,7 @@ from headrace.domain.runtimes.operator.ends import BY_A_REDEPLOY, SUPERSEDED, aw
 from headrace.domain.runtimes.operator.in_place import (
     Impossible,
     InPlace,
+    NotYet,
     Redeploy,
     arrived,
     wanted_parallelism,
@@ -38,7 +41,7 @@ from headrace.domain.runtimes.operator.sights import (
     stamp_of,
     whole_of,
 )
-from headrace.domain.runtimes.plan import Case, Change, End, Note
+from headrace.domain.runtimes.plan import Case, Change, End, Note, Wait
 from headrace.domain.status import (
     JOB_STATE,
     OVERRIDES,
@@ -48,9 +51,12 @@ from headrace.domain.status import (
     RESTART_NONCE,
     holds_what_it_asserts,
 )
+from headrace.domain.vertices import OVERRIDES_KEY
 
 Redeployed = Restarted | Resumed | Upgraded | RolledBack
 """Goals that a redeploy alone gets to."""
+
+LOOK_AGAIN_SECONDS = 2.0
 
 OF_NO_REQUEST = ("initialSavepointPath", "savepointRedeployNonce", "savepointTriggerNonce")
 """Fields of spec.job that tell where a job began, and what was asked of it once: an upgrade leaves them."""
@@ -152,16 +158,37 @@ def _scaling(case: Case, goal: Scaled, live: Deployment) -> Effects:
     match chosen:
         case Impossible(why):
             return [*raised(case, live), End(State.FAILED, f"job {case.job.job_id} cannot be scaled so: {why}")]
+        case NotYet(why):
+            return [Wait(LOOK_AGAIN_SECONDS, f"waiting: {why}")]
         case InPlace(overrides):
-            wanted = with_overrides(applied, overrides)
-            return [_writing(case, applied, wanted, (diff.Change(OVERRIDES, overrides),))]
+            writing = _overriding(case, applied, overrides)
+            if case.operation.asserts or not _changes_more(whole, writing):
+                return [writing]
+            return [_folding_in(case, goal, applied, "its deployment was changed outside Headrace, which is set right")]
         case Redeploy(why):
-            wanted = with_parallelism(with_overrides(applied, None), wanted_parallelism(whole, goal))
-            path = REPLICAS if diff.at(wanted, REPLICAS) is not None else PARALLELISM
-            words = f"{BY_A_REDEPLOY}{why}" if why else ""
-            return [_writing(case, applied, wanted, (diff.Change(path, diff.at(wanted, path)),), words)]
+            return [_folding_in(case, goal, applied, why)]
         case _:
             assert_never(chosen)
+
+
+def _overriding(case: Case, applied: Mapping[str, Any], overrides: str) -> Change:
+    return _writing(case, applied, with_overrides(applied, overrides), (diff.Change(OVERRIDES, overrides),))
+
+
+def _changes_more(whole: Mapping[str, Any], writing: Change) -> bool:
+    """Whether the operator would redeploy for it, overrides or not: what somebody has changed is written back too."""
+    changed = field_changes(whole, diff.applied_to(whole, writing.changes))
+    return highest(each.cost for each in changed) not in (Cost.IGNORE, Cost.SCALE)
+
+
+def _folding_in(case: Case, goal: Scaled, applied: Mapping[str, Any], why: str) -> Change:
+    """The redeploy that writes the parallelism where it is for good. Overrides go, whoever wrote them: the job would
+    run at those."""
+    applied = with_overrides(applied, options_in(whole_of(case)["spec"]).get(OVERRIDES_KEY))
+    wanted = with_parallelism(with_overrides(applied, None), wanted_parallelism(whole_of(case), goal))
+    path = REPLICAS if diff.at(wanted, REPLICAS) is not None else PARALLELISM
+    words = f"{BY_A_REDEPLOY}{why}" if why else ""
+    return _writing(case, applied, wanted, (diff.Change(path, diff.at(wanted, path)),), words)
 
 
 def _as_wanted(case: Case, applied: Mapping[str, Any], goal: Redeployed) -> Mapping[str, Any]:
@@ -182,6 +209,11 @@ def _as_wanted(case: Case, applied: Mapping[str, Any], goal: Redeployed) -> Mapp
 
 
 def _rendered(case: Case, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Rendered once an operation: what is on record as intended stands, though another release, or the same one with
+    other settings, would render it otherwise by now. Else two of them would each write its own, one after the other."""
+    intended = case.job.intended_manifest
+    if intended is not None and intended["metadata"]["annotations"].get(OPERATION_ANNOTATION) == case.operation.id:
+        return intended
     return render(case.job, recorded_request(request), case.platform, stamp_of(case))
 
 

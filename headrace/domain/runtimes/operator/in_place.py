@@ -38,10 +38,22 @@ class Redeploy:
 
 
 @dataclass(frozen=True)
+class NotYet:
+    """Why it cannot be decided now: a look a moment later may."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class Impossible:
     """Why the job cannot run at that parallelism, whichever way."""
 
     why: str
+
+
+GRAPH_SECONDS = 15.0
+"""How long a SCALE looks for the vertices of a job that runs. An adaptive scheduler that has just got its slots, or
+lost them, shows none for a moment (Flink's AdaptiveScheduler: no execution graph but in its executing states)."""
 
 
 def asks_for_vertices(case: Case) -> bool:
@@ -52,7 +64,7 @@ def asks_for_vertices(case: Case) -> bool:
     return is_in_place(case.operation) if case.operation.asserts else not never_in_place(whole_of(case), live)
 
 
-def way(case: Case, goal: Scaled, live: Deployment) -> InPlace | Redeploy | Impossible:
+def way(case: Case, goal: Scaled, live: Deployment) -> InPlace | Redeploy | NotYet | Impossible:
     """How the job gets to its parallelism, by what is live and by what its JobManager says."""
     if is_in_place(case.operation):  # it was decided on before, and a repeat never takes another way
         return InPlace(str(case.operation.asserts[0].value))
@@ -61,9 +73,11 @@ def way(case: Case, goal: Scaled, live: Deployment) -> InPlace | Redeploy | Impo
     why = never_in_place(whole_of(case), live)
     if why:
         return Redeploy(why)
-    if not isinstance(case.vertices, Vertices) or not case.vertices.by_id:
-        asked = "" if isinstance(case.vertices, Vertices) else f" ({case.vertices.why})"
-        return Redeploy(f"its vertices are not known{asked}")
+    if not isinstance(case.vertices, Vertices):
+        return Redeploy(f"its vertices are not known ({case.vertices.why})")
+    if not case.vertices.by_id:
+        none = "its JobManager shows no vertices of it"
+        return NotYet(none) if case.operation.spent_seconds < GRAPH_SECONDS else Redeploy(none)
     return _by_vertices(case, case.vertices.by_id, wanted_parallelism(whole_of(case), goal))
 
 
@@ -75,7 +89,7 @@ def wanted_parallelism(whole: Mapping[str, Any], goal: Scaled) -> int:
 def _by_vertices(case: Case, vertices: Mapping[str, Vertex], parallelism: int) -> InPlace | Redeploy | Impossible:
     whole = whole_of(case)
     before = overrides_of(options_in(whole["spec"]).get(OVERRIDES_KEY))
-    has = {name: before.get(name, vertex.parallelism) for name, vertex in vertices.items()}
+    has = {name: before.get(name, vertex.is_to_run_at) for name, vertex in vertices.items()}
     asked = int(whole["spec"]["job"].get("parallelism") or 1)
     job_has = _overridden_to(case, has.values()) if before else min(asked, max(has.values()))  # or short of slots
     follow = [name for name, vertex in vertices.items() if has[name] == job_has and vertex.max_parallelism > 1]
@@ -113,8 +127,7 @@ def never_in_place(whole: Mapping[str, Any], live: Deployment) -> str:
 def arrived(case: Case, live: Deployment, effects: Effects) -> Effects:
     """The end of one whose write the operator has carried out: the JobManager says when the job has rescaled."""
     succeeded = any(isinstance(each, End) and each.state is State.SUCCEEDED for each in effects)
-    rescales = isinstance(case.goal, Scaled) and is_in_place(case.operation)
-    if not rescales or not succeeded or has_ended(live):
+    if not isinstance(case.goal, Scaled) or not is_in_place(case.operation) or not succeeded or has_ended(live):
         return effects  # one that has finished rescales no more
     if not whole_of(case):
         return [Change((), Step.AWAIT_RUNNING)]  # whoever writes asks the JobManager too
@@ -126,5 +139,5 @@ def arrived(case: Case, live: Deployment, effects: Effects) -> Effects:
     if behind or not runs_at:
         least = min((runs_at[name] for name in behind), default=0)
         return [Note({"reason": f"it runs at {least} still: more needs free slots (see `headrace describe`)"})]
-    words = f"in place: the job runs at {max(runs_at.values())}"
+    words = f"in place: the job runs at {wanted_parallelism(whole_of(case), case.goal)}"
     return [*raised(case, live), End(State.SUCCEEDED, words, holds=True, is_a_workers=True)]

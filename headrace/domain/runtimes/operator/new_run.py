@@ -34,7 +34,7 @@ def to_new_run(case: Case, goal: NewRun) -> Effects:
     if operation_of(live) == case.operation.id:
         return [Adopt(live)] if case.operation.step is Step.CREATE else [_taken_over(case, live), Adopt(live)]
     if ours(case) is None:
-        return rejected(case, Explanation(name_is_taken(live), "choose another job_id, or remove it"))
+        return rejected(case, Explanation(name_is_taken(live, case.job.runtime), "choose another job_id, or remove it"))
     if sequence_of(live) > case.operation.sequence:
         return [SUPERSEDED]
     if live.metadata.deletion_timestamp is not None:

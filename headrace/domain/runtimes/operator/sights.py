@@ -8,7 +8,7 @@ from typing import Any
 from headrace.domain import diff
 from headrace.domain.deployments import Deployment, is_behind, is_of, owner_of, sequence_of
 from headrace.domain.failures import Explanation
-from headrace.domain.jobs import Job
+from headrace.domain.jobs import NATIVE, Job
 from headrace.domain.manifest import Stamp
 from headrace.domain.runtimes.plan import Absent, Case, Effect, Keep, Live, Wait
 from headrace.domain.state_on_hand import Known, StateOnHand, Unknown, state_on_hand
@@ -81,7 +81,8 @@ def spec_state(live: Deployment) -> str:
     return (live.spec.job.state if live.spec.job else None) or "running"
 
 
-def name_is_taken(live: Deployment) -> str:
+def name_is_taken(live: Deployment, runtime: str) -> str:
     """The sentence for a name that somebody else's resource has."""
     place = f"{live.metadata.namespace}/{live.metadata.name}"
-    return f"a FlinkDeployment {place} exists and is not this job's: it belongs to {owner_of(live)}"
+    kind = "Deployment" if runtime == NATIVE else "FlinkDeployment"
+    return f"a {kind} {place} exists and is not this job's: it belongs to {owner_of(live)}"

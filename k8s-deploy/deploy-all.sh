@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+options_help+='
+  --make-secrets       make those that are missing (make-secrets.sh)'
+read_options 'Prepares both namespaces, brings the schema up to date, and rolls out every process.' "$@"
+find_kubeconfig
+render
+check_runtimes
+flink=${flink:-$jobs_namespace}
+[ -f "$here/flink/$flink/kustomization.yaml" ] || stop "there is no k8s-deploy/flink/$flink for namespace $jobs_namespace: copy k8s-deploy/flink/flink-jobs, or say --flink"
+
+secrets=(headrace-servers/mongodb-url headrace-servers/redis-url headrace-api-keys/keys headrace-sealing-keys/keys headrace-flower-login/login)
+if [ "$make_secrets" = no ]; then
+  has_namespace || stop "there is no namespace $namespace yet, and so no Secrets: say --make-secrets, or run $here/make-secrets.sh --overlay $overlay first"
+  check_secrets "${secrets[@]}"
+else
+  "$here/make-secrets.sh" --overlay "$overlay" --kubeconfig "$kubeconfig" ${context:+--context "$context"}
+fi
+
+kube apply --validate=strict --kustomize "$here/flink/$flink"
+if grep -q 'app.kubernetes.io/component: servers' "$rendered"; then
+  apply servers
+  for name in mongodb redis kafka; do
+    kube rollout status "statefulset/$name" --namespace "$namespace" --timeout="${timeout}s" || fail_with_pods servers "$name does not start"
+  done
+fi
+prepare "${secrets[@]}"
+apply 'api, worker, sync, launcher, beat, consumer, flower'
+await api worker sync beat consumer flower
+! has_launcher || await launcher
+say "from this machine: kubectl port-forward -n $namespace service/api 8080:80"
+say "a key for it: kubectl get secret -n $namespace headrace-api-keys -o jsonpath='{.data.keys}' | base64 -d"

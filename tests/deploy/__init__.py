@@ -1,0 +1,1 @@
+"""How Headrace is installed: manifests, rights, scripts, the image and the compose file."""
