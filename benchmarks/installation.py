@@ -139,7 +139,7 @@ def running(api_seconds: float = API_SECONDS) -> Iterator[Installation]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-")))
         mongodb, redis_server, port = servers.mongodb(folder), servers.redis(folder), free_port()
         argv = [sys.executable, "-m", "benchmarks.stand_in", "--port", str(port), "--delay-ms", str(api_seconds * 1000)]
-        api = Command("stand-in", argv, lambda: answers(port))
+        api = Command("stand-in", argv, lambda: answers(port), port=port)
         for command, cwd in ((mongodb, folder), (redis_server, folder), (api, ROOT)):
             stack.enter_context(servers.running(command, folder, cwd))
         kubeconfig = folder / "kubeconfig"

@@ -36,7 +36,7 @@ def etcd(assets: Path, folder: Path, client_port: int, peer_port: int) -> Comman
         f"--initial-cluster=default={peer}",
         "--log-level=warn",
     ]
-    return Command("etcd", argv, lambda: http_answers(f"{client}/health"), client)
+    return Command("etcd", argv, lambda: http_answers(f"{client}/health"), client, port=client_port)
 
 
 def apiserver(
@@ -63,7 +63,7 @@ def apiserver(
     def is_set_up() -> bool:
         return _is_set_up(url, token, namespace, service_account)
 
-    return Command("kubernetes", argv, is_set_up, url, ready_timeout_seconds=90)
+    return Command("kubernetes", argv, is_set_up, url, ready_timeout_seconds=90, port=port)
 
 
 def write_credentials(folder: Path) -> str:

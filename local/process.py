@@ -10,19 +10,26 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 LOWEST_PORT = 16_384  # above the ports that well-known servers listen on
+MOST_NOTES = 200
+"""Of ports that were given: each keeps a file open. Who has asked for so many since has started what the first are of.
+"""
+
+_LISTENS = "0A"
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_NOTES: deque[int] = deque()
 
 
 @dataclass(frozen=True)
 class Command:
-    """What is to run. `address` is shown to people; `is_ready` must answer within a second or two and not raise;
-    `death_signal` is what it gets where its parent dies."""
+    """What is to run. `address` is shown to people; `is_ready` must answer within a second or two and not raise; `port`
+    is the one of the loopback that it serves, if any; `death_signal` is what it gets where its parent dies."""
 
     name: str
     argv: Sequence[str]
@@ -32,6 +39,7 @@ class Command:
     ready_timeout_seconds: float = 60.0
     stop_timeout_seconds: float = 15.0
     death_signal: int = signal.SIGTERM
+    port: int = 0
 
 
 class LocalProcess:
@@ -72,6 +80,17 @@ class LocalProcess:
             )
         self.started_at = time.monotonic()
 
+    def is_ready(self) -> bool:
+        """Whether it says that it is, and the port that it serves is its own: on one that another process took before
+        it, that one may answer as if it were this."""
+        return self.command.is_ready() and (not self.command.port or self._listens())
+
+    def _listens(self) -> bool:
+        if self._process is None:
+            return False
+        listening = _listening_on(self.command.port)
+        return any(_sockets_of(pid) & listening for pid in _of_session(self._process.pid))
+
     def ask_to_stop(self) -> None:
         """SIGTERM, without waiting: so that several end at the same time, before each is stopped for certain."""
         if self._process is not None and self._process.poll() is None:
@@ -109,18 +128,65 @@ def _kill_group(group: int) -> None:
         return
 
 
+def _listening_on(port: int) -> set[str]:
+    """The sockets, as /proc/PID/fd names them, that listen on this port of any address (proc(5), net/tcp)."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):  # a kernel without IPv6
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                _, local, _, state, *_, inode = line.split()[:10]
+                if state == _LISTENS and int(local.rpartition(":")[2], 16) == port:
+                    found.add(f"socket:[{inode}]")
+    return found
+
+
+def _of_session(session: int) -> Iterator[int]:
+    """The processes of this session: the one that began it, and what it started."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # one that has just ended
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
+                yield int(stat.parent.name)
+
+
+def _sockets_of(pid: int) -> set[str]:
+    found = set()
+    with contextlib.suppress(OSError):  # it has just ended, or closed one of them
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(str(each.readlink()))
+    return found
+
+
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now, and that no outgoing connection is given meanwhile: a server
-    finds it free when it starts, and when it is started again. (Where the kernel leaves no such ports, any free one.)
+    """A port of the loopback that nobody listens on now, that no outgoing connection is given meanwhile, and that no
+    other process which asks here is given while this one lives: a server finds it free when it starts, and when it is
+    started again. (Where the kernel leaves no such ports, any free one.)
     """
     served = range(LOWEST_PORT, max(LOWEST_PORT, _first_outgoing_port()))
-    for port in random.sample(served, min(100, len(served))):
-        if is_free(port):
+    for port in random.sample(served, min(1000, len(served))):
+        if is_free(port) and _is_taken_note_of(port):
             return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         found: int = probe.getsockname()[1]
         return found
+
+
+def _is_taken_note_of(port: int) -> bool:
+    """Keeps the port from others who look for one, by a name that only one process can have; False where one has it.
+
+    The name is of Linux's abstract ones: they belong to the network that the ports are of, need no file, and end with
+    the process (unix(7))."""
+    note = socket.socket(socket.AF_UNIX)
+    try:
+        note.bind(f"\0headrace-port-{port}")
+    except OSError:
+        note.close()
+        return False
+    _NOTES.append(note.detach())
+    if len(_NOTES) > MOST_NOTES:
+        os.close(_NOTES.popleft())
+    return True
 
 
 def _first_outgoing_port() -> int:

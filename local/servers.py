@@ -28,7 +28,8 @@ def redis(port: int, folder: Path) -> Command:
         "maxmemory-policy": "noeviction",
     }
     argv = [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]
-    return Command("redis", argv, lambda: answers(port, b"PING\r\n", b"+PONG"), f"redis://127.0.0.1:{port}/0")
+    url = f"redis://127.0.0.1:{port}/0"
+    return Command("redis", argv, lambda: answers(port, b"PING\r\n", b"+PONG"), url, port=port)
 
 
 def mongodb(port: int, folder: Path) -> Command:
@@ -39,7 +40,7 @@ def mongodb(port: int, folder: Path) -> Command:
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--storage-path", str(folder), "--sync-on-commit", "--log-level", "WARNING"),
     ]
-    return Command("mongodb", argv, lambda: answers(port), f"mongodb://127.0.0.1:{port}")
+    return Command("mongodb", argv, lambda: answers(port), f"mongodb://127.0.0.1:{port}", port=port)
 
 
 def kafka(port: int) -> Command:
@@ -51,7 +52,7 @@ def kafka(port: int) -> Command:
         *("--cluster-id", "headrace-laptop", "--listener-url", listener, "--advertised-listener-url", listener),
         *("--storage-engine", "memory://tansu/"),
     ]
-    return Command("kafka", argv, lambda: answers(port), f"127.0.0.1:{port}", stop_timeout_seconds=1)
+    return Command("kafka", argv, lambda: answers(port), f"127.0.0.1:{port}", stop_timeout_seconds=1, port=port)
 
 
 def http_answers(url: str) -> bool:

@@ -235,14 +235,14 @@ class Stack:
         # Over plain HTTP kubectl sends no token of a kubeconfig: it gets one of its own.
         self._for_kubectl = self._data / "kubeconfig-of-kubectl"
         argv += ["--token-file", str(folder / "token"), "--kubectl-kubeconfig", str(self._for_kubectl)]
-        yield Command("kubernetes", argv, lambda: servers.http_answers(f"{url}/readyz"), url)
+        yield Command("kubernetes", argv, lambda: servers.http_answers(f"{url}/readyz"), url, port=port)
 
     def _operator(self, rest_port: int) -> Command:
         argv = [PYTHON, "-m", "local.flink_operator", "--kubeconfig", str(self._data / "kubeconfig")]
         namespace = self._for_jobs[job_settings.NAMESPACE]
         argv += ["--namespace", namespace, "--data-dir", str(self._data / "flink"), "--rest-port", str(rest_port)]
         is_ready, address = partial(answers, rest_port), f"namespace {namespace}"
-        return Command("flink-operator", argv, is_ready, address, stop_timeout_seconds=30)
+        return Command("flink-operator", argv, is_ready, address, stop_timeout_seconds=30, port=rest_port)
 
     def _migrate(self) -> None:
         done = subprocess.run(
@@ -276,6 +276,7 @@ class Stack:
             f"{api} (gRPC: 127.0.0.1:{self._grpc_port})",
             {**env, "HEADRACE_GRPC_PORT": self._grpc_port},
             together,
+            port=self._options.api_port,
         )
         yield Command(
             "flower",
@@ -284,6 +285,7 @@ class Stack:
             f"{flower} (login: {self._data / 'flower-login'})",
             env,
             together,
+            port=self._options.flower_port,
         )
 
     @property
@@ -332,7 +334,7 @@ class Stack:
     def _await(self, process: LocalProcess) -> None:
         command = process.command
         deadline = process.started_at + command.ready_timeout_seconds
-        while not command.is_ready() or time.monotonic() - process.started_at < 0.5:
+        while not process.is_ready() or time.monotonic() - process.started_at < 0.5:
             if self._is_stopping():
                 raise Stopping
             if process.exit_code is not None:

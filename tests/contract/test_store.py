@@ -808,7 +808,7 @@ def test_what_was_acknowledged_survives_a_sigkill(process: LocalProcess) -> None
         process.start()
         for each in writers:
             each.result(60)
-    wait_for("the server", process.command.is_ready)
+    wait_for("the server", process.is_ready)
     lost = [each.idempotency_key for each in acknowledged if store.operation("default", each.id) is None]
     store.close()
     assert lost == []

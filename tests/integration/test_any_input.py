@@ -106,7 +106,7 @@ def test_every_http_body_is_answered(installation: Installation, tmp_path: Path)
     each = COUNT // len(valid)
     sent = [(path, body) for path, value in valid.items() for body in drawn(inputs([value]), each)]
     seen: Counter[int] = Counter()
-    command = Command("api", [servers.PYTHON, "-m", "api"], is_ready, env=env)
+    command = Command("api", [servers.PYTHON, "-m", "api"], is_ready, env=env, port=port)
     headers = {"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"}
     with servers.running(command, tmp_path, workers.ROOT) as process:
         with living(psutil.Process(process.pid)), httpx.Client(headers=headers, trust_env=False, timeout=30) as client:

@@ -35,13 +35,17 @@ def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         "FLOWER_UNAUTHENTICATED_API": "true",
     }
     url = f"http://127.0.0.1:{port}"
-    command = Command("flower", [sys.executable, "-m", "worker.flower"], lambda: True, url, env)
+
+    def is_up() -> bool:
+        return servers.http_answers(f"{url}/healthcheck")
+
+    command = Command("flower", [sys.executable, "-m", "worker.flower"], is_up, url, env, port=port)
     process = LocalProcess(command, folder / "flower.log", ROOT)
     redis.start()
-    wait_for("Redis", redis.command.is_ready, 30)
+    wait_for("Redis", redis.is_ready, 30)
     process.start()
     try:
-        wait_for("Flower", lambda: servers.http_answers(f"{url}/healthcheck"), 60)
+        wait_for("Flower", process.is_ready, 60)
         with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
             yield client
         assert LOGIN[1] not in process.log.read_text()

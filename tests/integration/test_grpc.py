@@ -45,7 +45,8 @@ def test_what_is_submitted_by_grpc_is_deployed_and_is_the_same_operation_by_http
     url, address = f"http://127.0.0.1:{env['HEADRACE_API_PORT']}{BASE}", f"127.0.0.1:{env['HEADRACE_GRPC_PORT']}"
     headers = {"Authorization": f"Bearer {API_KEY}"}
     live = url.removesuffix(BASE) + "/livez"
-    command = Command("api", [servers.PYTHON, "-m", "api"], lambda: http_answers(live), address, env)
+    port = int(env["HEADRACE_API_PORT"])
+    command = Command("api", [servers.PYTHON, "-m", "api"], lambda: http_answers(live), address, env, port=port)
     with servers.running(command, tmp_path, workers.ROOT) as process, grpc.insecure_channel(address) as channel:
         rpc = RpcClient(channel, API_KEY)
         assert rpc.health() == "SERVING"

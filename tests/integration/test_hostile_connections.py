@@ -263,7 +263,7 @@ def test_so_many_connections_are_served_and_no_more(tmp_path: Path) -> None:
     env = {"HEADRACE_API_KEYS_FILE": str(keys), "HEADRACE_API_PORT": str(port)}
     env["HEADRACE_KUBECONFIG"] = str(tmp_path / "kubeconfig")
     url = f"http://127.0.0.1:{port}"
-    command = Command("api", [sys.executable, "-m", "api"], lambda: http_answers(f"{url}/livez"), url, env)
+    command = Command("api", [sys.executable, "-m", "api"], lambda: http_answers(f"{url}/livez"), url, env, port=port)
     process = LocalProcess(command, tmp_path / "api.log", ROOT)
     process.start()
 
@@ -271,7 +271,7 @@ def test_so_many_connections_are_served_and_no_more(tmp_path: Path) -> None:
         return httpx.get(f"{url}/livez", timeout=10, trust_env=False).status_code
 
     try:
-        wait_for("the API", command.is_ready, 60)
+        wait_for("the API", process.is_ready, 60)
         with ExitStack() as stack:
             for _ in range(CONNECTIONS_AT_ONCE):
                 stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), 10)))

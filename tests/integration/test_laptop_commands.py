@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from local.process import free_port
+from local.process import Command, LocalProcess, answers, free_port
 from tests.support.patience import wait_for
+from tests.support.servers import running
 from tests.support.stack import ROOT, processes_of, running_stack, start
 
 pytestmark = pytest.mark.timeout(180)
+LOOKS = """
+import json, sys
+from local.process import free_port
+print(json.dumps([free_port() for _ in range(20)]), flush=True)
+sys.stdin.read()
+"""
 
 
 def local(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -42,6 +51,39 @@ def test_a_free_port_is_none_that_an_outgoing_connection_may_take_before_its_ser
     for port in ports:
         with socket.create_server(("127.0.0.1", port)):
             pass
+
+
+def test_a_free_port_is_given_to_one_process_alone() -> None:
+    """Who is given it starts a server there in a while: until then nothing listens, and others look for ports too."""
+    argv = [sys.executable, "-c", LOOKS]
+    with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as another:
+        assert another.stdin is not None
+        assert another.stdout is not None
+        theirs = json.loads(another.stdout.readline())
+        assert theirs, "another process finds some"
+        with patch("local.process.random.sample", lambda served, count: theirs):
+            given = free_port()
+            assert given not in theirs, "none of them is given again while it lives"
+        another.stdin.close()
+    with patch("local.process.random.sample", lambda served, count: theirs):
+        assert free_port() in theirs, "and once it has ended, they are free"
+
+
+def test_a_server_whose_port_another_has_is_not_ready_though_that_one_answers(tmp_path: Path) -> None:
+    """Seen in etcd, which answers at the paths where our API says that it lives."""
+    port = free_port()
+    argv = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    command = Command("server", argv, lambda: answers(port), port=port)
+    with running(command, tmp_path / "first") as first:
+        second = LocalProcess(command, tmp_path / "second.log", tmp_path)
+        second.start()
+        try:
+            wait_for("the second to have found it taken", lambda: second.exit_code is not None)
+            assert command.is_ready(), "the port answers"
+            assert first.is_ready()
+            assert not second.is_ready()
+        finally:
+            second.stop()
 
 
 def test_down_stops_everything_and_keeps_the_data_unless_told_otherwise(tmp_path: Path) -> None:

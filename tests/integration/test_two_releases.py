@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -82,7 +82,7 @@ class Release:
         self._starts("beat")
         self._starts("api")
         wait_for(f"the {self.name} worker", lambda: workers.READY in self._up("worker"))
-        wait_for(f"the {self.name} API", lambda: self._up("api") and http_answers(f"{self.url}/livez"))
+        wait_for(f"the {self.name} API", lambda: self._up("api") and self.processes["api"].is_ready())
 
     @property
     def url(self) -> str:
@@ -120,9 +120,13 @@ class Release:
         key = self.installation.folder / "api-keys"
         key.write_text(f"{API_KEY}\n")
         key.chmod(0o600)
-        own = {"PYTHONPATH": str(self.code), "HEADRACE_API_PORT": str(free_port()), "HEADRACE_API_KEYS_FILE": str(key)}
+        port = free_port()
+        own = {"PYTHONPATH": str(self.code), "HEADRACE_API_PORT": str(port), "HEADRACE_API_KEYS_FILE": str(key)}
         argv = [servers.PYTHON, "-m", module, *arguments]
-        command = Command(f"{self.name}-{module}", argv, lambda: True, env={**self.installation.env, **own})
+        env, live = {**self.installation.env, **own}, f"http://127.0.0.1:{port}/livez"
+        command = Command(f"{self.name}-{module}", argv, lambda: True, env=env)
+        if module == "api":
+            command = replace(command, is_ready=lambda: http_answers(live), port=port)
         log = self.installation.folder / f"{command.name}.log"
         self.processes[module] = LocalProcess(command, log, self.code)
         self.processes[module].start()

@@ -153,7 +153,7 @@ class Installation:
                 self.kill(name)
             self.start_again(name)
         for name, process in self.processes.items():
-            wait_for(f"{name} to answer", process.command.is_ready)
+            wait_for(f"{name} to answer", process.is_ready)
 
     def calm(self, is_calm: bool) -> None:
         """Whether Flink has troubles of its own."""
@@ -188,14 +188,14 @@ class Installation:
         kube_apiserver.write_kubeconfig(self.kubeconfig, url, token)
         argv = [PYTHON, "-m", "local.kubernetes_api", "--port", str(port), "--data-dir", str(folder)]
         argv += ["--token-file", str(folder / "token")]
-        yield Command("kubernetes", argv, lambda: servers.http_answers(f"{url}/readyz"), url)
+        yield Command("kubernetes", argv, lambda: servers.http_answers(f"{url}/readyz"), url, port=port)
 
     def _between(self) -> Iterator[Command]:
         """The proxies, and the operator, whose way to the API no fault is on."""
         proxied = self.folder / "proxied-kubeconfig"
         self.kubernetes = KubernetesProxy(self.kubeconfig, proxied, lambda write: self.on_write(write))
         rest = free_port()
-        yield Command("operator", self._operator(rest), partial(answers, rest), stop_timeout_seconds=30)
+        yield Command("operator", self._operator(rest), partial(answers, rest), stop_timeout_seconds=30, port=rest)
         self._settle(proxied, rest)
 
     def _operator(self, rest_port: int) -> list[str]:
@@ -238,7 +238,9 @@ class Installation:
         if not self.has_real_flink:
             yield self._launcher()
         yield self._module("beat", "beat")
-        yield Command("api", [*self._run, "api"], lambda: servers.http_answers(api), api, self.settings)
+        yield Command(
+            "api", [*self._run, "api"], lambda: servers.http_answers(api), api, self.settings, port=self.api_port
+        )
         self._apply_triggers()  # a consumer that starts after them follows their topic at once
         yield self._module("consumer", "consumer")
 
@@ -265,7 +267,7 @@ class Installation:
         process = LocalProcess(command, self.folder / f"{command.name}.log", ROOT)
         self.processes[command.name] = process
         process.start()
-        wait_for(f"{command.name} to be ready", command.is_ready)
+        wait_for(f"{command.name} to be ready", process.is_ready)
 
     def _compiled(self) -> Path | None:
         """What sets a process' clock off; None on a machine without a C compiler, where no clock is."""

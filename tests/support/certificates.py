@@ -77,10 +77,11 @@ def speaking_tls(port: int, own: Certificates) -> Iterator[int]:
     its connections with it."""
     made = free_port()
     argv = [sys.executable, "-m", "tests.support.certificates", str(made), str(port), str(own.both)]
-    process = LocalProcess(Command("tls", argv, lambda: answers(made)), own.both.with_name(f"tls-{made}.log"), ROOT)
+    command = Command("tls", argv, lambda: answers(made), port=made)
+    process = LocalProcess(command, own.both.with_name(f"tls-{made}.log"), ROOT)
     process.start()
     try:
-        wait_for("TLS to be spoken", lambda: answers(made))
+        wait_for("TLS to be spoken", process.is_ready)
         yield made
     finally:
         process.stop()

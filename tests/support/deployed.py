@@ -112,11 +112,12 @@ class Deployed:
         """These processes of the overlay, once they are ready."""
         for name in names:
             argv, env = self._as_installed(name)
-            process = LocalProcess(Command(name, argv, lambda: True, env=env | more), self._log(name), ROOT)
+            command = Command(name, argv, partial(self._is_ready, name), env=env | more, port=self._served_by(name))
+            process = LocalProcess(command, self._log(name), ROOT)
             self.processes[name] = process
             process.start()
         for name in names:
-            wait_for(f"{name} to be ready", partial(self._is_ready, name))
+            wait_for(f"{name} to be ready", self.processes[name].is_ready)
 
     def stop(self, *names: str) -> None:
         for name in names:
@@ -135,6 +136,9 @@ class Deployed:
         if name == "api":
             return http_answers(f"http://127.0.0.1:{self.env['HEADRACE_API_PORT']}/livez")
         return READY in self.log(name) if name in ("worker", "sync") else True
+
+    def _served_by(self, name: str) -> int:
+        return int(self.env["HEADRACE_API_PORT"]) if name == "api" else 0
 
     def _as_installed(self, name: str) -> tuple[list[str], dict[str, str]]:
         """What its pod would be started with, but for the ports, since here they share one address; a kubeconfig only
@@ -251,7 +255,7 @@ def deployed(folder: Path, crds: Path | None = CRDS_DIRECTORY, **more: str) -> I
         (flink / CALM).touch()
         argv = [servers.PYTHON, "-m", "tests.processes.flink", "--kubeconfig", str(server.kubeconfig_path)]
         argv += ["--namespace", JOBS, "--folder", str(flink), "--rest-port", str(rest_port)]
-        command = Command("operator", argv, partial(answers, rest_port))
+        command = Command("operator", argv, partial(answers, rest_port), port=rest_port)
         operator = stack.enter_context(servers.running(command, folder, ROOT))
         api_key = new_key()
         for name, content in (("api-keys", api_key), ("sealing-keys", new_key())):

@@ -72,7 +72,7 @@ class KubeServer:
         """The same server at the same place, ready."""
         self.process.start()
         with _client(self) as client:
-            _wait_for(lambda: _is_ready(client), self.process.log)
+            _wait_for(lambda: self.process.is_ready() and _is_ready(client), self.process.log)
 
     def forget_history(self) -> None:
         """etcd keeps no version but the newest of anything, as the API server has it every five minutes."""
@@ -107,7 +107,7 @@ def running_kube_apiserver(tmp_path: Path, crds: Path | None = CRDS_DIRECTORY) -
     apiserver = LocalProcess(_apiserver(assets, tmp_path, etcd_port, port), tmp_path / "kube-apiserver.log", tmp_path)
     try:
         etcd.start()
-        _wait_for(etcd.command.is_ready, etcd.log)
+        _wait_for(etcd.is_ready, etcd.log)
         token, powerless_token = secrets.token_hex(16), secrets.token_hex(16)
         _write_credentials(tmp_path, token, powerless_token)
         server = _server(tmp_path, port, token, powerless_token, apiserver, etcd.command.address)
@@ -134,7 +134,7 @@ def _etcd(assets: Path, directory: Path, client_port: int, peer_port: int) -> Co
         f"--initial-cluster=default={peer}",
         "--unsafe-no-fsync",
     ]
-    return Command("etcd", argv, lambda: _answers(f"{client}/health"), client)
+    return Command("etcd", argv, lambda: _answers(f"{client}/health"), client, port=client_port)
 
 
 def _apiserver(assets: Path, directory: Path, etcd_port: int, port: int) -> Command:
@@ -155,7 +155,7 @@ def _apiserver(assets: Path, directory: Path, etcd_port: int, port: int) -> Comm
         f"--audit-policy-file={directory / 'audit-policy.yaml'}",
         f"--audit-log-path={directory / 'audit.jsonl'}",
     ]
-    return Command("kube-apiserver", argv, lambda: True)
+    return Command("kube-apiserver", argv, lambda: True, port=port)
 
 
 def _write_credentials(directory: Path, token: str, powerless_token: str) -> None:

@@ -61,7 +61,7 @@ def running(command: Command, folder: Path, cwd: Path | None = None) -> Iterator
     process = LocalProcess(command, folder / f"{command.name}.log", cwd or folder)
     process.start()
     try:
-        wait_for(f"{command.name} to be ready", command.is_ready)
+        wait_for(f"{command.name} to be ready", process.is_ready)
         yield process
     finally:
         process.stop()
@@ -103,7 +103,7 @@ def real_kafka(folder: Path) -> Command:
     """Apache Kafka from KAFKA_HOME; skips the test where there is none, fails it if no test may skip."""
     port = free_port()
     properties = KAFKA_PROPERTIES.format(port=port, controller=free_port(), folder=folder)
-    return _kafka(folder, properties, f"127.0.0.1:{port}")
+    return _kafka(folder, properties, port)
 
 
 def guarded_kafka(folder: Path, own: Certificates, username: str, password: str) -> Command:
@@ -112,12 +112,12 @@ def guarded_kafka(folder: Path, own: Certificates, username: str, password: str)
     properties = KAFKA_PROPERTIES.format(port=inner, controller=controller, folder=folder)
     properties += GUARDED_PROPERTIES.format(port=port, inner=inner, controller=controller, file=own.both)
     login = ("--add-scram", f"SCRAM-SHA-512=[name={username},password={password}]")
-    command = _kafka(folder, properties, f"127.0.0.1:{inner}", *login)
+    command = _kafka(folder, properties, inner, *login)
     return replace(command, address=f"127.0.0.1:{port}")
 
 
-def _kafka(folder: Path, properties: str, address: str, *more: str) -> Command:
-    home = Path(os.environ.get("KAFKA_HOME", ""))
+def _kafka(folder: Path, properties: str, port: int, *more: str) -> Command:
+    address, home = f"127.0.0.1:{port}", Path(os.environ.get("KAFKA_HOME", ""))
     if not (home / "libs").is_dir():
         reason = "KAFKA_HOME does not name a folder with Kafka's libs/*.jar; unpack a Kafka 4 release and set it"
         missing(reason)
@@ -127,7 +127,7 @@ def _kafka(folder: Path, properties: str, address: str, *more: str) -> Command:
     cluster = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(file), "--ignore-formatted", *more]
     format_storage = [*java, "kafka.tools.StorageTool", "format", *cluster]
     subprocess.run(format_storage, check=True, capture_output=True, timeout=60, cwd=folder)
-    return Command("kafka", [*java, "kafka.Kafka", str(file)], lambda: _lists_topics(address), address)
+    return Command("kafka", [*java, "kafka.Kafka", str(file)], lambda: _lists_topics(address), address, port=port)
 
 
 def _lists_topics(address: str) -> bool:

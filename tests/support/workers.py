@@ -55,7 +55,7 @@ class WorkerProcess(CeleryTestContainer):
         return READY
 
     def ready(self) -> bool:
-        return self._process.command.is_ready()
+        return self._process.is_ready()
 
     def logs(self) -> str:
         return self._process.log.read_text(errors="replace")
