@@ -32,7 +32,7 @@ def test_what_was_asked_before_there_was_a_crd_is_done_once_there_is_one(bare: D
     wait_for("the SUBMIT to say what it waits for", lambda: HINT in bare.operation(early)["reason"])
     assert bare.operation(early)["state"] in ("ACCEPTED", "RUNNING")
     wait_for("the sync to say so", lambda: HINT in bare.log("sync"))
-    refused = bare.call("POST", "/jobs/anothers/adopt", {})
+    refused = bare.tried("POST", "/jobs/anothers/adopt", {})
     assert (refused.status_code, HINT in refused.json()["detail"]) == (503, True)
     assert bare.call("GET", "/jobs/anothers").status_code == 404
     renewed(bare, "1.10")

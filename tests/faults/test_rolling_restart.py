@@ -61,7 +61,7 @@ class Load:
 def by_http(stack: RunningStack) -> Callable[[str, dict[str, Any]], bool]:
     def send(name: str, body: dict[str, Any]) -> bool:
         try:
-            answer = stack.call("POST", "/jobs/submit", body, **{"Idempotency-Key": name})
+            answer = stack.tried("POST", "/jobs/submit", body, **{"Idempotency-Key": name})
         except httpx.HTTPError:
             return False  # the API is on its way down or up
         assert answer.status_code in (200, 202, 503), answer.text

@@ -24,7 +24,7 @@ def test_mongodb_frozen_refuses_by_name_and_loses_no_task(stack: RunningStack, k
         with Celery(broker=stack.file["redis_url"], set_as_current=False) as app:
             app.send_task("flink.submit", kwargs=fields, queue="flink.operations", ignore_result=True)
         begun = time.monotonic()
-        answer = stack.call("POST", "/jobs/submit", {"job_id": "by-http", "job_config": {"script": SCRIPT}})
+        answer = stack.tried("POST", "/jobs/submit", {"job_id": "by-http", "job_config": {"script": SCRIPT}})
         assert time.monotonic() - begun < 15
         assert answer.status_code == 503
         assert "HEADRACE_MONGODB_URL" in answer.text
@@ -42,7 +42,7 @@ def test_kubernetes_down_is_told_by_the_observation_alone(stack: RunningStack, k
     wait_for("it to be seen", lambda: stack.job("before")["status"] == "SUBMITTING")
     kubernetes.inject(Fault(FaultKind.SERVER_ERROR, count=10**6))
     wait_for("the outage to be told", lambda: stack.job("before")["observation"] == "UNREACHABLE")
-    answer = stack.call("POST", "/jobs/submit", {"job_id": "meanwhile", "job_config": {"script": SCRIPT}})
+    answer = stack.tried("POST", "/jobs/submit", {"job_id": "meanwhile", "job_config": {"script": SCRIPT}})
     assert answer.status_code == 202
     assert stack.job("before")["status"] == "SUBMITTING"
     kubernetes.clear_faults()

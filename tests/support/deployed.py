@@ -23,6 +23,7 @@ from local.process import Command, LocalProcess, answers, free_port
 from local.servers import http_answers
 from tests.processes.flink import CALM
 from tests.support import servers
+from tests.support.asking import answered
 from tests.support.controllers import client
 from tests.support.kube_apiserver import CRDS_DIRECTORY, KubeServer, running_kube_apiserver
 from tests.support.kubectl import DEPLOY, Kubectl, kustomized
@@ -159,10 +160,14 @@ class Deployed:
     # What people and others do
 
     def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """A request to the API with an admin's key."""
+        """What the API answers to an admin, once its servers do."""
+        return answered(lambda key: self.tried(method, path, body, **{"Idempotency-Key": key}))
+
+    def tried(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        """What the API answers to one request, whatever that is."""
         url = f"http://127.0.0.1:{self.env['HEADRACE_API_PORT']}{BASE}{path}"
-        headers = {"Authorization": f"Bearer {self._api_key}"}
-        return httpx.request(method, url, json=body, headers=headers, timeout=90, trust_env=False)
+        sent = {"Authorization": f"Bearer {self._api_key}", **headers}
+        return httpx.request(method, url, json=body, headers=sent, timeout=90, trust_env=False)
 
     def asked(self, job_id: str, word: str, **body: Any) -> str:
         """The id of the operation that was accepted."""
