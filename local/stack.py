@@ -37,6 +37,9 @@ STEADY_SECONDS = 20.0
 
 MOST_RESTARTS = 5
 
+PATIENT = {"HEADRACE_MONGODB_TIMEOUT_SECONDS": "45"}
+"""A server that has just started, on a machine where all others start too, takes longer than one that serves."""
+
 TOGETHER_SECONDS = 180.0
 """How long our own processes may take to be ready: they start at once, and share the machine."""
 
@@ -248,7 +251,7 @@ class Stack:
         done = subprocess.run(
             [PYTHON, "-m", "headrace.migrate"],
             cwd=ROOT,
-            env={**os.environ, **self._settings},
+            env={**os.environ, **self._settings, **PATIENT},
             capture_output=True,
             text=True,
             timeout=60,

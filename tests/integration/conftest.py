@@ -35,7 +35,10 @@ PERIODS = {
     "HEADRACE_SYNC_PERIOD_SECONDS": "1",
     "HEADRACE_REDELIVER_PERIOD_SECONDS": "2",
     "HEADRACE_OPERATION_DEADLINE_SECONDS": "3600",
+    "HEADRACE_MONGODB_TIMEOUT_SECONDS": "20",
 }
+"""Shorter periods, so that what comes in minutes comes in seconds; and a bound that a MongoDB keeps to, on a disk which
+others use too."""
 
 
 @pytest.fixture(scope="session")

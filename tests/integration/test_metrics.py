@@ -102,6 +102,7 @@ def ours(folder: Path) -> dict[str, str]:
         "HEADRACE_API_KEYS_FILE": str(keys),
         "HEADRACE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "HEADRACE_KAFKA_TIMEOUT_SECONDS": "1",
+        "HEADRACE_MONGODB_TIMEOUT_SECONDS": "5",
     }
 
 
