@@ -17,13 +17,12 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 LOWEST_PORT = 16_384  # above the ports that well-known servers listen on
-MOST_NOTES = 200
-"""Of ports that were given: each keeps a file open. Who has asked for so many since has started what the first are of.
-"""
+MOST_RESERVED = 200
+"""How many ports a process keeps from others. Each keeps a file open; with so many since, a server listens on it."""
 
 _LISTENS = "0A"
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_NOTES: deque[int] = deque()
+_RESERVED: deque[int] = deque()
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def free_port() -> int:
     """
     served = range(LOWEST_PORT, max(LOWEST_PORT, _first_outgoing_port()))
     for port in random.sample(served, min(1000, len(served))):
-        if is_free(port) and _is_taken_note_of(port):
+        if is_free(port) and _reserve(port):
             return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -172,20 +171,20 @@ def free_port() -> int:
         return found
 
 
-def _is_taken_note_of(port: int) -> bool:
-    """Keeps the port from others who look for one, by a name that only one process can have; False where one has it.
+def _reserve(port: int) -> bool:
+    """Keeps the port from others who look for one, by a name that one process alone can have; False where one has it.
 
     The name is of Linux's abstract ones: they belong to the network that the ports are of, need no file, and end with
     the process (unix(7))."""
-    note = socket.socket(socket.AF_UNIX)
+    name = socket.socket(socket.AF_UNIX)
     try:
-        note.bind(f"\0headrace-port-{port}")
+        name.bind(f"\0headrace-port-{port}")
     except OSError:
-        note.close()
+        name.close()
         return False
-    _NOTES.append(note.detach())
-    if len(_NOTES) > MOST_NOTES:
-        os.close(_NOTES.popleft())
+    _RESERVED.append(name.detach())
+    if len(_RESERVED) > MOST_RESERVED:
+        os.close(_RESERVED.popleft())
     return True
 
 

@@ -9,16 +9,9 @@ import pytest
 from local.flink_operator.pods import PID_ANNOTATION
 from tests.support.counting import EXAMPLES, JAR, SETTINGS, counts_on, do, file_of, program_of
 from tests.support.patience import wait_for
-from tests.support.serving import serving
 from tests.support.stack import DEPLOYMENTS, RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture(scope="module")
-def web() -> Iterator[str]:
-    with serving({f"/{JAR}": (EXAMPLES / "jar" / JAR).read_bytes()}) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from local.flink_operator.pods import PID_ANNOTATION
-from tests.support.counting import EXAMPLES, JAR, SETTINGS, counts_on, do, file_of, program_of
+from tests.support.counting import SETTINGS, counts_on, do, file_of, program_of
 from tests.support.patience import wait_for
-from tests.support.serving import serving
 from tests.support.stack import RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(900)
@@ -43,12 +42,6 @@ files = f"'connector' = 'filesystem', 'path' = '{place}', 'format' = 'csv'"
 tables.execute_sql(f"CREATE TABLE files (k STRING, n BIGINT) WITH ({files})")
 tables.execute_sql("INSERT INTO files SELECT 'k', n FROM numbers").wait()
 """
-
-
-@pytest.fixture(scope="module")
-def web() -> Iterator[str]:
-    with serving({f"/{JAR}": (EXAMPLES / "jar" / JAR).read_bytes()}) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -437,7 +437,8 @@ def flink_1_home() -> Path:
     if not (Path(named) / "bin" / "flink").is_file():
         pytest.skip(
             "FLINK_1_20_HOME names no Flink 1.20; set it to DIR/pyflink after "
-            ".venv/bin/uv pip install --target DIR apache-flink==1.20.3"
+            ".venv/bin/uv pip install --python .venv/bin/python --target DIR --no-deps "
+            "apache-flink==1.20.3 apache-flink-libraries==1.20.3"
         )
     return Path(named)
 
