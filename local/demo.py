@@ -8,7 +8,6 @@ or, where no job is at fault, with the process and the log to look at.
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -27,7 +26,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from headrace.cli.files import template_from
-from local.process import die_with, free_port
+from local.process import dying_with_us, free_port
 from local.stack import PYTHON, ROOT, is_alive, read_stack_file
 
 EXAMPLES = ROOT / "examples"
@@ -123,14 +122,12 @@ class Demo:
         say(f"1. the stack, with its data in {self._folder}")
         ports = ["--api-port", str(free_port()), "--flower-port", str(free_port())]
         argv = [PYTHON, "-m", "local", "up", "--data", str(self._folder), *ports]
-        parent = os.getpid()
-        bound = (lambda: die_with(parent, signal.SIGTERM)) if self._dies_with_us else None
+        if self._dies_with_us:
+            argv = dying_with_us(argv, signal.SIGTERM)
         self._folder.mkdir(parents=True, exist_ok=True)
         # One that may outlive us has a file: our own output may be a pipe, whose reader waits for its end.
         with nullcontext() if self._dies_with_us else self._up_log.open("wb") as output:
-            self._supervisor = subprocess.Popen(
-                argv, cwd=ROOT, start_new_session=True, preexec_fn=bound, stdout=output, stderr=output
-            )
+            self._supervisor = subprocess.Popen(argv, cwd=ROOT, start_new_session=True, stdout=output, stderr=output)
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             self._stack = read_stack_file(self._folder) or {}

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+DYING_WITH = Path(__file__).with_name("dying_with.py")
 LOWEST_PORT = 16_384  # above the ports that well-known servers listen on
 MOST_RESERVED = 200
 """How many ports a process keeps from others. Each keeps a file open; with so many since, a server listens on it."""
 
 _LISTENS = "0A"
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _RESERVED: deque[int] = deque()
 
 
@@ -65,17 +64,15 @@ class LocalProcess:
     def start(self) -> None:
         """Starts it; what it prints is appended to its log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        parent, death_signal = os.getpid(), self.command.death_signal
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                list(self.command.argv),
+                dying_with_us(self.command.argv, self.command.death_signal),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self._cwd,
                 env={**os.environ, **self.command.env},
                 start_new_session=True,
-                preexec_fn=lambda: die_with(parent, death_signal),
             )
         self.started_at = time.monotonic()
 
@@ -113,11 +110,11 @@ class LocalProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def die_with(parent: int, death_signal: int) -> None:
-    """Called in a process just started: it gets this signal where its parent ends, however that ends."""
-    _LIBC.prctl(PR_SET_PDEATHSIG, death_signal)
-    if os.getppid() != parent:
-        os._exit(1)
+def dying_with_us(argv: Sequence[str], death_signal: int) -> list[str]:
+    """What to start in place of `argv`, as a child of this process: it becomes that program, under the same pid, and
+    gets this signal where the thread that started it ends, however it ends (prctl(2)). A program that is not there is
+    said on its stderr, with exit code 127."""
+    return [sys.executable, "-I", "-S", str(DYING_WITH), str(os.getpid()), str(int(death_signal)), *argv]
 
 
 def _kill_group(group: int) -> None:

@@ -7,7 +7,6 @@ What fails is tried again after longer and longer waits, and stands in the pod's
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import threading
@@ -30,7 +29,7 @@ from local.kubelet.images import pull_error
 from local.kubelet.objects import Objects
 from local.kubelet.pod_statuses import LOOPBACK, ContainerSeen, PodSeen
 from local.kubelet.programs import Machine
-from local.process import LocalProcess, die_with
+from local.process import LocalProcess, dying_with_us
 
 LOOK_SECONDS = 0.2
 API_SECONDS = 1.0
@@ -150,15 +149,13 @@ class PodRunner(threading.Thread):
         said.write_text("")
         env = self._variables(container)
         self._begins(container.name, log)
-        kubelet = os.getpid()
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command(container, env),
+                dying_with_us(command(container, env), signal.SIGKILL),
                 env=env,
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=lambda: die_with(kubelet, signal.SIGKILL),
             )
         code = self._exit_code(process)
         self._show_container(self._container(container.name).ends(code, said.read_text()))

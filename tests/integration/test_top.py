@@ -28,6 +28,11 @@ from tests.support.patience import PATIENCE
 
 HEADRACE = Path(sys.executable).parent / "headrace"
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+ON_ITS_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 COUNT = 40
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 word"
 
@@ -86,14 +91,14 @@ class Terminal:
         self.sent = ""
         self.errors = ""
         env = {"HEADRACE_URL": api, "HEADRACE_API_KEY": "k", "HOME": "/nowhere", "TERM": "xterm", "NO_COLOR": "1"}
+        argv = ["sh", "-c", shell] if shell else [HEADRACE, "top", "--every", "0.5s", *words]
         self.process = subprocess.Popen(
-            ["sh", "-c", shell] if shell else [HEADRACE, "top", "--every", "0.5s", *words],
+            [sys.executable, "-c", ON_ITS_TERMINAL, *argv],
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=subprocess.PIPE,
             env={**env, "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **more},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
 
     def __enter__(self) -> Terminal:

@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from local.process import Command, LocalProcess, free_port
 from tests.support.missing import missing
 from tests.support.patience import PATIENCE
+from tests.support.servers import has_started
 
 POWERLESS = "powerless"
 CRDS_DIRECTORY = Path(__file__).parent.parent.parent / "local" / "crds"
@@ -72,7 +73,7 @@ class KubeServer:
         """The same server at the same place, ready."""
         self.process.start()
         with _client(self) as client:
-            _wait_for(lambda: self.process.is_ready() and _is_ready(client), self.process.log)
+            _wait_for(lambda: has_started(self.process) and _is_ready(client), self.process.log)
 
     def forget_history(self) -> None:
         """etcd keeps no version but the newest of anything, as the API server has it every five minutes."""
@@ -107,7 +108,7 @@ def running_kube_apiserver(tmp_path: Path, crds: Path | None = CRDS_DIRECTORY) -
     apiserver = LocalProcess(_apiserver(assets, tmp_path, etcd_port, port), tmp_path / "kube-apiserver.log", tmp_path)
     try:
         etcd.start()
-        _wait_for(etcd.is_ready, etcd.log)
+        _wait_for(lambda: has_started(etcd), etcd.log)
         token, powerless_token = secrets.token_hex(16), secrets.token_hex(16)
         _write_credentials(tmp_path, token, powerless_token)
         server = _server(tmp_path, port, token, powerless_token, apiserver, etcd.command.address)

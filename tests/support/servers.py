@@ -61,10 +61,17 @@ def running(command: Command, folder: Path, cwd: Path | None = None) -> Iterator
     process = LocalProcess(command, folder / f"{command.name}.log", cwd or folder)
     process.start()
     try:
-        wait_for(f"{command.name} to be ready", process.is_ready)
+        wait_for(f"{command.name} to be ready", lambda: has_started(process))
         yield process
     finally:
         process.stop()
+
+
+def has_started(process: LocalProcess) -> bool:
+    """Whether it is ready; fails the test of one that has ended, with what it said: it never will be."""
+    if process.exit_code is not None:
+        raise AssertionError(f"{process.command.name} ended with {process.exit_code}: {process.log_tail(20)}")
+    return process.is_ready()
 
 
 @contextmanager

@@ -1,13 +1,16 @@
-"""What a laptop's operator leaves behind where it is killed, and what the next one does about it."""
+"""Processes of a laptop: how one is started, whom it dies with, and what an operator that is killed leaves behind."""
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from local.flink_operator.distribution import end_what_is_left
+from local.stack import ROOT
 
 
 @pytest.fixture
@@ -28,3 +31,44 @@ def test_the_processes_of_a_cluster_that_nobody_stopped_are_ended_and_no_others(
     end_what_is_left(tmp_path / "orders")
     assert left["ours"].wait(10) == -9
     assert [left[name].poll() for name in ("others", "none")] == [None, None]
+
+
+STARTS = """
+import os, sys
+from pathlib import Path
+from local.process import Command, LocalProcess
+
+os.register_at_fork(after_in_child=lambda: os._exit(7))
+process = LocalProcess(Command("one", sys.argv[2:], lambda: True), Path(sys.argv[1]), Path.cwd())
+process.start()
+process._process.wait(60)
+print(process.pid, process.exit_code)
+"""
+
+
+def started(log: Path, *argv: str) -> tuple[int, int]:
+    """The pid and the exit code of this program, as a LocalProcess of a process whose copies end at once."""
+    words = [sys.executable, "-c", STARTS, str(log), *argv]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=90)
+    assert not ran.stderr
+    pid, code = ran.stdout.split()
+    return int(pid), int(code)
+
+
+def test_nothing_of_ours_runs_in_a_copy_of_a_process_that_starts_another(tmp_path: Path) -> None:
+    """gRPC ends such a copy now and then, and what its other threads held nobody gives back."""
+    pid, code = started(tmp_path / "log", "sh", "-c", "echo $$")
+    assert ((tmp_path / "log").read_text(), code) == (f"{pid}\n", 0)
+
+
+def test_a_program_that_is_not_there_is_named_where_its_output_goes(tmp_path: Path) -> None:
+    _, code = started(tmp_path / "log", "no-such-program")
+    said = (tmp_path / "log").read_text()
+    assert (said, code) == ("no-such-program was not started: No such file or directory\n", 127)
+
+
+def test_what_python_ignores_is_not_ignored_by_what_it_becomes(tmp_path: Path) -> None:
+    """A writer to a pipe that nobody reads ends, as its author expects (signal(7), SIGPIPE)."""
+    _, code = started(tmp_path / "log", "sh", "-c", "grep SigIgn /proc/self/status")
+    ignored = int((tmp_path / "log").read_text().split()[1], 16)
+    assert (code, ignored & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1))) == (0, 0)
