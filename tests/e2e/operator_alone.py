@@ -20,7 +20,7 @@ import httpx
 from local.kubernetes_api import LocalKubernetesApi
 from tests.support import servers
 from tests.support.kube_apiserver import running_kube_apiserver
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.stack import DEPLOYMENTS, ROOT
 
 SNAPSHOTS = DEPLOYMENTS.replace("flinkdeployments", "flinkstatesnapshots")
@@ -37,7 +37,7 @@ class Api:
     def __init__(self, url: str, token: str, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, verify=False, timeout=15, trust_env=False)
+        self._http = httpx.Client(base_url=url, headers=headers, verify=False, timeout=REQUEST_SECONDS, trust_env=False)
         self._seen: dict[str, list[Resource]] = {DEPLOYMENTS: [], SNAPSHOTS: []}
         self._is_closing = threading.Event()
         for path in self._seen:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from headrace.domain.state_on_hand import ha_config_map, ha_metadata_in
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.recorded import recorded, states_of
 from tests.support.stack import DEPLOYMENTS, ROOT, RunningStack, processes_of, running_stack, start
 
@@ -154,7 +154,7 @@ def _seen_by_kubectl(stack: RunningStack) -> list[str]:
     config = yaml.safe_load(Path(stack.file["kubectl_kubeconfig"]).read_text())
     url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"].get("token", "")
     headers = {"Authorization": f"Bearer {token}"} if url.startswith("https") else {}
-    answer = httpx.get(url + DEPLOYMENTS, headers=headers, timeout=10, trust_env=False, verify=False)
+    answer = httpx.get(url + DEPLOYMENTS, headers=headers, timeout=REQUEST_SECONDS, trust_env=False, verify=False)
     return [deployment["metadata"]["name"] for deployment in answer.json()["items"]]
 
 

@@ -23,7 +23,7 @@ from pymongo import MongoClient
 from local.flink_operator.pods import PID_ANNOTATION
 from local.kubernetes_api.server import LocalKubernetesApi
 from tests.faults.conftest import SCRIPT, TOKEN, created
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.secret_shapes import CANARY as IN_SHAPES
 from tests.support.secret_shapes import SHAPES
 from tests.support.stack import RunningStack, running_stack
@@ -191,7 +191,7 @@ def everything(stack: RunningStack, *jobs: str) -> Iterator[tuple[str, str]]:
     for path in ("/api/tasks", "/api/workers"):
         yield f"flower{path}", stack.flower(path).text
     for name, url in stack.file["metrics_urls"].items():
-        yield f"metrics of {name}", httpx.get(url, timeout=10, trust_env=False).raise_for_status().text
+        yield f"metrics of {name}", httpx.get(url, timeout=REQUEST_SECONDS, trust_env=False).raise_for_status().text
     of_jobs = [f"/jobs/{job}{part}" for job in jobs for part in ("", "/operations")]
     for path in ("/jobs", *of_jobs, "/templates"):
         yield f"api{path}", stack.call("GET", path).text
@@ -214,7 +214,7 @@ def secrets_of(kubernetes: LocalKubernetesApi) -> dict[str, str]:
     """What the pods get, from the Secrets that the deployments own."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     path = "/api/v1/namespaces/default/secrets"
-    found = httpx.get(kubernetes.url + path, headers=headers, timeout=10, trust_env=False).json()["items"]
+    found = httpx.get(kubernetes.url + path, headers=headers, timeout=REQUEST_SECONDS, trust_env=False).json()["items"]
     assert all(secret["metadata"]["ownerReferences"][0]["kind"] == "FlinkDeployment" for secret in found)
     values = {name: value for secret in found for name, value in secret["data"].items()}
     return {name: base64.b64decode(value).decode() for name, value in values.items()}

@@ -13,7 +13,7 @@ import pytest
 
 from local import servers
 from local.process import Command, LocalProcess, free_port
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.stack import ROOT
 
 LOGIN = ("anna", "b7c1e0d2f49a4c5d8e6f")
@@ -46,7 +46,7 @@ def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     process.start()
     try:
         wait_for("Flower", process.is_ready, 60)
-        with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+        with httpx.Client(base_url=url, timeout=REQUEST_SECONDS, trust_env=False) as client:
             yield client
         assert LOGIN[1] not in process.log.read_text()
         assert LOGIN[1] not in Path(f"/proc/{process.pid}/cmdline").read_text()

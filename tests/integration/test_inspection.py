@@ -37,7 +37,7 @@ from local.kubernetes_api import Fault
 from local.kubernetes_api.faults import FaultKind
 from local.process import free_port
 from tests.support.clusters import Cluster, cluster
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.workers import ROOT
 
 POD = "orders-5d6885bb49-blqsx"
@@ -55,7 +55,7 @@ class Api:
 
     def http(self) -> httpx.Client:
         headers = {"Authorization": "Bearer k"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=15, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=REQUEST_SECONDS, trust_env=False)
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def test_a_kubernetes_that_hangs_or_fails_is_503_within_the_bound(tmp_path: Path
             for kind in (FaultKind.HANG, FaultKind.SERVER_ERROR, FaultKind.RESET):
                 place.local.inject(Fault(kind, verb=verb, resource="pods", hang_seconds=5))
                 begun = time.monotonic()
-                answer = httpx.get(f"{url}{path}", headers=headers, timeout=10, trust_env=False)
+                answer = httpx.get(f"{url}{path}", headers=headers, timeout=REQUEST_SECONDS, trust_env=False)
                 assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
                 assert "HEADRACE_KUBECONFIG" in answer.json()["detail"]
                 assert time.monotonic() - begun < 4

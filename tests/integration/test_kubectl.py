@@ -22,6 +22,7 @@ import pytest
 from local.kubernetes_api import LocalKubernetesApi
 from local.kubernetes_api.pod_logs import LOGS_ANNOTATION
 from tests.support.missing import missing
+from tests.support.patience import REQUEST_SECONDS
 
 Json = dict[str, Any]
 
@@ -91,7 +92,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     folder = tmp_path_factory.mktemp("kubectl")
     with LocalKubernetesApi(folder / "data", token="t") as local:
         headers = {"Authorization": "Bearer t"}
-        with httpx.Client(base_url=local.url, headers=headers, timeout=15, trust_env=False) as http:
+        with httpx.Client(base_url=local.url, headers=headers, timeout=REQUEST_SECONDS, trust_env=False) as http:
             found = Seen(local, http, folder)
             _fill(found)
             yield found

@@ -20,7 +20,7 @@ from kubernetes import client, config, watch
 from local.kubernetes_api import Fault, LocalKubernetesApi
 from local.kubernetes_api.faults import FaultKind
 from tests.support.kube_apiserver import running_kube_apiserver
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 
 Json = dict[str, Any]
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
@@ -114,7 +114,7 @@ def name() -> str:
 
 def http_client(url: str, token: str = TOKEN, *, verify: bool = True) -> httpx.Client:
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.Client(base_url=url, headers=headers, verify=verify, timeout=15, trust_env=False)
+    return httpx.Client(base_url=url, headers=headers, verify=verify, timeout=REQUEST_SECONDS, trust_env=False)
 
 
 def refused(response: httpx.Response, code: int, reason: str) -> Json:

@@ -24,6 +24,7 @@ from local.kubernetes_api.pod_logs import LOGS_ANNOTATION
 from tests.support.given import pod_labels
 from tests.support.kube_apiserver import CRDS_DIRECTORY, OLDEST_CRDS, KubeServer, running_kube_apiserver
 from tests.support.native import PlayedJobManager
+from tests.support.patience import REQUEST_SECONDS
 
 CORE = "/api/v1/namespaces/default"
 MAIN = "flink-main-container"
@@ -192,4 +193,4 @@ def _native(kubeconfig: Path) -> NativeRuntime:
 
 def _client(url: str, token: str) -> httpx.Client:
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.Client(base_url=url, headers=headers, verify=False, timeout=15, trust_env=False)
+    return httpx.Client(base_url=url, headers=headers, verify=False, timeout=REQUEST_SECONDS, trust_env=False)

@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from local.process import Command, LocalProcess, free_port
 from tests.support.missing import missing
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, REQUEST_SECONDS
 from tests.support.servers import has_started
 
 POWERLESS = "powerless"
@@ -77,7 +77,7 @@ class KubeServer:
 
     def forget_history(self) -> None:
         """etcd keeps no version but the newest of anything, as the API server has it every five minutes."""
-        with httpx.Client(base_url=self.etcd_url, timeout=10, trust_env=False) as etcd:
+        with httpx.Client(base_url=self.etcd_url, timeout=REQUEST_SECONDS, trust_env=False) as etcd:
             everything = {"key": "AA==", "range_end": "AA=="}
             found = etcd.post("/v3/kv/range", json={**everything, "limit": 1}).raise_for_status().json()
             asked = {"revision": found["header"]["revision"], "physical": True}
@@ -247,7 +247,7 @@ def _kubeconfig(path: Path, url: str, ca_path: Path, user: str, token: str) -> P
 def _client(server: KubeServer) -> httpx.Client:
     # The certificate appears only while the server starts, so it cannot be checked yet.
     headers = {"Authorization": f"Bearer {server.token}"}
-    return httpx.Client(base_url=server.url, headers=headers, verify=False, timeout=10, trust_env=False)
+    return httpx.Client(base_url=server.url, headers=headers, verify=False, timeout=REQUEST_SECONDS, trust_env=False)
 
 
 def _wait_for(condition: Any, log: Path) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 PATIENCE = 4.0
 """What every wait and every test's own limit is multiplied by."""
 
+REQUEST_SECONDS = 15.0 * PATIENCE
+"""The bound of a request that a test makes itself: longer than what it asks is given for its own servers."""
+
 WAIT_SECONDS = 60.0
 
 

@@ -20,7 +20,7 @@ from pymongo import MongoClient
 from local.process import free_port
 from local.stack import is_alive, read_stack_file
 from tests.support.asking import answered
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
@@ -59,7 +59,8 @@ class RunningStack:
         config = yaml.safe_load(Path(self.file["kubeconfig"]).read_text())
         headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
         url = config["clusters"][0]["cluster"]["server"] + path
-        return httpx.request(method, url, json=body, headers=headers, timeout=10, trust_env=False, verify=False)
+        bound = REQUEST_SECONDS
+        return httpx.request(method, url, json=body, headers=headers, timeout=bound, trust_env=False, verify=False)
 
     def history(self, job_id: str) -> list[list[dict[str, Any]]]:
         """Every version that a job's deployments had since the stack was up: a list a deployment."""
@@ -161,7 +162,7 @@ class RunningStack:
         """What Flower answers to who has its login."""
         user, _, password = Path(self.file["flower_login_file"]).read_text().strip().partition(":")
         url = self.file["flower_url"] + path
-        return httpx.get(url, auth=(user, password), timeout=10, trust_env=False).raise_for_status()
+        return httpx.get(url, auth=(user, password), timeout=REQUEST_SECONDS, trust_env=False).raise_for_status()
 
     def checkpoints(self, job_id: str) -> dict[str, Any]:
         service = self.kube(f"/api/v1/namespaces/default/services/{job_id}-rest")
