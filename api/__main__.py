@@ -21,11 +21,7 @@ from headrace.settings import Settings
 if TYPE_CHECKING:
     from api.rpc.server import RpcServer
 
-CONNECTIONS_AT_ONCE = 512
-"""Below what a process may have open; more are answered 503."""
-
 MOST_HEADER_BYTES = 32 * 1024
-
 
 STOP_SECONDS = 10
 """What is under way when we are stopped has so long, by HTTP and by gRPC."""
@@ -52,7 +48,6 @@ def main() -> int:
         log_config=None,
         access_log=False,
         http=BoundedConnection,
-        limit_concurrency=CONNECTIONS_AT_ONCE,
         h11_max_incomplete_event_size=MOST_HEADER_BYTES,
         timeout_graceful_shutdown=STOP_SECONDS,
     )

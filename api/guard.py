@@ -1,5 +1,5 @@
-"""What every request meets first: is it counted, does it bring a key that may do this, is its body's size given and
-small enough. What is asked for beyond reading is logged, with whose key it was.
+"""What every request meets first: is it counted, are there not too many, does it bring a key that may do this, is its
+body's size given and small enough. What is asked for beyond reading is logged, with whose key it was.
 
 Closed by default: whatever is not one of the open paths needs a key, also what no route has. Knows no route's meaning.
 """
@@ -19,6 +19,11 @@ from headrace.errors import HeadraceError
 from headrace.logs import say_unforeseen
 from headrace.services.api_keys import Caller
 
+REQUESTS_AT_ONCE = 512
+"""More that are under way are answered 503; who asks how the process is, is told even then: a kubelet would kill it."""
+
+HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are counted by their names: others are the caller's own words."""
 
@@ -31,6 +36,7 @@ class Guard:
         self._app = app
         self._gate = gate
         self._base = base
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -42,6 +48,7 @@ class Guard:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(send)
+        self._under_way += 1
         try:
             await (await self._refusal(scope) or self._app)(scope, receive, answer.send)
         except Exception as error:
@@ -52,11 +59,15 @@ class Guard:
             words = "this is a mistake of ours; it is in the log of the API's process"
             await problems.problem(500, "an error", words)(scope, receive, answer.send)
         finally:
+            self._under_way -= 1
             metrics.REQUESTS.labels(_method(scope), answer.status or 500).inc()
             _say_who(scope, answer.status or 500)
 
     async def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
+        if self._under_way > REQUESTS_AT_ONCE and scope["path"] not in HEALTH_PATHS:
+            words = f"{REQUESTS_AT_ONCE} requests are under way in this process; ask again"
+            return problems.problem(503, "too much at once", words, headers={"Retry-After": "2"})
         if scope["path"] not in access.OPEN_PATHS:
             try:
                 scope.setdefault("state", {})["caller"] = caller = await self._caller(access.given_by(headers))

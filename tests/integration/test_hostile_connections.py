@@ -17,10 +17,11 @@ import pytest
 import uvicorn
 
 from api import connections, inspection, waiting
-from api.__main__ import CONNECTIONS_AT_ONCE, MOST_HEADER_BYTES
+from api.__main__ import MOST_HEADER_BYTES
 from api.access import gate
 from api.app import create_app
 from api.connections import BoundedConnection
+from api.guard import REQUESTS_AT_ONCE
 from headrace.bootstrap import Services, wired
 from headrace.domain.jobs import JobKey
 from headrace.domain.operations import KindName, Source
@@ -254,11 +255,11 @@ def test_a_body_is_read_off_the_event_loop(
         over.set()
 
 
-def test_so_many_connections_are_served_and_no_more(tmp_path: Path) -> None:
+def test_so_many_requests_are_served_and_no_more(tmp_path: Path) -> None:
     """The process itself, as it is started: its servers need not be there for that."""
     keys, port = tmp_path / "keys", free_port()
     keys.touch(mode=0o600)
-    keys.write_text("b7c1e0d2f49a4c5d8e6f\n")
+    keys.write_text(f"{(key := 'b7c1e0d2f49a4c5d8e6f')}\n")
     write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1", "token")
     env = {"HEADRACE_API_KEYS_FILE": str(keys), "HEADRACE_API_PORT": str(port)}
     env["HEADRACE_KUBECONFIG"] = str(tmp_path / "kubeconfig")
@@ -267,16 +268,25 @@ def test_so_many_connections_are_served_and_no_more(tmp_path: Path) -> None:
     process = LocalProcess(command, tmp_path / "api.log", ROOT)
     process.start()
 
-    def status() -> int:
-        return httpx.get(f"{url}/livez", timeout=10, trust_env=False).status_code
+    def status(path: str, method: str = "GET") -> int:
+        return httpx.request(method, f"{url}{path}", timeout=10, trust_env=False).status_code
+
+    submit = "/api/v1/flink/jobs/submit"
+    half = f"POST {submit} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nContent-Length: 2\r\n\r\n{{"
 
     try:
         wait_for("the API", process.is_ready, 60)
         with ExitStack() as stack:
-            for _ in range(CONNECTIONS_AT_ONCE):
+            for _ in range(REQUESTS_AT_ONCE):
                 stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), 10)))
-            wait_for("further ones to be refused", lambda: status() == 503, 8)
-        wait_for("them to be served again", lambda: status() == 200, 20)
+            assert status(submit, "POST") == 401, "who says nothing takes nobody's place"
+        with ExitStack() as stack:
+            for _ in range(REQUESTS_AT_ONCE):
+                connection = stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), 10)))
+                connection.sendall(half.encode())
+            wait_for("further ones to be refused", lambda: status(submit, "POST") == 503)
+            assert status("/livez") == 200, "a process that is busy is not killed for it"
+        wait_for("them to be served again", lambda: status(submit, "POST") == 401, 20)
         with closing(socket.create_connection(("127.0.0.1", port), 10)) as connection:
             connection.sendall(b"GET /livez HTTP/1.1\r\nX-Long: " + b"x" * MOST_HEADER_BYTES)
             connection.settimeout(5)  # before it would be cut for its slowness
