@@ -17,6 +17,7 @@ HeadraceError                      something a person may have to read
 │   └── StaleWriter                a newer sequence, or another uid, stands on the deployment
 ├── TransientError                 trying again may help
 │   ├── Unavailable                a server did not answer within its bound
+│   │   └── Unanswered             one job's own server did not, and others may well
 │   ├── HistoryGone                a watch cannot resume from where it was; list again
 │   ├── Unopenable                 no key here opens a secret; one may be on its way
 │   ├── Unreadable                 what a server holds does not have the form that it should have
@@ -124,6 +125,11 @@ class StaleWriter(PermanentError):
 
 class Unavailable(TransientError):
     """A server did not answer within its bound. The message names the server and its setting."""
+
+
+class Unanswered(Unavailable):
+    """The JobManager of one job did not answer, though it ought to: it is asked again before that says anything of the
+    job, and nothing is wrong with any other."""
 
 
 class HistoryGone(TransientError):

@@ -75,6 +75,7 @@ from headrace.errors import (
     LostRace,
     NameTaken,
     Refused,
+    Unanswered,
     Unavailable,
     Unopenable,
     Unreadable,
@@ -1040,7 +1041,8 @@ class _PrintedLog:
 class NativeCluster:
     """What Flink would run for one native deployment: a test sets the job's state, and what becomes of savepoints.
 
-    `triggered` are the ids of savepoints that were asked for; `state` is the job's once it is asked for.
+    `triggered` are the ids of savepoints that were asked for; `state` is the job's once it is asked for. One that
+    `is_silent` ought to answer and has not, for a moment; one that does not `answers` is believed to be gone.
     """
 
     job_id: str = ""
@@ -1049,6 +1051,7 @@ class NativeCluster:
     start_time: str = "1795448818262"
     has_pods: bool = False
     answers: bool = True
+    is_silent: bool = False
     failure: str = ""
     savepoint: str = "file:/state/savepoints/savepoint-ffffff"
     triggered: list[str] = field(default_factory=list)
@@ -1058,7 +1061,9 @@ class NativeCluster:
 
     @property
     def shown(self) -> Shown:
-        """What is seen of it beside its Deployment."""
+        """What is seen of it beside its Deployment. Raises Unanswered."""
+        if self.has_pods and self.is_silent:
+            raise Unanswered("the JobManager did not answer, though its pod is ready")
         flink = FlinkJob(self.state, self.start_time) if self.has_pods and self.answers else None
         return Shown(flink, has_led=self.has_pods and not self.answers, has_pods=self.has_pods, is_ready=self.answers)
 

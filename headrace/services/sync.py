@@ -19,7 +19,7 @@ from headrace.domain.deployments import JOB_ID_ANNOTATION, RUN_ANNOTATION, TENAN
 from headrace.domain.document import JobDocument
 from headrace.domain.jobs import JobKey, Observation, Transition
 from headrace.domain.operations import DUE
-from headrace.errors import HeadraceError, HistoryGone, LostRace, Refused, Unavailable, Unreadable
+from headrace.errors import HeadraceError, HistoryGone, LostRace, Refused, Unanswered, Unavailable, Unreadable
 from headrace.ports import Clock, Lease, Scope, Store, TaskQueue, WatchEvent
 from headrace.services.diagnose import Diagnose
 from headrace.services.observe import Observe, Seeing, Sighted
@@ -270,10 +270,14 @@ class Sync:
         raise LostRace(f"job {key.job_id}: its record changes too often to be observed; it is tried again")
 
     def _isolated(self, key: JobKey, look: Callable[[], Result]) -> Result | None:
-        """What looking at one job gives. Servers that do not answer are everybody's trouble, and raised; whatever else
-        goes wrong with a job is that job's: it is said on it, and it is left alone for a growing while."""
+        """What looking at one job gives. Servers that do not answer are everybody's trouble, and raised. Whatever else
+        goes wrong with a job, with its own JobManager too, is that job's: it is said on it, and it is left alone for a
+        growing while."""
         try:
             result = look()
+        except Unanswered as error:
+            self._is_in_trouble(key, error)
+            return None
         except Unavailable:
             raise
         except LostRace:

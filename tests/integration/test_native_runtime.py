@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ import yaml
 from headrace import doctor
 from headrace.adapters.flink_rest.clusters import ClusterRest
 from headrace.adapters.native import Launcher, NativeRuntime, connect
+from headrace.adapters.native.launcher import Made
+from headrace.adapters.native.silence import Silence
 from headrace.domain.deployments import OPERATION_ANNOTATION, SEQUENCE_ANNOTATION, Deployment, sequence_of
 from headrace.domain.runtime_reports import Process
 from headrace.domain.runtimes.plan import Drive
-from headrace.domain.state_on_hand import Known
-from headrace.errors import Refused, Unavailable
+from headrace.domain.state_on_hand import Known, ha_config_map
+from headrace.errors import Refused, Unanswered, Unavailable
 from headrace.ports import Change, Driven, Fence
 from headrace.settings import Settings
 from tests.support.clusters import CORE, Cluster, cluster
@@ -89,6 +93,16 @@ class Native:
         spec = {"spec": {"containers": [{"name": "c", "image": "i"}]}} if kind == "pods" else {}
         metadata = {"name": name, "labels": labels}
         self.http.post(f"{CORE}/{kind}", json={"metadata": metadata, **spec}).raise_for_status()
+
+    def is_ready(self, since: datetime) -> None:
+        """Kubernetes says that its pod is, and since when."""
+        available = {"type": "Available", "status": "True", "lastTransitionTime": f"{since:%Y-%m-%dT%H:%M:%SZ}"}
+        status = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1, "conditions": [available]}
+        self.http.patch(
+            f"{APPS}/{self.name}/status",
+            content=json.dumps({"status": status}),
+            headers={"Content-Type": "application/merge-patch+json"},
+        ).raise_for_status()
 
     def is_there(self, kind: str, name: str) -> bool:
         return self.http.get(f"{CORE}/{kind}/{name}").status_code == 200
@@ -221,6 +235,50 @@ def test_a_job_that_does_not_run_is_put_down_and_goes_on_from_what_is_known(nati
     known = Known("file:/state/chk-3", "checkpoint")
     assert native.drives(known) == ["PUT_DOWN", "LEAVE", "LAUNCH"]
     assert native.launcher.launched == [None, "file:/state/chk-3"]
+
+
+def test_a_job_manager_that_misses_an_answer_is_asked_again_and_loses_no_state(native: Native) -> None:
+    native.drives()
+    status = native.live().status
+    assert status is not None
+    assert status.job_status is not None
+    labels = {"app": native.name, "type": "flink-native-kubernetes"}
+    native.makes("configmaps", ha_config_map(native.name, status.job_status.job_id), labels)
+    is_so_since = datetime(2026, 1, 1, tzinfo=UTC)
+    native.is_ready(is_so_since)
+    now = is_so_since.timestamp() + 3600
+    native.runtime._silence = Silence(lambda: now)
+    native.writes(2, Change(STATE, "suspended"))
+    uid, put_down = native.live().metadata.uid, Drive("PUT_DOWN", Known("file:/state/chk-1", "checkpoint"))
+    native.flink.is_up = False
+    for seconds in (0, 10, 14):
+        now += seconds
+        with pytest.raises(Unanswered, match="did not answer, though its pod is ready"):
+            native.live()
+        with pytest.raises(Unanswered):
+            native.runtime.drive("default", native.name, uid, put_down)
+    assert native.raw()["spec"]["replicas"] == 1
+    native.flink.is_up = True
+    assert native.act() == "STOP"
+    native.flink.is_up = False
+    now += 20
+    with pytest.raises(Unanswered):
+        native.live()
+    now += 25
+    assert native.act() == "PUT_DOWN"
+
+
+def test_of_a_job_manager_that_may_be_about_to_start_no_answer_is_expected(native: Native) -> None:
+    native.drives()
+    native.flink.is_up = False
+    is_so_since = datetime(2026, 1, 1, tzinfo=UTC)
+    native.runtime._silence = Silence(lambda: is_so_since.timestamp() + 50)
+    for since in (None, is_so_since):
+        if since is not None:
+            native.is_ready(since)
+        status = native.live().status
+        assert status is not None
+        assert status.job_manager_deployment_status == ("DEPLOYED_NOT_READY" if since is not None else "DEPLOYING")
 
 
 def test_a_job_is_scaled_in_place(native: Native) -> None:
@@ -475,6 +533,42 @@ def test_flinks_command_line_writes_a_cluster_on_the_sheet(
     assert config["job-result-store"]["delete-on-commit"] in (False, "false")
     assert config["job-result-store"]["storage-path"].endswith(f"/ha/job-result-store/orders/{'a' * 32}")
     assert "--add-opens" in config["env"]["java"]["opts"]["all"]
+
+
+@pytest.mark.parametrize("keys", [("env.java.opts", "env.java.opts.client"), ("env.java.opts.all",)])
+@pytest.mark.parametrize(("home", "version"), [("flink_home", "v2_2"), ("flink_1_home", "v1_20")])
+def test_a_jobs_java_options_are_for_its_pods_and_run_nothing_here(
+    request: pytest.FixtureRequest, tmp_path: Path, home: str, version: str, keys: tuple[str, ...]
+) -> None:
+    """A JVM without memory runs what it is told to, and the launcher's has keys and tokens beside it."""
+    spec = {**manifest("orders")["spec"], "flinkVersion": version}
+    options = f"-Xmx8m -XX:OnOutOfMemoryError=id>{tmp_path}/ran -javaagent:/in/the/image.jar"
+    spec["flinkConfiguration"] = {**spec["flinkConfiguration"], **dict.fromkeys(keys, options)}
+    launcher = Launcher(request.getfixturevalue(home), java_home(), 120.0)
+    found = launcher.launch("orders", "default", spec, job_id="a" * 32, start_from=None)
+    told = config_of(found)["env"]["java"]["opts"]
+    assert told["all"].startswith("--add-exports")
+    assert told["all"].endswith(options)
+    assert told.get("client", options) == options
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("home", "version"), [("flink_home", "v2_2"), ("flink_1_home", "v1_20")])
+def test_what_is_not_ascii_arrives_as_it_was(request: pytest.FixtureRequest, home: str, version: str) -> None:
+    spec = {**manifest("orders")["spec"], "flinkVersion": version}
+    spec["job"] = {**spec["job"], "args": ["--city", "Zürich →"]}
+    path = "file:/state/Zürich/savepoint-1"
+    launcher = Launcher(request.getfixturevalue(home), java_home(), 120.0)
+    config = config_of(launcher.launch("orders", "default", spec, job_id="a" * 32, start_from=path))
+    assert config["$internal"]["application"]["program-args"] == ["--city", "Zürich →"]
+    assert config["execution"]["state-recovery"]["path"] == path
+
+
+def config_of(made: Made) -> dict[str, Any]:
+    """Flink's configuration, as its JobManager reads it."""
+    (text,) = [each["data"]["config.yaml"] for _, each in made.accompanying if "config.yaml" in each.get("data", {})]
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
 
 
 def test_what_flinks_command_line_refuses_has_its_cause(flink_home: Path) -> None:

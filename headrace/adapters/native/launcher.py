@@ -105,9 +105,8 @@ class Launcher:
             if template:
                 path = _written(folder / f"{component}.yaml", template)
                 told[f"kubernetes.pod-template-file.{component}"] = str(path)
-        if java_options := self._java_options():
-            told.setdefault(arguments.JAVA_OPTIONS, java_options)
-        _written(conf / "config.yaml", told)
+        java_options = self._java_options()
+        _written(conf / "config.yaml", arguments.with_java_options(told, java_options))
         for each in LOGGING:
             if (self.flink_home / "conf" / each).is_file():
                 shutil.copyfile(self.flink_home / "conf" / each, conf / each)
@@ -116,6 +115,11 @@ class Launcher:
             "HOME": str(folder),
             "FLINK_CONF_DIR": str(conf),
             "FLINK_LOG_DIR": str(folder),
+            "LC_ALL": "C.UTF-8",  # a JVM reads its words by the locale: without one, what is not ASCII is lost
+            # The file's env.java.opts are for the job's own pods. Here they would be the job's commands in a process of
+            # ours (-XX:OnOutOfMemoryError); config.sh reads none of them where these are set, and a blank one is.
+            "FLINK_ENV_JAVA_OPTS": f"-XX:+IgnoreUnrecognizedVMOptions {java_options}",
+            "FLINK_ENV_JAVA_OPTS_CLI": " ",
         }
         if self.java_home is not None:
             return {**found, "JAVA_HOME": str(self.java_home)}

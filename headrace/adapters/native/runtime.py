@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, assert_never
@@ -21,6 +22,7 @@ from headrace.adapters.kubernetes.following import ListMetadata, pages, told
 from headrace.adapters.kubernetes.rights import Right, lacking
 from headrace.adapters.kubernetes.runtime import WRITE, OperatorRuntime
 from headrace.adapters.native.launcher import Launcher
+from headrace.adapters.native.silence import HOLDS_ON_SECONDS, Silence
 from headrace.domain import diff
 from headrace.domain.deployments import (
     JOB_LABEL,
@@ -77,7 +79,7 @@ from headrace.domain.runtimes.native.records import (
 from headrace.domain.runtimes.plan import Drive
 from headrace.domain.snapshots import Snapshot
 from headrace.domain.state_on_hand import ha_config_map
-from headrace.errors import MissingRight, Refused, Unavailable
+from headrace.errors import MissingRight, Refused, Unanswered, Unavailable
 from headrace.ports import Anybodys, AsSeen, Change, Driven, Fence, Page, WatchEvent
 
 GROUP = "/apis/apps/v1"
@@ -169,8 +171,16 @@ class NativeRuntime(OperatorRuntime):
 
     owner = ("apps/v1", "Deployment")
 
-    def __init__(self, api: ApiServer, timeout_seconds: float, rest: ClusterRest, launcher: Launcher | None) -> None:
+    def __init__(
+        self,
+        api: ApiServer,
+        timeout_seconds: float,
+        rest: ClusterRest,
+        launcher: Launcher | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         super().__init__(api, timeout_seconds)
+        self._silence = Silence(clock)
         self._rest = rest
         self._launcher = launcher
         self._launching: set[str] = set()
@@ -600,6 +610,14 @@ class NativeRuntime(OperatorRuntime):
         job_id = done.launch.job_id if done.launch is not None else ""
         flink = self._rest.job(namespace, name, job_id, with_vertices=done.required is not None)
         has_led = flink is None and self._has_led(namespace, name, job_id)
+        uid = str(raw["metadata"]["uid"])
+        if flink is not None:
+            self._silence.ends(uid)
+        elif has_led and self._silence.is_new(uid, status):
+            raise Unanswered(
+                f"the JobManager of {namespace}/{name} did not answer, though its pod is ready; it is asked again for "
+                f"{HOLDS_ON_SECONDS:.0f} s before that says anything of its job"
+            )
         return Shown(flink, has_led, is_ready=is_ready, trouble=_trouble_in(status))
 
     def _has_led(self, namespace: str, name: str, job_id: str) -> bool:

@@ -25,6 +25,7 @@ from headrace.domain.runtimes.native.arguments import (
     parallelism_of,
     pod_templates,
     release_of,
+    with_java_options,
     words,
 )
 from headrace.domain.runtimes.native.cluster import as_flink_deployment, is_ha_metadata, shell, status_of
@@ -252,6 +253,20 @@ def test_flinks_defaults_that_the_operator_changes_are_changed_and_no_place_is_m
     found = options("orders", "prod", SPEC, "a" * 32)
     assert found["web.cancel.enable"] == "false"
     assert not [name for name in found if name.startswith("job-result-store")]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, {"env.java.opts.all": "--a"}),
+        ({"env.java.opts": "-b"}, {"env.java.opts.all": "--a -b"}),
+        ({"env.java.opts": "-b", "env.java.opts.all": "-c"}, {"env.java.opts.all": "--a -c"}),
+        ({"env.java.opts.client": "-b"}, {"env.java.opts.client": "-b", "env.java.opts.all": "--a"}),
+    ],
+)
+def test_a_jobs_java_options_come_after_the_distributions(given: dict[str, str], told: dict[str, str]) -> None:
+    assert with_java_options(given, "--a") == told
+    assert with_java_options({}, "") == {}
 
 
 @pytest.mark.parametrize(("given", "flinks"), [("2Gi", "2G"), ("512Mi", "512M"), ("1g", "1g"), ("2048m", "2048m")])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from headrace.bootstrap import wired
-from headrace.domain.jobs import JobKey, Phase
+from headrace.domain.jobs import JobKey, Observation, Phase
 from headrace.domain.operations import KindName, State
 from headrace.domain.state_on_hand import Checkpoints
 from headrace.errors import Conflict, InvalidRequest, Unavailable
@@ -84,6 +84,27 @@ def test_what_becomes_of_a_native_job_is_seen_though_no_event_tells(world: Nativ
         world.cluster().state = state
         world.passes(2)
         assert world.job().phase is phase
+
+
+def test_a_job_manager_that_misses_an_answer_makes_its_record_stale_and_nothing_else(world: NativeWorld) -> None:
+    world.runs_natively()
+    world.runs_natively("clicks")
+    world.cluster().is_silent, world.cluster("clicks").state = True, "RESTARTING"
+    for _ in range(3):
+        world.clock.advance(6)
+        world.sync()
+    assert [world.job(each).phase for each in ("orders", "clicks")] == [Phase.RUNNING, Phase.RESTARTING]
+    assert [world.job(each).observation for each in ("orders", "clicks")] == [Observation.STALE, Observation.FRESH]
+    stop = world.stop(drain=True)
+    with pytest.raises(Unavailable):
+        world.execute()
+    assert world.operation(stop).reason == "waiting: the JobManager did not answer, though its pod is ready"
+    world.cluster().is_silent = False
+    world.clock.advance(60)
+    world.execute()
+    world.passes()
+    assert world.operation(stop).state is State.SUCCEEDED
+    assert world.operation(stop).savepoint_path == "file:/state/savepoints/savepoint-ffffff-1"
 
 
 def test_a_runtime_that_the_installation_has_not_is_refused(world: NativeWorld) -> None:

@@ -24,6 +24,7 @@ OF_THE_OPERATOR = ("kubernetes.operator.", "job.autoscaler.")
 
 KUBECONFIG = "kubernetes.config.file"
 JAVA_OPTIONS = "env.java.opts.all"
+OLDER_JAVA_OPTIONS = "env.java.opts"
 PIPELINE_JOB_ID = "$internal.pipeline.job-id"
 HA_STORAGE = "high-availability.storageDir"
 
@@ -82,6 +83,16 @@ def options(name: str, namespace: str, spec: Mapping[str, Any], job_id: str) -> 
         **_results_kept(given, name, job_id),
         PIPELINE_JOB_ID: job_id,
     }
+
+
+def with_java_options(options: Mapping[str, str], of_distribution: str) -> dict[str, str]:
+    """With what the distribution gives its JVMs before the job's own, which count where both say something: without the
+    modules that it opens Flink does not start. The job's stand under today's key: in Flink's file no key has both a
+    value and others below it."""
+    found = {key: value for key, value in options.items() if key not in (JAVA_OPTIONS, OLDER_JAVA_OPTIONS)}
+    own = options.get(JAVA_OPTIONS) or options.get(OLDER_JAVA_OPTIONS) or ""
+    both = f"{of_distribution} {own}".strip()
+    return {**found, **({JAVA_OPTIONS: both} if both else {})}
 
 
 def _results_kept(given: Mapping[str, str], name: str, job_id: str) -> dict[str, str]:
