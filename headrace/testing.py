@@ -37,13 +37,14 @@ from headrace.domain.runtimes.native.acts import (
     Act,
     FlinkJob,
     Shown,
+    is_for_another_start,
     left_at_its_end,
     left_behind,
     next_act,
     start_from,
     state_wanted,
 )
-from headrace.domain.runtimes.native.arguments import flink_job_id, trigger_id
+from headrace.domain.runtimes.native.arguments import another_release, flink_job_id, trigger_id
 from headrace.domain.runtimes.native.cluster import status_of
 from headrace.domain.runtimes.native.records import (
     BY_SAVEPOINT,
@@ -1079,6 +1080,7 @@ class InMemoryNativeRuntime(InMemoryRuntime):
         super().__init__()
         self.clusters: dict[tuple[str, str], NativeCluster] = {}
         self.has_launcher = True
+        self.release = (2, 2, 1)
         self.refusal = ""
         self._done: dict[tuple[str, str], Done] = {}
         self._removing: set[tuple[str, str]] = set()
@@ -1141,8 +1143,14 @@ class InMemoryNativeRuntime(InMemoryRuntime):
                 return Driven.WAITS if act is None else Driven.CHANGED
             if act is Act.REMOVE:
                 return Driven.CHANGED if self._remove(place) else Driven.WAITS
-            if act is Act.LAUNCH and not self.has_launcher:
+            for_another = is_for_another_start(act, wanted)
+            if (act is Act.LAUNCH or for_another) and not self.has_launcher:
                 return Driven.ELSEWHERE
+            words = another_release(name, wanted.spec, self.release) if for_another else ""
+            if words:
+                error = Error(UPGRADE_FAILURE, words)
+                self._done[place] = msgspec.structs.replace(self._done[place], error=error)
+                return Driven.WAITS
             self._done[place] = self._after(act, drive, wanted, place)
             self._record("MODIFIED", self._objects[place])
             return Driven.CHANGED

@@ -64,6 +64,7 @@ from headrace.errors import (
     LostRace,
     MissingRight,
     PermanentError,
+    Refused,
     TransientError,
     Unavailable,
     Unopenable,
@@ -124,7 +125,17 @@ class Execute:
         elif live.status is not None and live.status.act is not None:
             drive = self.runtimes.plan_of(job).alone(job, live, self.looks.checkpoints(job, live))
             if drive is not None:
-                self.drive(job, live, drive)
+                self._drive_alone(document, live, drive)
+
+    def _drive_alone(self, document: JobDocument, live: Deployment, drive: Drive) -> None:
+        """An act that no operation waits for: where a server says no to it, that is said on the job."""
+        try:
+            self.drive(document.job, live, drive)
+        except MissingRight as error:
+            raise Unavailable(str(error)) from error
+        except Refused as error:
+            refused = replace(document.job, reason=f"{drive.act}: {error}"[:500])
+            self.records.write(document, document.with_job(refused))
 
     def drive(self, job: Job, live: Deployment, drive: Drive) -> Driven:
         """Carries out an act of the runtime's, or hands it to a worker that can."""

@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from headrace.ports import Change, Driven, Fence
 from headrace.settings import Settings
 from tests.support.clusters import CORE, Cluster, cluster
 from tests.support.missing import missing
-from tests.support.native import VERTEX, PlayedJobManager, PlayedLauncher
+from tests.support.native import VERTEX, PlayedJobManager, PlayedLauncher, made
 from tests.support.patience import wait_for
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
@@ -124,6 +124,7 @@ def native(place: Cluster) -> Native:
 def manifest(name: str, sequence: int = 1) -> dict[str, Any]:
     made: dict[str, Any] = yaml.safe_load(GOLDEN.read_text())
     made["metadata"] |= {"name": name, "namespace": "default"}
+    made["spec"]["flinkConfiguration"]["jobmanager.scheduler"] = "adaptive"
     made["metadata"]["annotations"] |= {
         SEQUENCE_ANNOTATION: str(sequence),
         OPERATION_ANNOTATION: f"operation-of-{name}",
@@ -428,6 +429,76 @@ def test_what_the_command_line_refuses_is_told_and_not_tried_again(native: Nativ
     native.writes(2, Change(("spec", "job", "args"), ["--better"]))
     assert native.drives() == ["LAUNCH"]
     assert native.raw()["spec"]["replicas"] == 1
+
+
+def test_what_the_api_server_refuses_of_a_cluster_is_told_and_makes_no_further_jvm(
+    native: Native, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_an_image(name: str, config: dict[str, str]) -> Made:
+        found = made(name, config)
+        found.deployment["spec"]["template"]["spec"]["containers"][0]["name"] = "Not A Name"
+        return found
+
+    monkeypatch.setattr("tests.support.native.made", without_an_image)
+    assert native.drives() == ["LAUNCH"]
+    status = native.live().status
+    assert status is not None
+    assert status.lifecycle_state == "FAILED"
+    assert "Not A Name" in (status.error or "")
+    assert native.launcher.launched == [None]
+
+
+def test_a_start_whose_end_cannot_even_be_noted_is_not_begun_again_at_once(
+    native: Native, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise Refused("an admission webhook denied it")
+
+    uid = native.live().metadata.uid
+    monkeypatch.setattr(native.runtime, "_note", refuses)
+    with pytest.raises(Refused):
+        native.runtime.drive("default", native.name, uid, Drive("LAUNCH"))
+    for _ in range(3):
+        assert native.runtime.drive("default", native.name, uid, Drive("LAUNCH")) is Driven.WAITS
+    assert native.launcher.launched == [None]
+    native.writes(2, Change(("spec", "job", "args"), ["--another"]))
+    with pytest.raises(Refused):
+        native.runtime.drive("default", native.name, uid, Drive("LAUNCH"))
+
+
+def test_a_spec_that_would_not_stand_twice_on_its_deployment_is_refused_before_anything_is_made(native: Native) -> None:
+    large = manifest(f"{native.name}-large")
+    large["spec"]["job"]["args"] = ["x" * 130_000]
+    with pytest.raises(Refused, match="keeps at most 120000 on its Deployment: make args, env"):
+        native.runtime.create(large)
+    assert native.runtime.get("default", f"{native.name}-large") is None
+    native.drives()
+    with pytest.raises(Refused, match="keeps at most 120000"):
+        native.writes(2, Change(("spec", "job", "args"), ["x" * 130_000]))
+    assert native.act() is None
+    as_large_as_may_be = manifest(f"{native.name}-full")
+    as_large_as_may_be["spec"]["job"]["args"] = ["x" * 115_000]
+    full = replace(native, name=f"{native.name}-full")
+    assert native.runtime.create(as_large_as_may_be) is not None
+    assert full.drives() == ["LAUNCH"]
+    assert full.raw()["spec"]["replicas"] == 1
+
+
+def test_what_runs_is_ended_for_another_start_by_who_can_start_it_alone(native: Native) -> None:
+    native.drives()
+    uid, launcher = native.live().metadata.uid, native.launcher
+    native.writes(2, Change(("spec", "restartNonce"), 7))
+    native.runtime._launcher = None
+    assert native.runtime.drive("default", native.name, uid, Drive("STOP")) is Driven.ELSEWHERE
+    native.runtime._launcher = launcher
+    native.writes(3, Change(("spec", "flinkVersion"), "v1_20"))
+    assert native.runtime.drive("default", native.name, uid, Drive("STOP")) is Driven.WAITS
+    status = native.live().status
+    assert status is not None
+    assert "wants Flink 1.20, and the launcher has 2.2.1" in (status.error or "")
+    assert native.raw()["spec"]["replicas"] == 1
+    native.writes(4, Change(("spec", "flinkVersion"), "v2_2"))
+    assert native.drives()[:2] == ["STOP", "AWAIT_STOP"]
 
 
 def test_a_worker_without_flink_hands_a_start_on(native: Native) -> None:

@@ -363,7 +363,10 @@ class NativeCluster(Api):
     def _is_ready(self, name: str, count: int) -> None:
         whole = self.get(DEPLOYMENTS, name)
         assert whole is not None
-        self.put(DEPLOYMENTS, {**copy.deepcopy(whole), "status": {"readyReplicas": count} if count else {}})
+        since = self.clock.now().isoformat()
+        available = {"type": "Available", "status": "True" if count else "False", "lastTransitionTime": since}
+        status = {"readyReplicas": count} if count else {}
+        self.put(DEPLOYMENTS, {**copy.deepcopy(whole), "status": {**status, "conditions": [available]}})
 
     def _ha(self, name: str, truth: NativeTruth) -> Resource | None:
         return self.get("configmaps", ha_config_map(name, truth.flink_job))

@@ -106,7 +106,9 @@ class Process:
         rest = ClusterRest(partial(_struck_rest, strike, cluster))
         launcher = StruckLauncher(strike, cluster) if self._has_launcher else None
         api: Any = StruckApi(strike, cluster)
-        return cast(FlinkRuntime, Port(NativeRuntime(api, 3.0, rest, launcher), strike))
+        clock = Skewed(self._world.clock, self.skew)
+        runtime = NativeRuntime(api, 3.0, rest, launcher, lambda: clock.now().timestamp())
+        return cast(FlinkRuntime, Port(runtime, strike))
 
     def restart(self) -> None:
         """Another process takes its place, and knows nothing of what the one before had in memory."""

@@ -77,7 +77,8 @@ class Launcher:
         self, name: str, namespace: str, spec: Mapping[str, Any], *, job_id: str, start_from: str | None
     ) -> Made:
         """What this spec comes to as a cluster. Raises Refused and Unavailable, in words."""
-        self._refuse_another_release(name, spec)
+        if another := arguments.another_release(name, spec, self.release):
+            raise Refused(another)
         with counting_errors("flink"), tempfile.TemporaryDirectory(prefix="headrace-launch-") as folder, sheet() as on:
             words = arguments.words(spec, self.release, start_from)
             environment = self._prepared(Path(folder), on, arguments.options(name, namespace, spec, job_id), spec)
@@ -85,15 +86,6 @@ class Launcher:
             if code != 0:
                 raise _failed(name, code, said)
             return _made(name, on)
-
-    def _refuse_another_release(self, name: str, spec: Mapping[str, Any]) -> None:
-        wanted = arguments.release_of(str(spec.get("flinkVersion") or ""))
-        if wanted and wanted != self.release[: len(wanted)]:
-            asked, has = ".".join(map(str, wanted)), ".".join(map(str, self.release))
-            raise Refused(
-                f"{name} wants Flink {asked}, and the launcher has {has} (FLINK_HOME): set flink_version and image to "
-                "that release, or give the launcher the other distribution"
-            )
 
     def _prepared(self, folder: Path, on: Sheet, options: Mapping[str, str], spec: Mapping[str, Any]) -> dict[str, str]:
         """The folder with all that it reads, and its environment: nothing of this process' own."""

@@ -40,6 +40,7 @@ from headrace.domain.runtimes.native.acts import (
     Act,
     Shown,
     drains,
+    is_for_another_start,
     is_too_early,
     left_at_its_end,
     left_behind,
@@ -87,6 +88,11 @@ OURS = f"{JOB_LABEL},type=flink-native-kubernetes"
 """A selector of what this runtime made."""
 
 MOST_PODS = 500
+BARRED_SECONDS = 60.0
+
+MOST_SPEC_BYTES = 120_000
+"""Of what is wanted, as text: it stands twice on the Deployment once it runs, and Kubernetes takes 262,144 bytes of
+annotations (validation.TotalAnnotationSizeLimitB)."""
 
 _WRITES = (
     Right("apps", "deployments", ("get", "create", "patch", "delete")),
@@ -184,13 +190,16 @@ class NativeRuntime(OperatorRuntime):
         self._rest = rest
         self._launcher = launcher
         self._launching: set[str] = set()
+        self._barred: dict[tuple[str, int], float] = {}
         self._lock = threading.Lock()
 
     # Reading and writing what is wanted
 
     def create(self, manifest: Mapping[str, Any]) -> Deployment | None:
-        """See ports.FlinkRuntime. What is made is the record: nothing runs by it yet."""
+        """See ports.FlinkRuntime. What is made is the record: nothing runs by it yet. Raises Refused for a spec that is
+        too large to stand on it twice."""
         body = shell(manifest)
+        _refuse_too_large(body["metadata"]["name"], body["metadata"]["annotations"][WANTED_ANNOTATION])
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         doing = f"creating Deployment {namespace}/{name}"
         try:
@@ -296,7 +305,17 @@ class NativeRuntime(OperatorRuntime):
         act = next_act(record.wanted, record.done, shown, is_removing=is_removing(record.raw))
         if act is None or act.value != drive.act:
             return Driven.CHANGED if act is not None else Driven.WAITS  # another sight says what is due now
+        if is_for_another_start(act, record.wanted):
+            if self._launcher is None:
+                return Driven.ELSEWHERE
+            words = arguments.another_release(name, record.wanted.spec, self._launcher.release)
+            if words:
+                return self._not_begun(record, words)
         return self._carried_out(act, record, shown, drive)
+
+    def _not_begun(self, record: _Record, words: str) -> Driven:
+        """What runs goes on: what is wanted in its place could not be started."""
+        return self._note(record, _replaced(record.done, error=Error(UPGRADE_FAILURE, words[:1000])), waits=True)
 
     def _carried_out(self, act: Act, record: _Record, shown: Shown, drive: Drive) -> Driven:
         match act:
@@ -330,12 +349,20 @@ class NativeRuntime(OperatorRuntime):
         stands nothing runs, and whoever was overtaken meanwhile changes nothing."""
         if self._launcher is None:
             return Driven.ELSEWHERE
+        what = (record.uid, record.wanted.generation)
         with self._lock:
             if record.uid in self._launching:
                 return Driven.WAITS  # another thread of this process is at it: a JVM more would be in vain
+            self._barred = {each: until for each, until in self._barred.items() if until > time.monotonic()}
+            if what in self._barred:
+                return Driven.WAITS
             self._launching.add(record.uid)
         try:
             return self._launched(record, self._launcher)
+        except Refused:  # so that not even that can be noted: the next JVM would come to the same
+            with self._lock:
+                self._barred[what] = time.monotonic() + BARRED_SECONDS
+            raise
         finally:
             with self._lock:
                 self._launching.discard(record.uid)
@@ -369,7 +396,12 @@ class NativeRuntime(OperatorRuntime):
             attempts=record.done.attempts,
         )
         template = made.deployment["spec"]["template"]
-        return self._note(record, done, _set(("spec", "template"), template), _set(("spec", "replicas"), 1))
+        try:
+            return self._note(record, done, _set(("spec", "template"), template), _set(("spec", "replicas"), 1))
+        except MissingRight:
+            raise
+        except Refused as error:
+            return self._failed_for_good(record, str(error))
 
     def _failed_for_good(self, record: _Record, words: str) -> Driven:
         error = Error(LAUNCH_FAILURE, words[:1000], is_final=True)
@@ -704,9 +736,19 @@ def _patched(raw: Mapping[str, Any], view: Mapping[str, Any], changes: Sequence[
     if spec:
         after = json.loads(json.dumps(diff.applied_to(view, spec)["spec"]))
         if after != view["spec"]:
-            wanted = Wanted(after, view["metadata"]["generation"] + 1)
-            found.append(_set((*ANNOTATIONS, WANTED_ANNOTATION), text_of(wanted)))
+            wanted = text_of(Wanted(after, view["metadata"]["generation"] + 1))
+            _refuse_too_large(str(raw["metadata"]["name"]), wanted)
+            found.append(_set((*ANNOTATIONS, WANTED_ANNOTATION), wanted))
     return found
+
+
+def _refuse_too_large(name: str, wanted: str) -> None:
+    size = len(wanted.encode())
+    if size > MOST_SPEC_BYTES:
+        raise Refused(
+            f"the spec of {name} is {size} bytes, and the native runtime keeps at most {MOST_SPEC_BYTES} on its "
+            "Deployment: make args, env, flink_configuration or pod smaller, or choose the operator (runtime: operator)"
+        )
 
 
 def _operation(change: Change) -> dict[str, Any]:

@@ -46,7 +46,7 @@ from headrace.errors import Unreadable
 SPEC: dict[str, Any] = {
     "image": "flink:2.2",
     "flinkVersion": "v2_2",
-    "flinkConfiguration": {"taskmanager.numberOfTaskSlots": "2"},
+    "flinkConfiguration": {"taskmanager.numberOfTaskSlots": "2", "jobmanager.scheduler": "adaptive"},
     "job": {"jarURI": "local:///a.jar", "state": "running", "parallelism": 3, "upgradeMode": "savepoint"},
 }
 REST = {**SPEC, "job": {**SPEC["job"], "state": "suspended"}}
@@ -134,6 +134,12 @@ def test_a_change_in_place_that_takes_overrides_away_is_a_redeploy() -> None:
     assert meaning(SPEC, SCALED) is Meaning.IN_PLACE
     assert meaning(SCALED, SPEC) is Meaning.REDEPLOY
     assert meaning(SPEC, {**SCALED, "image": "x"}) is Meaning.REDEPLOY
+
+
+def test_only_the_adaptive_scheduler_takes_another_parallelism_in_place() -> None:
+    """Any other answers the request with an error, for ever."""
+    plain = {**SPEC, "flinkConfiguration": {}}
+    assert meaning(plain, {**SPEC, "flinkConfiguration": {OVERRIDES: "v:2"}}) is Meaning.REDEPLOY
 
 
 def test_a_start_begins_from_what_was_left_unless_another_state_is_named() -> None:

@@ -10,7 +10,7 @@ from headrace.bootstrap import wired
 from headrace.domain.jobs import JobKey, Observation, Phase
 from headrace.domain.operations import KindName, State
 from headrace.domain.state_on_hand import Checkpoints
-from headrace.errors import Conflict, InvalidRequest, Unavailable
+from headrace.errors import Conflict, InvalidRequest, Refused, Unavailable
 from headrace.settings import Settings
 from headrace.testing import (
     FixedClock,
@@ -151,6 +151,55 @@ def test_what_needs_flinks_command_line_is_handed_to_a_worker_that_has_it(world:
     world.execute()
     world.passes()
     assert world.operation(operation).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("kind", [KindName.RESTART, KindName.UPGRADE, KindName.SCALE])
+def test_without_a_launcher_no_job_is_ended_to_be_started_anew(world: NativeWorld, kind: KindName) -> None:
+    world.runs_natively()
+    before = world.cluster().job_id
+    world.native.has_launcher = False
+    asked = {KindName.UPGRADE: {"job_config": {"args": ["--b"]}}, KindName.SCALE: {"parallelism": 2}}
+    operation = world.accept(kind, "orders", **asked.get(kind, {}))
+    world.execute()
+    world.passes(3)
+    assert world.operation(operation).is_open
+    assert world.cluster().has_pods
+    assert not world.cluster().triggered
+    assert JobKey("default", "orders") in world.queue.launched
+    world.native.has_launcher = True
+    world.execute()
+    world.passes()
+    assert world.operation(operation).state is State.SUCCEEDED
+    assert world.cluster().job_id != before
+
+
+def test_a_restart_by_another_release_than_the_launchers_ends_in_words_and_the_job_runs_on(world: NativeWorld) -> None:
+    world.runs_natively()
+    before = world.cluster().job_id
+    world.native.release = (2, 3, 0)
+    operation = world.accept(KindName.RESTART, "orders")
+    world.execute()
+    world.passes(12)
+    ended = world.operation(operation)
+    assert ended.state is State.FAILED
+    assert "orders wants Flink 2.2, and the launcher has 2.3.0" in ended.reason
+    assert (world.job().phase, world.cluster().job_id) == (Phase.RUNNING, before)
+    assert world.cluster().has_pods
+
+
+def test_an_act_that_a_server_refuses_is_said_on_the_job_once_its_operation_has_ended(
+    world: NativeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise Refused("an admission webhook denied it: image not signed")
+
+    monkeypatch.setattr(world.native, "drive", refuses)
+    operation = world.submit()
+    world.execute()
+    world.passes()
+    assert world.operation(operation).state is State.FAILED
+    world.execute()
+    assert world.job().reason == "LAUNCH: an admission webhook denied it: image not signed"
 
 
 def test_that_no_worker_starts_it_is_said(world: NativeWorld) -> None:

@@ -89,13 +89,18 @@ def meaning(before: Mapping[str, Any], after: Mapping[str, Any]) -> Meaning:
         return Meaning.SAVE
     overrides = ("flinkConfiguration", OVERRIDES_KEY)
     adds = diff.at(after, overrides) is not None
-    return Meaning.IN_PLACE if weighty == {overrides} and adds else Meaning.REDEPLOY
+    return Meaning.IN_PLACE if weighty == {overrides} and adds and is_adaptive(before) else Meaning.REDEPLOY
 
 
 def _is_of_no_weight(path: tuple[str, ...]) -> bool:
     if path[0] == "job":
         return len(path) > 1 and path[1] in OF_NO_WEIGHT
     return path[0] == "flinkConfiguration" and len(path) > 1 and path[1].startswith(OF_THE_OPERATOR)
+
+
+def is_adaptive(spec: Mapping[str, Any]) -> bool:
+    """Whether its scheduler takes another parallelism of what runs (Flink's AdaptiveScheduler)."""
+    return str(options_in(spec).get("jobmanager.scheduler", "")).lower() == "adaptive"
 
 
 def next_act(wanted: Wanted, done: Done, shown: Shown, *, is_removing: bool) -> Act | None:
@@ -145,6 +150,12 @@ def required_by(wanted: Wanted, done: Done) -> dict[str, int]:
 def _way_down(shown: Shown) -> Act:
     """A job that runs keeps its state in a savepoint; of another one the last checkpoint is all that there is."""
     return Act.STOP if shown.flink is not None and shown.flink.state == "RUNNING" else Act.PUT_DOWN
+
+
+def is_for_another_start(act: Act, wanted: Wanted) -> bool:
+    """Whether the act ends what runs for it to be started anew: who does that has to be able to start it, so that a job
+    which could not be started is not ended either."""
+    return act in (Act.STOP, Act.PUT_DOWN) and state_wanted(wanted.spec) == "running"
 
 
 def _to_a_cluster(wanted: Wanted, done: Done, shown: Shown) -> Act | None:

@@ -151,3 +151,15 @@ def release_of(flink_version: str) -> tuple[int, ...]:
     """The release of spec.flinkVersion: `v2_2` as (2, 2); empty for what is none."""
     parts = flink_version.removeprefix("v").split("_")
     return tuple(map(int, parts)) if all(p.isdecimal() and len(p) <= LONGEST_COUNT for p in parts) else ()
+
+
+def another_release(name: str, spec: Mapping[str, Any], release: Sequence[int]) -> str:
+    """What is wrong where the spec is for another Flink than the launcher's; empty where it is for that one."""
+    wanted = release_of(str(spec.get("flinkVersion") or ""))
+    if not wanted or wanted == tuple(release)[: len(wanted)]:
+        return ""
+    asked, has = ".".join(map(str, wanted)), ".".join(map(str, release))
+    return (
+        f"{name} wants Flink {asked}, and the launcher has {has} (FLINK_HOME): set flink_version and image to that "
+        "release, or give the launcher the other distribution"
+    )
