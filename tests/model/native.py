@@ -142,9 +142,11 @@ class NativeCluster(Api):
         self._counted += 1
         uid = f"{RESTORED}{self._counted}"
         self.truths[uid] = copy.deepcopy(self.truths.get(whole["metadata"]["uid"], NativeTruth()))
-        if self.truths[uid].stage not in (Stage.NEW, Stage.SUSPENDED):
-            comes_up = Stage.FORGOTTEN if self.truths[uid].stage in (*ENDED, Stage.FORGOTTEN) else Stage.STARTING
-            self.truths[uid].stage = comes_up if whole["spec"].get("replicas") else Stage.SUSPENDED
+        if whole["spec"].get("replicas"):
+            has_ended = self.truths[uid].stage in (*ENDED, Stage.FORGOTTEN)
+            self.truths[uid].stage = Stage.FORGOTTEN if has_ended else Stage.STARTING
+        elif self.truths[uid].stage is not Stage.NEW:
+            self.truths[uid].stage = Stage.SUSPENDED
         self.truths[uid].has_manager = False
         self.vanish(name)
         restored = {k: v for k, v in copy.deepcopy(whole).items() if k != "status"}
