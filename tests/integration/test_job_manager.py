@@ -375,6 +375,28 @@ def test_who_shows_no_jobs_says_nothing_of_one(answer: tuple[int, Any]) -> None:
     assert ClusterRest(answering({"/jobs/overview": answer})).job("prod", "orders", JOB) is None
 
 
+UNHANDLED = (
+    "<Exception on server side:\n"
+    "java.util.concurrent.CompletionException: java.lang.UnsupportedOperationException: The DefaultScheduler\n"
+    "\tat java.base/java.util.concurrent.CompletableFuture.encodeThrowable(Unknown Source)\n"
+    "Caused by: java.lang.UnsupportedOperationException: The DefaultScheduler does not support changing it\n"
+    "\tat org.apache.flink.runtime.scheduler.DefaultScheduler.updateJobResourceRequirements\n"
+    "\t... 32 more\n"
+    "\n"
+    "End of exception on server side>"
+)
+"""How Flink tells of what it did not handle (AbstractHandler.handleException)."""
+
+
+def test_what_flink_did_not_handle_is_told_by_its_cause() -> None:
+    path = f"{STATE}/resource-requirements"
+    rest = ClusterRest(answering({path: (500, {"errors": ["Internal server error.", UNHANDLED]})}))
+    with pytest.raises(Unavailable) as raised:
+        rest.required("prod", "orders", JOB)
+    cause = "java.lang.UnsupportedOperationException: The DefaultScheduler does not support changing it"
+    assert str(raised.value) == f"the JobManager of prod/orders answered 500: {cause}"
+
+
 def test_a_jobmanager_that_does_not_answer_is_not_asked_twice() -> None:
     asked: list[str] = []
 

@@ -48,6 +48,9 @@ ELECTING = b"leader election"
 CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete")
 """When httpx says that there is a connection, or the one in TLS in its place (its request extension `trace`)."""
 
+AROUND_A_TRACE = ("<Exception on server side", "End of exception on server side")
+"""How the lines begin that Flink puts around the stack trace of what it did not handle (AbstractHandler)."""
+
 OVERVIEW = "/jobs/overview"
 """All jobs of a JobManager, each with its state and how many of its tasks are in which (JobsOverviewHandler)."""
 
@@ -259,7 +262,8 @@ def _check_disposed(path: str, failure: Any) -> None:
 
 def root_cause(trace: str) -> str:
     """The innermost cause of a stack trace, in one line."""
-    causes = [line.strip() for line in trace.splitlines() if line and not line.startswith(("\t", " "))]
+    begins = ("\t", " ", *AROUND_A_TRACE)
+    causes = [line.strip() for line in trace.splitlines() if line and not line.startswith(begins)]
     return (causes[-1] if causes else trace).removeprefix("Caused by: ")[:300]
 
 
