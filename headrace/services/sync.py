@@ -32,7 +32,8 @@ LEASE = "sync"
 LEASE_SECONDS = 30.0
 BATCH = 200
 LONGEST_LOOK = timedelta(seconds=3)
-"""How long one run may look into jobs that turned bad: a JobManager that does not answer takes seconds to say so."""
+"""How long one run may look into jobs that turned bad, and how long at jobs again, one after the other: a JobManager
+that does not answer takes seconds to say so. Well below the lease's time: the last look of a run may last as well."""
 
 TRIES = 5
 
@@ -79,7 +80,9 @@ class Sync:
         self._relist_period = timedelta(seconds=relist_period_seconds)
         self._listed_at: datetime | None = None
         self._looked = timedelta()
+        self._looked_again_for = timedelta()
         self._postponed: set[JobKey] = set()
+        self._left_over: dict[JobKey, None] = {}
         self._troubles: dict[JobKey, Trouble] = {}
         self._met: dict[JobKey, Trouble] = {}
         self._changes: list[Transition] = []
@@ -94,7 +97,7 @@ class Sync:
         it stored, and none, at once, where another process holds the lease. Raises Unavailable, and Refused where
         the account may not look, after marking every job's observation."""
         self._changes, self._met = [], {}
-        self._looked = timedelta()
+        self._looked = self._looked_again_for = timedelta()
         lease = self._store.take_lease(self._scope.lease(LEASE), self._holder, LEASE_SECONDS)
         if lease is None:
             return []
@@ -175,8 +178,7 @@ class Sync:
         changed = [(read[key], after) for key, after in now.items() if after != read[key] and key not in again]
         again |= self._written(changed)
         for key in sorted(again):
-            if not self._is_left_alone(key):
-                self._look_again(key, gap=gap)
+            self._look_in_time(key, gap=gap)
         uids = {key: document.job.deployment_uid for key, document in read.items()}
         return {uid for key, _, event in keyed if (uid := event.deployment.metadata.uid) == uids.get(key)}
 
@@ -253,8 +255,20 @@ class Sync:
         self._records.flush_all(stored)
         return lost
 
+    def _look_in_time(self, key: JobKey, gap: bool = False) -> None:
+        """Looks again while there is time for that in this run; what is left over has its turn before others in the
+        next one. A gap is not put off: nobody would know of it then."""
+        if self._is_left_alone(key):
+            return
+        if not gap and self._looked_again_for >= LONGEST_LOOK:
+            self._left_over[key] = None
+            return
+        self._look_again(key, gap)
+
     def _look_again(self, key: JobKey, gap: bool = False) -> None:
+        begun = self._clock.now()
         self._isolated(key, partial(self._looked_again, key, gap))
+        self._looked_again_for += self._clock.now() - begun
 
     def _looked_again(self, key: JobKey, gap: bool) -> bool:
         """A GET made after the record was read: what it shows is newer than the record."""
@@ -309,11 +323,11 @@ class Sync:
         for key in self._store.unplaced(self._scope, RECONSIDERED):
             self._isolated(key, partial(self._records.place, key))
         postponed, self._postponed = self._postponed, set()
+        left_over, self._left_over = self._left_over, {}
         found = self._store.due(self._scope, self._clock.now(), RECONSIDERED, for_workers=False)
         due = self._records.flush_all(found)  # what the log lacks: no sight need come that would bring it there
-        for key in dict.fromkeys([*postponed, *(each.key for each in due)]):
-            if not self._is_left_alone(key):
-                self._look_again(key)
+        for key in dict.fromkeys([*postponed, *left_over, *(each.key for each in due)]):
+            self._look_in_time(key)
 
     def _key_of(self, deployment: Deployment) -> JobKey | None:
         """Whose deployment it is; None where it is not of this installation."""
