@@ -8,7 +8,6 @@ wants of the cluster wakes a worker. The trouble of one job stays that job's.
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from headrace.domain.operations import DUE
 from headrace.errors import HeadraceError, HistoryGone, LostRace, Refused, Unavailable, Unreadable
 from headrace.ports import Clock, Lease, Scope, Store, TaskQueue, WatchEvent
 from headrace.services.diagnose import Diagnose
+from headrace.services.handover import Handover, Over
 from headrace.services.observe import Observe, Seeing, Sighted
 from headrace.services.records import Records
 from headrace.services.runtimes import Runtimes
@@ -338,55 +338,34 @@ class Sync:
         return JobKey(tenant, job_id)
 
 
-@dataclass(frozen=True)
-class _End:
-    """The end of a watch, and what ended it."""
-
-    error: Exception | None = None
-
-
 class _Pump:
     """Reads a blocking watch in a thread, so that what has arrived is handled together and nothing waits."""
 
     def __init__(self, events: Iterator[tuple[str, WatchEvent]]) -> None:
         self._events = events
-        self._arrived: queue.Queue[tuple[str, WatchEvent] | _End] = queue.Queue(maxsize=10 * BATCH)
-        self._thread = threading.Thread(target=self._read, name="watch", daemon=True)
+        self._arrived = Handover[tuple[str, WatchEvent]](10 * BATCH)
 
     def __enter__(self) -> _Pump:
-        self._thread.start()
+        self._arrived.read(self._events, "watch")
         return self
 
     def __exit__(self, *_: object) -> None:
-        close = getattr(self._events, "close", None)
-        if close is not None and not self._thread.is_alive():
-            close()
+        self._arrived.leave()
 
     def batches(self, hold_seconds: float) -> Iterator[list[tuple[str, WatchEvent]]]:
         """What has arrived, together, until the watch ends. Raises what the watch raised."""
-        end: _End | None = None
+        end: Over | None = None
         while end is None:
             try:
-                arrived = [self._arrived.get(timeout=hold_seconds + 10)]
+                arrived = self._arrived.take(BATCH, hold_seconds + 10)
             except queue.Empty:
                 raise Unavailable("the watch of deployments went silent beyond its bound") from None
-            while len(arrived) < BATCH and not self._arrived.empty():
-                arrived.append(self._arrived.get_nowait())
-            batch = [item for item in arrived if not isinstance(item, _End)]
-            end = next((item for item in arrived if isinstance(item, _End)), None)
+            batch = [item for item in arrived if not isinstance(item, Over)]
+            end = next((item for item in arrived if isinstance(item, Over)), None)
             if batch:
                 yield batch
         if end.error is not None:
             raise end.error
-
-    def _read(self) -> None:
-        try:
-            for event in self._events:
-                self._arrived.put(event)
-        except Exception as error:  # noqa: BLE001 - it is raised again by whoever waits for the watch
-            self._arrived.put(_End(error))
-        else:
-            self._arrived.put(_End())
 
 
 def _is_stored(stored: dict[str, str | None], live: Deployment) -> bool:
