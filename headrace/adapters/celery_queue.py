@@ -24,6 +24,7 @@ from redis.retry import Retry
 from headrace import key_files, task_names
 from headrace.adapters.prometheus.errors import count_error
 from headrace.domain.jobs import JobKey
+from headrace.domain.operations.operation import LONGEST_SKEW_SECONDS
 from headrace.errors import ConfigurationError, Unavailable
 
 WAITING_LIMIT = 10_000
@@ -83,6 +84,10 @@ QUEUE_OF = {
     task_names.EXECUTE: task_names.EXECUTIONS_QUEUE,
     task_names.LAUNCH: task_names.LAUNCHES_QUEUE,
 }
+
+EXPIRES_SECONDS = {task_names.LAUNCH: LONGEST_SKEW_SECONDS + 60.0}
+"""After how long, by the sender's clock, a worker throws one away unseen. What is to be launched is sent again at each
+look, of which many pass while no launcher is there; a wake-up comes seldom enough."""
 
 
 class CeleryQueue:
@@ -158,6 +163,7 @@ class CeleryQueue:
                 queue=QUEUE_OF[task],
                 ignore_result=True,
                 retry=False,
+                expires=EXPIRES_SECONDS.get(task),
                 argsrepr="()",
                 kwargsrepr=repr(arguments),
             )

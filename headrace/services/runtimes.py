@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import queue
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from headrace.domain.jobs import Job
@@ -17,6 +16,7 @@ from headrace.domain.runtime_reports import Process
 from headrace.domain.runtimes.plan import Plan
 from headrace.errors import HistoryGone, Unavailable
 from headrace.ports import FlinkRuntime, Page, WatchEvent
+from headrace.services.handover import Handover, Over
 
 MOST_WAITING = 1000
 """Events of one runtime's watch that may wait to be handled."""
@@ -97,9 +97,10 @@ class Runtimes:
             for event in adapter.watch(namespace, versions[name], timeout_seconds):
                 yield name, replace(event, cursor=event.deployment.metadata.resource_version)
             return
-        for name, event in _Merged(self.adapters, versions, namespace, timeout_seconds):
-            versions[name] = event.deployment.metadata.resource_version
-            yield name, replace(event, cursor=self._cursor(versions))
+        with closing(iter(_Merged(self.adapters, versions, namespace, timeout_seconds))) as events:
+            for name, event in events:
+                versions[name] = event.deployment.metadata.resource_version
+                yield name, replace(event, cursor=self._cursor(versions))
 
     def _cursor(self, versions: Mapping[str, str]) -> str:
         """One runtime's own version, as it is; several by their names."""
@@ -117,45 +118,40 @@ class Runtimes:
         raise HistoryGone(f"the cursor is not of the runtimes {', '.join(self.names)}: list again")
 
 
-@dataclass(frozen=True)
-class _Over:
-    """The end of one runtime's watch, and what ended it."""
-
-    error: Exception | None = None
-
-
 class _Merged:
     """The events of several watches as they come, each read in a thread of its own."""
 
     def __init__(
         self, adapters: Mapping[str, FlinkRuntime], versions: Mapping[str, str], namespace: str, seconds: int
     ) -> None:
-        self._came: queue.Queue[tuple[str, WatchEvent | _Over]] = queue.Queue(MOST_WAITING)
-        self._open = len(adapters)
+        self._watches = {
+            name: _watch(name, adapter, namespace, versions[name], seconds) for name, adapter in adapters.items()
+        }
         self._bound = seconds + 30.0
-        for name, adapter in adapters.items():
-            arguments = (name, adapter, namespace, versions[name], seconds)
-            threading.Thread(target=self._read, args=arguments, name=f"watch-{name}", daemon=True).start()
 
-    def _read(self, name: str, adapter: FlinkRuntime, namespace: str, version: str, seconds: int) -> None:
-        over = _Over()
+    def __iter__(self) -> Generator[tuple[str, WatchEvent], None, None]:
+        """Ends with the last of them; raises what ended one of them. However it is left, the threads end with it."""
+        came = Handover[tuple[str, WatchEvent]](MOST_WAITING)
+        still_open = len(self._watches)
+        for name, watch in self._watches.items():
+            came.read(watch, f"watch-{name}")
         try:
-            for event in adapter.watch(namespace, version, seconds):
-                self._came.put((name, event))
-        except Exception as error:  # noqa: BLE001 - it is raised again by whoever waits for the watches
-            over = _Over(error)
-        self._came.put((name, over))
+            while still_open:
+                (event,) = came.take(1, self._bound)
+                if not isinstance(event, Over):
+                    yield event
+                    continue
+                still_open -= 1
+                if event.error is not None:
+                    raise event.error
+        except queue.Empty:
+            raise Unavailable("a watch of deployments went silent beyond its bound") from None
+        finally:
+            came.leave()
 
-    def __iter__(self) -> Iterator[tuple[str, WatchEvent]]:
-        """Ends with the last of them; raises what ended one of them."""
-        while self._open:
-            try:
-                name, came = self._came.get(timeout=self._bound)
-            except queue.Empty:
-                raise Unavailable("a watch of deployments went silent beyond its bound") from None
-            if isinstance(came, WatchEvent):
-                yield name, came
-                continue
-            self._open -= 1
-            if came.error is not None:
-                raise came.error
+
+def _watch(
+    name: str, adapter: FlinkRuntime, namespace: str, version: str, seconds: int
+) -> Iterator[tuple[str, WatchEvent]]:
+    for event in adapter.watch(namespace, version, seconds):
+        yield name, event

@@ -8,7 +8,6 @@ wants of the cluster wakes a worker. The trouble of one job stays that job's.
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from headrace.domain.operations import DUE
 from headrace.errors import HeadraceError, HistoryGone, LostRace, Refused, Unanswered, Unavailable, Unreadable
 from headrace.ports import Clock, Lease, Scope, Store, TaskQueue, WatchEvent
 from headrace.services.diagnose import Diagnose
+from headrace.services.handover import Handover, Over
 from headrace.services.observe import Observe, Seeing, Sighted
 from headrace.services.records import Records
 from headrace.services.runtimes import Runtimes
@@ -32,7 +32,8 @@ LEASE = "sync"
 LEASE_SECONDS = 30.0
 BATCH = 200
 LONGEST_LOOK = timedelta(seconds=3)
-"""How long one run may look into jobs that turned bad: a JobManager that does not answer takes seconds to say so."""
+"""How long one run may look into jobs that turned bad, and how long at jobs again, one after the other: a JobManager
+that does not answer takes seconds to say so. Well below the lease's time: the last look of a run may last as well."""
 
 TRIES = 5
 
@@ -79,7 +80,9 @@ class Sync:
         self._relist_period = timedelta(seconds=relist_period_seconds)
         self._listed_at: datetime | None = None
         self._looked = timedelta()
+        self._looked_again_for = timedelta()
         self._postponed: set[JobKey] = set()
+        self._left_over: dict[JobKey, None] = {}
         self._troubles: dict[JobKey, Trouble] = {}
         self._met: dict[JobKey, Trouble] = {}
         self._changes: list[Transition] = []
@@ -94,7 +97,7 @@ class Sync:
         it stored, and none, at once, where another process holds the lease. Raises Unavailable, and Refused where
         the account may not look, after marking every job's observation."""
         self._changes, self._met = [], {}
-        self._looked = timedelta()
+        self._looked = self._looked_again_for = timedelta()
         lease = self._store.take_lease(self._scope.lease(LEASE), self._holder, LEASE_SECONDS)
         if lease is None:
             return []
@@ -175,8 +178,7 @@ class Sync:
         changed = [(read[key], after) for key, after in now.items() if after != read[key] and key not in again]
         again |= self._written(changed)
         for key in sorted(again):
-            if not self._is_left_alone(key):
-                self._look_again(key, gap=gap)
+            self._look_in_time(key, gap=gap)
         uids = {key: document.job.deployment_uid for key, document in read.items()}
         return {uid for key, _, event in keyed if (uid := event.deployment.metadata.uid) == uids.get(key)}
 
@@ -253,8 +255,20 @@ class Sync:
         self._records.flush_all(stored)
         return lost
 
+    def _look_in_time(self, key: JobKey, gap: bool = False) -> None:
+        """Looks again while there is time for that in this run; what is left over has its turn before others in the
+        next one. A gap is not put off: nobody would know of it then."""
+        if self._is_left_alone(key):
+            return
+        if not gap and self._looked_again_for >= LONGEST_LOOK:
+            self._left_over[key] = None
+            return
+        self._look_again(key, gap)
+
     def _look_again(self, key: JobKey, gap: bool = False) -> None:
+        begun = self._clock.now()
         self._isolated(key, partial(self._looked_again, key, gap))
+        self._looked_again_for += self._clock.now() - begun
 
     def _looked_again(self, key: JobKey, gap: bool) -> bool:
         """A GET made after the record was read: what it shows is newer than the record."""
@@ -313,11 +327,11 @@ class Sync:
         for key in self._store.unplaced(self._scope, RECONSIDERED):
             self._isolated(key, partial(self._records.place, key))
         postponed, self._postponed = self._postponed, set()
+        left_over, self._left_over = self._left_over, {}
         found = self._store.due(self._scope, self._clock.now(), RECONSIDERED, for_workers=False)
         due = self._records.flush_all(found)  # what the log lacks: no sight need come that would bring it there
-        for key in dict.fromkeys([*postponed, *(each.key for each in due)]):
-            if not self._is_left_alone(key):
-                self._look_again(key)
+        for key in dict.fromkeys([*postponed, *left_over, *(each.key for each in due)]):
+            self._look_in_time(key)
 
     def _key_of(self, deployment: Deployment) -> JobKey | None:
         """Whose deployment it is; None where it is not of this installation."""
@@ -328,55 +342,34 @@ class Sync:
         return JobKey(tenant, job_id)
 
 
-@dataclass(frozen=True)
-class _End:
-    """The end of a watch, and what ended it."""
-
-    error: Exception | None = None
-
-
 class _Pump:
     """Reads a blocking watch in a thread, so that what has arrived is handled together and nothing waits."""
 
     def __init__(self, events: Iterator[tuple[str, WatchEvent]]) -> None:
         self._events = events
-        self._arrived: queue.Queue[tuple[str, WatchEvent] | _End] = queue.Queue(maxsize=10 * BATCH)
-        self._thread = threading.Thread(target=self._read, name="watch", daemon=True)
+        self._arrived = Handover[tuple[str, WatchEvent]](10 * BATCH)
 
     def __enter__(self) -> _Pump:
-        self._thread.start()
+        self._arrived.read(self._events, "watch")
         return self
 
     def __exit__(self, *_: object) -> None:
-        close = getattr(self._events, "close", None)
-        if close is not None and not self._thread.is_alive():
-            close()
+        self._arrived.leave()
 
     def batches(self, hold_seconds: float) -> Iterator[list[tuple[str, WatchEvent]]]:
         """What has arrived, together, until the watch ends. Raises what the watch raised."""
-        end: _End | None = None
+        end: Over | None = None
         while end is None:
             try:
-                arrived = [self._arrived.get(timeout=hold_seconds + 10)]
+                arrived = self._arrived.take(BATCH, hold_seconds + 10)
             except queue.Empty:
                 raise Unavailable("the watch of deployments went silent beyond its bound") from None
-            while len(arrived) < BATCH and not self._arrived.empty():
-                arrived.append(self._arrived.get_nowait())
-            batch = [item for item in arrived if not isinstance(item, _End)]
-            end = next((item for item in arrived if isinstance(item, _End)), None)
+            batch = [item for item in arrived if not isinstance(item, Over)]
+            end = next((item for item in arrived if isinstance(item, Over)), None)
             if batch:
                 yield batch
         if end.error is not None:
             raise end.error
-
-    def _read(self) -> None:
-        try:
-            for event in self._events:
-                self._arrived.put(event)
-        except Exception as error:  # noqa: BLE001 - it is raised again by whoever waits for the watch
-            self._arrived.put(_End(error))
-        else:
-            self._arrived.put(_End())
 
 
 def _is_stored(stored: dict[str, str | None], live: Deployment) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from redis import Redis as Client
 
 from headrace.adapters.celery_queue import CeleryQueue, redis
 from headrace.domain.jobs import JobKey
 from headrace.errors import Unavailable
 from headrace.ports import TaskQueue
+from headrace.task_names import EXECUTIONS_QUEUE, LAUNCHES_QUEUE
 from headrace.testing import InMemoryQueue
 from tests.support import servers
 from tests.support.patience import wait_for
@@ -48,3 +52,15 @@ def test_a_redis_that_does_not_answer_has_no_lengths() -> None:
 
 def test_a_redis_that_does_not_answer_has_no_wake_ups() -> None:
     assert CeleryQueue(redis("redis://127.0.0.1:1/0", 0.5)).waiting() == 0
+
+
+def test_a_launch_expires_beyond_any_skew_of_clocks_and_a_wake_up_never(tmp_path: Path) -> None:
+    with servers.running(command := servers.redis(tmp_path), tmp_path), Client.from_url(command.address) as client:
+        queue = CeleryQueue(redis(command.address, 2.0))
+        queue.wake(JobKey("default", "a"))
+        queue.launch(JobKey("default", "a"))
+        queue.close()
+        woken, launched = (json.loads(client.lindex(name, 0) or "{}") for name in (EXECUTIONS_QUEUE, LAUNCHES_QUEUE))
+    assert woken["headers"]["expires"] is None
+    left = datetime.fromisoformat(launched["headers"]["expires"]) - datetime.now(UTC)
+    assert timedelta(minutes=10) < left < timedelta(minutes=15)

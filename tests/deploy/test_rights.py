@@ -8,6 +8,9 @@ from itertools import product
 import httpx
 import pytest
 
+from headrace.adapters.kubernetes import runtime as operator_runtime
+from headrace.adapters.native import runtime as native_runtime
+from headrace.domain.runtime_reports import Process
 from tests.support.kube_apiserver import KubeServer
 from tests.support.kubectl import DEPLOY, Kubectl
 
@@ -60,7 +63,7 @@ MAY_WITH_NATIVE = {
         "events": {"list"},
         "pods/log": {"get"},
     },
-    "headrace-sync": {**MAY["headrace-sync"], "deployments": {"get", "list", "watch"}},
+    "headrace-sync": {**MAY["headrace-sync"], "deployments": {"get", "list", "watch"}, "configmaps": {"get"}},
     "headrace-consumer": {**MAY["headrace-consumer"], "deployments": {"get"}},
 }
 """In the namespace that has Flink's native mode."""
@@ -128,6 +131,13 @@ def test_an_account_may_do_what_its_process_does_and_no_more(http: httpx.Client,
 def test_native_mode_gives_an_account_its_own_objects_and_no_more(http: httpx.Client, account: str) -> None:
     found = allowed(http, f"system:serviceaccount:headrace-team-b:{account}", "flink-team-b")
     assert found == MAY_WITH_NATIVE[account]
+
+
+@pytest.mark.parametrize("process", Process)
+def test_what_a_process_says_it_takes_is_what_its_account_is_given(process: Process) -> None:
+    given = MAY_WITH_NATIVE[f"headrace-{process}"]
+    for right in (*operator_runtime.RIGHTS.get(process, ()), *native_runtime.RIGHTS[process]):
+        assert set(right.verbs) <= given.get(right.resource, set()), right
 
 
 @pytest.mark.parametrize("account", MAY)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from headrace.settings import Settings
 from local.flink_operator.rest_gateway import RestGateway
 from local.kube_apiserver import write_kubeconfig
 from local.process import free_port
-from tests.support.serving import serving
+from tests.support.serving import dripping, serving
 
 JOB = "f" * 32
 CHECKPOINTS = f"/jobs/{JOB}/checkpoints"
@@ -373,6 +375,28 @@ def test_who_shows_no_jobs_says_nothing_of_one(answer: tuple[int, Any]) -> None:
     assert ClusterRest(answering({"/jobs/overview": answer})).job("prod", "orders", JOB) is None
 
 
+UNHANDLED = (
+    "<Exception on server side:\n"
+    "java.util.concurrent.CompletionException: java.lang.UnsupportedOperationException: The DefaultScheduler\n"
+    "\tat java.base/java.util.concurrent.CompletableFuture.encodeThrowable(Unknown Source)\n"
+    "Caused by: java.lang.UnsupportedOperationException: The DefaultScheduler does not support changing it\n"
+    "\tat org.apache.flink.runtime.scheduler.DefaultScheduler.updateJobResourceRequirements\n"
+    "\t... 32 more\n"
+    "\n"
+    "End of exception on server side>"
+)
+"""How Flink tells of what it did not handle (AbstractHandler.handleException)."""
+
+
+def test_what_flink_did_not_handle_is_told_by_its_cause() -> None:
+    path = f"{STATE}/resource-requirements"
+    rest = ClusterRest(answering({path: (500, {"errors": ["Internal server error.", UNHANDLED]})}))
+    with pytest.raises(Unavailable) as raised:
+        rest.required("prod", "orders", JOB)
+    cause = "java.lang.UnsupportedOperationException: The DefaultScheduler does not support changing it"
+    assert str(raised.value) == f"the JobManager of prod/orders answered 500: {cause}"
+
+
 def test_a_jobmanager_that_does_not_answer_is_not_asked_twice() -> None:
     asked: list[str] = []
 
@@ -390,3 +414,44 @@ def test_a_jobmanager_that_does_not_answer_is_not_asked_twice() -> None:
     with pytest.raises(Unavailable):
         RestJobManager(away).progress("prod", "orders", JOB)
     assert asked == ["/overview", STATE]
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+WITHOUT_END = {
+    "of a length": (OK + b"Content-Length: 1000000\r\n\r\n{", b" "),
+    "in chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "in a chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\nfffff\r\n", b" "),
+    "until it closes": (OK + b"\r\n{}", b" "),
+    "of headers": (OK, b"A: a\r\n"),
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "answer"),
+    [
+        *product(("direct", "proxy"), ("of a length", "in chunks", "in a chunk", "until it closes")),
+        ("direct", "of headers"),  # the API server passes on whole ones
+    ],
+)
+def test_an_answer_that_drips_is_unavailable_at_its_bound(way: str, answer: str, tmp_path: Path) -> None:
+    with dripping(*WITHOUT_END[answer]) as address:
+        begun = time.monotonic()
+        with pytest.raises(Unavailable, match="not over after 1 s"):
+            reached(way, address, tmp_path).exceptions("prod", "orders", JOB)
+        assert time.monotonic() - begun < 8
+
+
+@pytest.mark.parametrize("way", ["direct", "proxy"])
+def test_an_answer_that_is_too_large_is_unavailable_and_says_so(way: str, tmp_path: Path) -> None:
+    with (
+        dripping(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"100000\r\n" + b" " * 2**20 + b"\r\n") as address,
+        pytest.raises(Unavailable, match="larger than 16777216 bytes"),
+    ):
+        reached(way, address, tmp_path, bound_seconds=30).exceptions("prod", "orders", JOB)
+
+
+def reached(way: str, address: str, folder: Path, bound_seconds: float = 1) -> JobManager:
+    if way == "direct":
+        return job_manager(folder, flink_rest_url=address, flink_rest_timeout_seconds=bound_seconds)
+    write_kubeconfig(folder / "kubeconfig", address, "token")
+    return job_manager(folder, kubeconfig=folder / "kubeconfig", kubernetes_timeout_seconds=bound_seconds)

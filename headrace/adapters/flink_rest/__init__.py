@@ -3,6 +3,7 @@ Kubernetes."""
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import orjson
 
+from headrace.adapters.bounds import BeyondBounds, Bounds
 from headrace.adapters.paths import part
 from headrace.adapters.prometheus.errors import counting_errors
 from headrace.domain.state_on_hand import WITHOUT_GRAPH
@@ -43,6 +45,12 @@ RUNS_WITHOUT = ("RUNNING", "FINISHED")
 ELECTING = b"leader election"
 """In what a JobManager answers, with a 503, while none leads (LeaderRetrievalHandler of Flink's REST server)."""
 
+CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete")
+"""When httpx says that there is a connection, or the one in TLS in its place (its request extension `trace`)."""
+
+AROUND_A_TRACE = ("<Exception on server side", "End of exception on server side")
+"""How the lines begin that Flink puts around the stack trace of what it did not handle (AbstractHandler)."""
+
 OVERVIEW = "/jobs/overview"
 """All jobs of a JobManager, each with its state and how many of its tasks are in which (JobsOverviewHandler)."""
 
@@ -65,19 +73,33 @@ answer came."""
 
 
 def sending(url_template: str, timeout_seconds: float) -> RestSend:
-    """Requests straight to a JobManager, at an address made of `{namespace}` and `{name}`."""
+    """Requests straight to a JobManager, at an address made of `{namespace}` and `{name}`, each within the time."""
 
     def send(method: str, namespace: str, name: str, path: str, body: Body) -> RestAnswer:
         url = url_template.format(namespace=namespace, name=name)
         try:
-            answer = httpx.request(method, url + path, json=body, timeout=timeout_seconds, trust_env=False)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return _asked(method, url + path, body, timeout_seconds)
+        except (httpx.HTTPError, httpx.InvalidURL, BeyondBounds) as error:
+            why = str(error) if isinstance(error, BeyondBounds) else repr(error)
             raise Unavailable(
-                f"the JobManager of {namespace}/{name} at {url} did not answer (HEADRACE_FLINK_REST_URL): {error!r}"
+                f"the JobManager of {namespace}/{name} at {url} did not answer (HEADRACE_FLINK_REST_URL): {why}"
             ) from error
-        return RestAnswer(answer.status_code, answer.content)
 
     return send
+
+
+def _asked(method: str, url: str, body: Body, timeout_seconds: float) -> RestAnswer:
+    """One request and its answer, as it was sent: what is packed may be of any size, and is not asked for."""
+    with Bounds(timeout_seconds) as bounds, httpx.Client(timeout=timeout_seconds, trust_env=False) as client:
+
+        def watch(event: str, told: Mapping[str, Any]) -> None:
+            if event in CONNECTED:
+                connection: socket.socket = told["return_value"].get_extra_info("socket")
+                bounds.watch(lambda: connection.shutdown(socket.SHUT_RDWR))
+
+        headers, extensions = {"Accept-Encoding": "identity"}, {"trace": watch}
+        with client.stream(method, url, json=body, headers=headers, extensions=extensions) as answer:
+            return RestAnswer(answer.status_code, bounds.body(answer.iter_raw()))
 
 
 class _NoLeader(Unavailable):
@@ -240,7 +262,8 @@ def _check_disposed(path: str, failure: Any) -> None:
 
 def root_cause(trace: str) -> str:
     """The innermost cause of a stack trace, in one line."""
-    causes = [line.strip() for line in trace.splitlines() if line and not line.startswith(("\t", " "))]
+    begins = ("\t", " ", *AROUND_A_TRACE)
+    causes = [line.strip() for line in trace.splitlines() if line and not line.startswith(begins)]
     return (causes[-1] if causes else trace).removeprefix("Caused by: ")[:300]
 
 

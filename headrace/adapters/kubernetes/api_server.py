@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import msgspec
 import orjson
 import urllib3
 
+from headrace.adapters.bounds import Bounds
 from headrace.adapters.kubernetes.credentials import Access, Credentials
 from headrace.adapters.paths import plain
 from headrace.adapters.prometheus.errors import count_error, counting_errors
@@ -132,23 +133,20 @@ class ApiServer:
     ) -> Answer:
         """One request within the bound. Raises Unavailable where no answer came, or one of 429 or 5xx; `doing`
         says in the error what was tried."""
-        answer = self.send_unread(method, path, doing=doing, query=query, body=body, content_type=content_type)
-        return self._usable(answer, doing)
-
-    def send_unread(
-        self,
-        method: str,
-        path: str,
-        *,
-        doing: str,
-        query: Mapping[str, str | int] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
-    ) -> Answer:
-        """`send` without a look at the answer's status: it may be that of a server behind the API server."""
         with self._translated(doing):
             response = self._request(method, path, query, body, content_type, stream=False, bound=self._timeout_seconds)
-            return Answer(response.status, response.data)
+            answer = Answer(response.status, response.data)
+        return self._usable(answer, doing)
+
+    def send_through(self, method: str, path: str, *, doing: str, body: Any = None) -> Answer:
+        """What a server behind the API server answers, whatever its status. The bound is for the whole of it, and its
+        size is bounded too. Raises Unavailable."""
+        bound = self._timeout_seconds
+        with self._translated(doing), Bounds(bound) as bounds:
+            response = self._request(method, path, None, body, "application/json", stream=True, bound=bound)
+            with closing(response):
+                bounds.watch(response.shutdown)
+                return Answer(response.status, bounds.body(response.stream(65536, decode_content=False)))
 
     def stream(
         self, path: str, *, doing: str, query: Mapping[str, str | int], bound_seconds: float

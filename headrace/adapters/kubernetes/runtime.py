@@ -436,7 +436,7 @@ class OperatorRuntime:
         Unavailable."""
         service = f"/api/v1/namespaces/{namespace}/services/{name}-rest:rest/proxy"
         doing = f"asking the JobManager of {namespace}/{name}"
-        return self._api.send_unread(method, service + path, doing=doing, body=body)
+        return self._api.send_through(method, service + path, doing=doing, body=body)
 
 
 class _Whole:

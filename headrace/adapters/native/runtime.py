@@ -104,7 +104,11 @@ _WRITES = (
 RIGHTS: Mapping[Process, Sequence[Right]] = {
     Process.WORKER: _WRITES,
     Process.LAUNCHER: _WRITES,
-    Process.SYNC: (Right("apps", "deployments", ("get", "list", "watch")), Right("", "pods", ("list",))),
+    Process.SYNC: (
+        Right("apps", "deployments", ("get", "list", "watch")),
+        Right("", "configmaps", ("get",)),
+        Right("", "pods", ("list",)),
+    ),
 }
 """What it takes to run jobs without an operator, of each process' account."""
 

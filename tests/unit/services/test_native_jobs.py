@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 import pytest
 
 from headrace.bootstrap import wired
+from headrace.domain.deployments import Deployment
 from headrace.domain.jobs import JobKey, Observation, Phase
 from headrace.domain.operations import KindName, State
 from headrace.domain.state_on_hand import Checkpoints
 from headrace.errors import Conflict, InvalidRequest, Refused, Unavailable
+from headrace.services.sync import LEASE_SECONDS
 from headrace.settings import Settings
 from headrace.testing import (
     FixedClock,
@@ -378,3 +380,37 @@ def test_a_lost_record_is_rebuilt_by_the_runtime_that_its_log_names(world: Nativ
     rebuilt = world.services.records.read(JobKey("default", "clicks"))
     assert rebuilt is not None
     assert rebuilt.job.runtime == "operator"
+
+
+def test_clusters_that_do_not_answer_hold_up_nobody_else_and_starve_none(
+    world: NativeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that dies takes JobManagers with it, and each takes seconds to be found silent."""
+    names = [f"n{i}" for i in range(14)]
+    for each in names:
+        world.submit(each)
+        world.execute(each)
+    world.runs("clicks", job_config={"runtime": "operator"})
+    world.passes(4)
+    for each in names[:10]:
+        world.cluster(each).answers = False
+    looked_at: list[str] = []
+    at_once = world.native.get
+
+    def takes_seconds(namespace: str, name: str) -> Deployment | None:
+        looked_at.append(name)
+        world.clock.advance(0 if world.cluster(name).answers else 5)
+        return at_once(namespace, name)
+
+    monkeypatch.setattr(world.native, "get", takes_seconds)
+    world.becomes("clicks", job={"state": "FAILED"})
+    world.clock.advance(6)
+    begun = world.clock.now()
+    world.sync()
+    assert world.job("clicks").phase is Phase.FAILED
+    assert (world.clock.now() - begun).total_seconds() < LEASE_SECONDS / 2
+    for _ in range(2):
+        looked_at.clear()
+        for _ in range(10):
+            world.sync()
+        assert set(looked_at) == set(names)

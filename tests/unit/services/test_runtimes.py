@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
 
+from headrace.domain.deployments import Deployment, Metadata
 from headrace.domain.runtime_reports import Process
 from headrace.domain.runtimes.native import NativePlan
 from headrace.domain.runtimes.operator import OperatorPlan
 from headrace.errors import ConfigurationError, HistoryGone
+from headrace.ports import FlinkRuntime, WatchEvent
 from headrace.services.runtimes import Installed, Runtimes
+from headrace.services.sync import _Pump
 from headrace.settings import Settings, load
 from headrace.testing import InMemoryNativeRuntime, InMemoryRuntime
 from tests.support.given import runtimes_of
+from tests.support.patience import wait_for
 from worker.__main__ import check_queues, parts_of, process_of
 
 
@@ -98,3 +105,43 @@ def test_a_worker_without_flink_takes_no_launches() -> None:
 )
 def test_a_worker_reports_for_the_parts_that_its_queues_give_it(queues: str, parts: set[Process]) -> None:
     assert parts_of(queues) == parts
+
+
+class Breaks(InMemoryRuntime):
+    def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
+        yield WatchEvent("MODIFIED", Deployment(metadata=Metadata(resource_version="1")))
+        raise HistoryGone("410")
+
+
+class Floods(InMemoryRuntime):
+    def watch(self, namespace: str, resource_version: str, timeout_seconds: int) -> Iterator[WatchEvent]:
+        for number in count():
+            yield WatchEvent("MODIFIED", Deployment(metadata=Metadata(resource_version=str(number))))
+
+
+def followed(native: FlinkRuntime) -> Iterator[tuple[str, WatchEvent]]:
+    installed = {"operator": Installed(Floods(), OperatorPlan()), "native": Installed(native, NativePlan())}
+    return Runtimes(installed).watch("default", '{"native": "0", "operator": "0"}', 1)
+
+
+def readers() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("watch")]
+
+
+def test_no_thread_is_left_of_watches_of_which_one_broke() -> None:
+    with pytest.raises(HistoryGone):
+        list(followed(Breaks()))
+    wait_for("the threads to end", lambda: not readers(), 5)
+
+
+def test_no_thread_is_left_of_watches_that_nobody_follows_any_more() -> None:
+    events = followed(InMemoryNativeRuntime())
+    next(events)
+    events.close()  # type: ignore[attr-defined]  # a generator
+    wait_for("the threads to end", lambda: not readers(), 5)
+
+
+def test_no_thread_is_left_of_a_sync_that_breaks_off() -> None:
+    with _Pump(followed(InMemoryNativeRuntime())) as pump:
+        next(pump.batches(1))  # and MongoDB is away
+    wait_for("the threads to end", lambda: not readers(), 5)
