@@ -32,8 +32,9 @@ LEASE = "sync"
 LEASE_SECONDS = 30.0
 BATCH = 200
 LONGEST_LOOK = timedelta(seconds=3)
-"""How long one run may look into jobs that turned bad, and how long at jobs again, one after the other: a JobManager
-that does not answer takes seconds to say so. Well below the lease's time: the last look of a run may last as well."""
+"""How long one run may look into jobs that turned bad, how long at those that are due, and how long at those that its
+watch tells of: a JobManager that does not answer takes seconds to say so. All of it is well below the lease's time,
+since the last look of each may last longer."""
 
 TRIES = 5
 
@@ -150,6 +151,7 @@ class Sync:
 
     def _watch(self, lease: Lease, cursor: str, hold_seconds: float) -> None:
         latest = cursor
+        self._looked_again_for = timedelta()  # what the watch tells of has its own time
         with _Pump(self._runtimes.watch(self._scope.namespace, cursor, max(1, int(hold_seconds)))) as pump:
             for batch in pump.batches(hold_seconds):
                 self._observe_all([each for each in batch if each[1].kind != "BOOKMARK"], gap=False)

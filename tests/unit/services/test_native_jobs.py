@@ -382,10 +382,24 @@ def test_a_lost_record_is_rebuilt_by_the_runtime_that_its_log_names(world: Nativ
     assert rebuilt.job.runtime == "operator"
 
 
+def looks_that_last(world: NativeWorld, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The jobs that are looked at from now on, in turn: a JobManager that does not answer takes seconds to say so."""
+    looked_at: list[str] = []
+    at_once = world.native.get
+
+    def lasts(namespace: str, name: str) -> Deployment | None:
+        looked_at.append(name)
+        world.clock.advance(0 if world.cluster(name).answers else 5)
+        return at_once(namespace, name)
+
+    monkeypatch.setattr(world.native, "get", lasts)
+    return looked_at
+
+
 def test_clusters_that_do_not_answer_hold_up_nobody_else_and_starve_none(
     world: NativeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node that dies takes JobManagers with it, and each takes seconds to be found silent."""
+    """A node that dies takes its JobManagers with it."""
     names = [f"n{i}" for i in range(14)]
     for each in names:
         world.submit(each)
@@ -394,15 +408,7 @@ def test_clusters_that_do_not_answer_hold_up_nobody_else_and_starve_none(
     world.passes(4)
     for each in names[:10]:
         world.cluster(each).answers = False
-    looked_at: list[str] = []
-    at_once = world.native.get
-
-    def takes_seconds(namespace: str, name: str) -> Deployment | None:
-        looked_at.append(name)
-        world.clock.advance(0 if world.cluster(name).answers else 5)
-        return at_once(namespace, name)
-
-    monkeypatch.setattr(world.native, "get", takes_seconds)
+    looked_at = looks_that_last(world, monkeypatch)
     world.becomes("clicks", job={"state": "FAILED"})
     world.clock.advance(6)
     begun = world.clock.now()
@@ -414,3 +420,33 @@ def test_clusters_that_do_not_answer_hold_up_nobody_else_and_starve_none(
         for _ in range(10):
             world.sync()
         assert set(looked_at) == set(names)
+
+
+def test_what_the_watch_tells_of_clusters_that_do_not_answer_is_put_off_too(
+    world: NativeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"n{i}" for i in range(10)]
+    for each in ("answers", *names):
+        world.submit(each)
+        world.execute(each)
+    world.passes(4)
+    world.sync()
+    world.cluster("answers").state = "FAILED"
+    for each in names:
+        world.cluster(each).answers = False
+    for each in ("answers", *names):
+        world.native.set_status("default", each, {})  # an event
+    looked_at = looks_that_last(world, monkeypatch)
+    begun = world.clock.now()
+    world.sync()
+    assert world.job("answers").phase is Phase.FAILED
+    assert (world.clock.now() - begun).total_seconds() < LEASE_SECONDS / 2
+    for _ in range(9):
+        world.sync()
+    assert set(looked_at) == {"answers", *names}
+    world.cluster("answers").state = "RUNNING"
+    world.native.set_status("default", "answers", {})
+    looked_at.clear()
+    world.sync()
+    assert set(names) & set(looked_at)
+    assert world.job("answers").phase is Phase.RUNNING  # beside those whose turn it was
