@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -25,6 +28,7 @@ SERVICES = {
     "deploy-consumer-service.sh": ["consumer"],
 }
 NAMESPACE, JOBS = "headrace-team-b", "flink-team-b"
+REVISION = "deployment.kubernetes.io/revision"
 OVERLAY = ("--overlay", "team-b", "--image", "registry.example.com/team/headrace:7")
 URLS = {
     "HEADRACE_MONGODB_URL": "mongodb://user:pass%20word@mongodb:27017/?directConnection=true",
@@ -273,3 +277,102 @@ def test_a_pod_that_cannot_start_is_said_in_its_own_words(kubectl: Kubectl, kube
     assert f"pod migrate-x: ImagePullBackOff: {message}" in done.stderr
     live = kubectl.said("get", "deployment", "beat", "-n", NAMESPACE, "-o", "jsonpath={..image}")
     assert live == "registry.example.com/team/headrace:7"
+
+
+class Pods:
+    """Pods of Beat's as its controllers would make them, by the ReplicaSet that they belong to."""
+
+    def __init__(self, kubectl: Kubectl, http: httpx.Client) -> None:
+        self._kubectl, self._http = kubectl, http
+
+    def replica_set(self, name: str, revision: int) -> None:
+        deployment = yaml.safe_load(self._kubectl.said("get", "deployment", "beat", "-n", NAMESPACE, "-o", "yaml"))
+        template = deployment["spec"]["template"]
+        labels = {**template["metadata"]["labels"], "pod-template-hash": name}
+        metadata = {"name": f"beat-{name}", "labels": labels, "annotations": {REVISION: str(revision)}}
+        spec = {"selector": {"matchLabels": labels}, "template": {**template, "metadata": {"labels": labels}}}
+        self._post("apis/apps/v1", "replicasets", {"metadata": metadata, "spec": {**spec, "replicas": 1}})
+        self._kubectl.said("annotate", "deployment", "beat", "-n", NAMESPACE, "--overwrite", f"{REVISION}={revision}")
+
+    def waiting(self, replica_set: str, name: str, reason: str, message: str) -> None:
+        """A pod whose only container waits, after ten tries."""
+        made = yaml.safe_load(
+            self._kubectl.said("get", "replicaset", f"beat-{replica_set}", "-n", NAMESPACE, "-o", "yaml")
+        )["spec"]["template"]
+        pod = self._post("api/v1", "pods", {"metadata": {**made["metadata"], "name": name}, "spec": made["spec"]})
+        state = {"waiting": {"reason": reason, "message": message}}
+        status = {"name": "beat", "image": "i", "imageID": "", "ready": False, "restartCount": 10, "state": state}
+        said = {**pod, "status": {"phase": "Pending", "containerStatuses": [status]}}
+        self._http.put(f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/status", json=said).raise_for_status()
+
+    def names(self) -> set[str]:
+        return set(self._kubectl.said("get", "pods", "-n", NAMESPACE, "-o", "jsonpath={..metadata.name}").split())
+
+    def removed(self) -> None:
+        for kind in ("replicasets", "pods"):
+            self._kubectl.said("delete", kind, "--all", "-n", NAMESPACE, "--wait=false")
+        self._kubectl.said("annotate", "deployment", "beat", "-n", NAMESPACE, f"{REVISION}-")
+
+    def _post(self, group: str, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        made = self._http.post(f"/{group}/namespaces/{NAMESPACE}/{kind}", json=body)
+        made.raise_for_status()
+        return dict(made.json())
+
+
+@pytest.fixture
+def pods(kubectl: Kubectl, kube_server: KubeServer) -> Iterator[Pods]:
+    with client(kube_server) as http:
+        made = Pods(kubectl, http)
+        yield made
+        made.removed()
+
+
+def test_a_release_is_judged_by_its_own_pods_and_these_after_one_more_try(
+    kubectl: Kubectl, kube_server: KubeServer, pods: Pods
+) -> None:
+    """Pods of a release that failed stay until the next one is Ready; and what a pod lacked may be there now. After the
+    tests before, whose namespaces and Secrets are there."""
+    pods.replica_set("failed", 1)
+    pods.replica_set("mended", 2)
+    pods.waiting("failed", "beat-failed-1", "CrashLoopBackOff", "what the old release lacked")
+    pods.waiting("mended", "beat-mended-1", "ImagePullBackOff", "what this one lacked a minute ago")
+    held = {"beat"}
+
+    def rolled_out_later() -> None:
+        wait_for("a new try of what waited", lambda: pods.names() == {"beat-failed-1"})
+        time.sleep(18)  # longer than three looks take
+        held.clear()
+
+    later = threading.Thread(target=rolled_out_later)
+    later.start()
+    with controllers(kube_server, held):
+        done = run(kubectl, "deploy-beat-service.sh", *OVERLAY)
+    later.join()
+    assert done.returncode == 0, done.stderr
+    assert pods.names() == {"beat-failed-1"}
+
+
+def test_what_the_new_release_lacks_is_said_and_not_what_the_old_one_did(
+    kubectl: Kubectl, kube_server: KubeServer, pods: Pods
+) -> None:
+    """After the tests before, whose namespaces and Secrets are there."""
+    pods.replica_set("failed", 1)
+    pods.replica_set("broken", 2)
+    pods.waiting("failed", "beat-failed-1", "CrashLoopBackOff", "what the old release lacked")
+    over = threading.Event()
+
+    def replaced() -> None:
+        while not over.wait(0.2):
+            if not any(name.startswith("beat-broken") for name in pods.names()):
+                pods.waiting("broken", f"beat-broken-{time.monotonic_ns()}", "CrashLoopBackOff", "what it lacks")
+
+    replica_set = threading.Thread(target=replaced)
+    replica_set.start()
+    with controllers(kube_server, {"beat"}):
+        done = run(kubectl, "deploy-beat-service.sh", *OVERLAY)
+    over.set()
+    replica_set.join()
+    assert done.returncode == 1
+    assert "beat cannot start" in done.stderr
+    assert "CrashLoopBackOff: what it lacks" in done.stderr
+    assert "the old release" not in done.stderr
