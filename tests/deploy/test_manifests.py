@@ -140,8 +140,10 @@ def test_each_flink_namespace_is_of_one_installation() -> None:
         objects = kustomized(folder)
         (settings,) = [each["data"] for each in objects if each["kind"] == "ConfigMap"]
         (ours,) = [each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"]
-        told.append((settings["HEADRACE_NAMESPACE"], ours, settings["HEADRACE_KAFKA_TOPIC"]))
-    assert len(set(told)) == 2  # three ways to have the one, and a second beside it
+        own = ("NAMESPACE", "MONGODB_DATABASE", "KAFKA_TOPIC", "KAFKA_GROUP")
+        told.append((settings["HEADRACE_NAMESPACE"], ours, *(settings[f"HEADRACE_{name}"] for name in own)))
+    one, other = set(told)  # three ways to have the one, and a second beside it
+    assert set(one) & set(other) == set()
     for folder in flink_namespaces():
         objects = kustomized(folder)
         (namespace,) = [each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"]
