@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from headrace import metrics
+from headrace import metrics, task_names
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "k8s-deploy" / "monitoring"
@@ -117,6 +117,16 @@ def test_an_alert_has_its_page_with_what_it_means_what_shows_and_what_to_do(rule
     assert rule["annotations"]["runbook_url"] == f"docs/alerts.md#{rule['alert'].lower()}"
     section = ALERTS_PAGE.partition(f"\n## {rule['alert']}\n")[2].partition("\n## ")[0]
     assert [part for part in PARTS if part not in section] == []
+
+
+def test_what_nobody_tells_any_more_and_what_nobody_takes_have_alerts() -> None:
+    """The consumer's lag goes with the consumer, and a launcher tells nothing that the workers do not tell too."""
+    asks = {rule["alert"]: {each.name for each in selectors(parsed(rule["expr"]))} for rule in RULES}
+    assert asks["HeadraceConsumerAway"] == {"headrace_consumer_lag_records"}
+    assert asks["HeadraceLauncherAway"] == {"headrace_queue_length", "headrace_tasks_total"}
+    expressions = {rule["alert"]: rule["expr"] for rule in RULES}
+    assert f'queue="{task_names.LAUNCHES_QUEUE}"' in expressions["HeadraceLauncherAway"]
+    assert f'name="{task_names.LAUNCH}"' in expressions["HeadraceLauncherAway"]
 
 
 def test_the_page_has_no_alert_that_there_is_not_and_each_once() -> None:
