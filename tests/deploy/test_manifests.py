@@ -13,7 +13,7 @@ import yaml
 from headrace import task_names
 from headrace.health import LOOP_SECONDS, PROCESSES
 from headrace.settings import Settings
-from tests.support.kubectl import DEPLOY, Kubectl, flink_namespaces, kustomized, overlays
+from tests.support.kubectl import DEPLOY, ROOT, Kubectl, flink_namespaces, kustomized, overlays
 
 WITHIN_SECONDS = 60
 OURS = {"api", "worker", "sync", "beat", "consumer", "flower"}
@@ -131,6 +131,17 @@ def test_no_manifest_has_a_secrets_value() -> None:
         assert [each for each in kustomized(folder) if each["kind"] == "Secret"] == []
     text = "\n".join(file.read_text() for file in DEPLOY.rglob("*.yaml"))
     assert not re.search(r"://[^\s/@]+:[^\s/@]+@", text)
+
+
+def test_what_is_read_at_the_start_is_renewed_by_a_restart_that_the_page_names() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    named = set(re.findall(r"kubectl [^\n]* -n (\S+) deployment/(\S+)$", page, re.MULTILINE))
+    assert ("headrace", "api") in named
+    for folder in overlays():
+        objects = kustomized(folder)
+        (namespace,) = [each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"]
+        there = {(namespace, each["metadata"]["name"]) for each in objects if each["kind"] == "Deployment"}
+        assert {each for each in named if each[0] == namespace} <= there
 
 
 def test_each_flink_namespace_is_of_one_installation() -> None:
