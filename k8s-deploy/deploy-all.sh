@@ -22,7 +22,7 @@ kube apply --validate=strict --kustomize "$here/flink/$flink"
 if grep -q 'app.kubernetes.io/component: servers' "$rendered"; then
   apply servers
   for name in mongodb redis kafka; do
-    kube rollout status "statefulset/$name" --namespace "$namespace" --timeout="${timeout}s" || fail_with_pods app.kubernetes.io/component=servers "$name does not start"
+    kube rollout status "statefulset/$name" --namespace "$namespace" --timeout="${timeout}s" || fail_with_pods "headrace.io/server=$name" "$name does not start"
   done
 fi
 prepare "${secrets[@]}"

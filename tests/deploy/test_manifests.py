@@ -213,6 +213,16 @@ def test_the_launcher_takes_launches_alone_and_reaches_what_a_worker_does() -> N
     assert reached["launcher"] == reached["worker"] == {"metrics", "redis", "mongodb", "kubernetes", "job-managers"}
 
 
+def test_the_script_that_says_why_a_server_does_not_start_asks_for_its_pods() -> None:
+    script = (DEPLOY / "deploy-all.sh").read_text()
+    names = re.search(r"for name in (.*); do\n.*statefulset/\$name", script)
+    (label,) = re.findall(r'fail_with_pods "(\S+)=\$name"', script)
+    servers = [each for each in kustomized(DEPLOY / "overlays" / "dev") if each["kind"] == "StatefulSet"]
+    asked = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"].get(label) for each in servers}
+    assert names is not None
+    assert asked == {name: name for name in names[1].split()}
+
+
 def test_nothing_of_native_mode_is_where_it_was_not_asked_for() -> None:
     for folder in (*overlays(), *flink_namespaces()):
         text = yaml.safe_dump_all(kustomized(folder))
