@@ -68,14 +68,20 @@ tag_image() {
     image=$image:$1
   elif [ -n "$1" ]; then
     image=$(overlays_image) || exit 1
-    image=${image%:*}:$1
+    [ -n "$image" ] || stop "overlay $overlay has no image whose name ends in /headrace, so there is none to put --tag $1 on: say --image IMAGE:$1"
+    # A digest goes, and a tag; the port of a registry stays.
+    image=${image%@*}
+    [[ ${image##*/} != *:* ]] || image=${image%:*}
+    image=$image:$1
   fi
   [ -z "$image" ] || [[ ${image##*/} == *[:@]* ]] || stop "--image $image has no tag: say --tag, or $image:TAG"
 }
 
 overlays_image() {
+  local objects
   need kubectl
-  kubectl kustomize "$here/overlays/$overlay" | sed -n 's/^ *image: \(.*headrace[:@].*\)$/\1/p' | head -n 1
+  objects=$(kubectl kustomize "$here/overlays/$overlay") || stop "overlay $overlay cannot be built: see above"
+  sed -En 's#^ *image: ((.*/)?headrace([:@].*)?)$#\1#p' <<<"$objects" | head -n 1
 }
 
 need() {

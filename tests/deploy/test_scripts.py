@@ -151,6 +151,36 @@ def test_options_that_cannot_be_meant(nobody: Kubectl) -> None:
         assert said in refused(nobody, "deploy-all.sh", *words)
 
 
+@pytest.mark.parametrize(
+    ("written", "image"),
+    [
+        ("newName: r.example.com:5000/team/headrace\n    newTag: 0.1.0", "r.example.com:5000/team/headrace:9"),
+        (
+            f"newName: r.example.com:5000/team/headrace\n    digest: sha256:{'a' * 64}",
+            "r.example.com:5000/team/headrace:9",
+        ),
+        ("newName: r.example.com/team/control\n    newTag: 0.1.0", ""),
+    ],
+)
+def test_another_tag_is_put_on_the_overlays_image_or_refused_with_the_remedy(
+    nobody: Kubectl, tmp_path: Path, written: str, image: str
+) -> None:
+    """On a copy of the folder."""
+    copy = tmp_path / "k8s-deploy"
+    subprocess.run(["cp", "-r", str(DEPLOY), str(copy)], check=True)
+    overlay = copy / "overlays/k3s/kustomization.yaml"
+    as_it_is = "newName: registry.example.com/headrace\n    newTag: 0.1.0"
+    assert as_it_is in overlay.read_text()
+    overlay.write_text(overlay.read_text().replace(as_it_is, written))
+    script = f'. {copy}/lib.sh; read_options about --overlay k3s --tag 9; echo "$image"'
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], env=nobody.env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == image
+    assert done.returncode == (0 if image else 1)
+    assert image or "overlay k3s has no image whose name ends in /headrace" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """A cluster without the operator's CRDs."""
