@@ -15,7 +15,8 @@ if [ "$make_secrets" = no ]; then
   has_namespace || stop "there is no namespace $namespace yet, and so no Secrets: say --make-secrets, or run $here/make-secrets.sh --overlay $overlay first"
   check_secrets "${secrets[@]}"
 else
-  "$here/make-secrets.sh" --overlay "$overlay" --kubeconfig "$kubeconfig" ${context:+--context "$context"}
+  # It finds the same cluster by KUBECONFIG, which may be a list of files, and no --kubeconfig is.
+  "$here/make-secrets.sh" --overlay "$overlay" ${context:+--context "$context"}
 fi
 
 kube apply --validate=strict --kustomize "$here/flink/$flink"

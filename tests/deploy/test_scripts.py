@@ -234,6 +234,9 @@ def test_without_namespaces_and_secrets_nothing_is_changed(kubectl: Kubectl) -> 
     assert f"namespace {JOBS} is not prepared for jobs" in words
     assert "there is no namespace" in refused(kubectl, "deploy-beat-service.sh", *OVERLAY)
     assert "HEADRACE_MONGODB_URL is not set" in refused(kubectl, "make-secrets.sh", *OVERLAY)
+    several = {"KUBECONFIG": f"{kubectl.kubeconfig}:{kubectl.home}/another"}
+    words = refused(kubectl, "deploy-all.sh", *OVERLAY, "--make-secrets", env=several)
+    assert "HEADRACE_MONGODB_URL is not set" in words, "it has come as far as make-secrets.sh alone does"
     assert everything(kubectl) == before
 
 
