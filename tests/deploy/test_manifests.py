@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from headrace import task_names
+from headrace.bootstrap import platform_of
 from headrace.health import LOOP_SECONDS, PROCESSES
 from headrace.settings import Settings
 from tests.support.kubectl import DEPLOY, ROOT, Kubectl, flink_namespaces, kustomized, overlays
@@ -100,6 +101,21 @@ def test_every_variable_is_a_setting_and_every_file_of_one_is_mounted(folder: Pa
         mounts = [each["mountPath"] for each in container["volumeMounts"]]
         files = [each["value"] for each in container["env"] if each["name"].endswith("_FILE")]
         assert all(str(Path(file).parent) in mounts for file in files), name
+
+
+@pytest.mark.parametrize("folder", overlays(), ids=named)
+def test_state_is_on_the_claim_of_the_flink_namespace_and_in_a_bucket_by_one_setting(folder: Path) -> None:
+    (told,) = [each["data"] for each in kustomized(folder) if each["kind"] == "ConfigMap"]
+    bucket = {**told, "HEADRACE_FLINK_STATE_LOCATION": "s3://bucket/flink"}
+    on_a_claim, in_a_bucket = (
+        platform_of(Settings(**{name.removeprefix("HEADRACE_").lower(): value for name, value in each.items()})).state()
+        for each in (told, bucket)
+    )
+    assert on_a_claim.volume is not None
+    objects = kustomized(DEPLOY / "flink" / told["HEADRACE_NAMESPACE"])
+    claims = {each["metadata"]["name"] for each in objects if each["kind"] == "PersistentVolumeClaim"}
+    assert on_a_claim.volume.persistent_volume_claim in claims
+    assert (in_a_bucket.location, in_a_bucket.volume) == ("s3://bucket/flink", None)
 
 
 @pytest.mark.parametrize("folder", overlays(), ids=named)
