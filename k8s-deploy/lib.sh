@@ -243,18 +243,31 @@ has_secret() {
 
 has_namespace() { kube get namespace "$namespace" >/dev/null 2>&1; }
 
-# apply COMPONENTS: those of the rendered objects, all of them looked at by the server before the first is changed.
-apply() {
-  local selector="app.kubernetes.io/component in ($1)" why
-  why=$(kube apply --dry-run=server --validate=strict --filename "$rendered" --selector "$selector" 2>&1 >/dev/null) \
-    || stop "the cluster refuses it, and nothing was changed: $why"
-  kube apply --validate=strict --filename "$rendered" --selector "$selector"
+changed='' # what this run has changed so far, for who reads that the cluster refused the rest
+has_changed() { changed+="${changed:+, }$1"; }
+
+# would_apply COMPONENTS: whether the server takes those of the rendered objects. All that a script is to apply is asked
+# for before the first of it is changed. The migration is none of it: the Job of the last one would have to go first.
+would_apply() { taken_by_server --filename "$rendered" --selector "app.kubernetes.io/component in ($1)"; }
+
+# taken_by_server WHAT: the options that name it.
+taken_by_server() {
+  local why
+  why=$(kube apply --dry-run=server --validate=strict "$@" 2>&1 >/dev/null) \
+    || stop "the cluster refuses it, and nothing was changed${changed:+ but $changed}: $why"
 }
 
-# prepare NAMES: what a script needs before its own process: the namespace, its secrets, what is shared, the schema.
+# apply COMPONENTS: those of the rendered objects.
+apply() {
+  kube apply --validate=strict --filename "$rendered" --selector "app.kubernetes.io/component in ($1)"
+}
+
+# prepare COMPONENTS NAMES...: what a script needs before its own processes: the namespace, its secrets, what is shared,
+# the schema.
 prepare() {
   has_namespace || stop "there is no namespace $namespace: deploy-all.sh makes it, or kubectl apply -f $here/overlays/$overlay/namespace.yaml"
-  check_secrets "$@"
+  check_secrets "${@:2}"
+  would_apply "shared, $1"
   apply shared
   migrate
 }
@@ -262,12 +275,14 @@ prepare() {
 migrate() {
   local state in_vain=0 until=$((SECONDS + timeout)) pods=app.kubernetes.io/component=migrate
   kube delete job migrate --namespace "$namespace" --ignore-not-found --wait >/dev/null
+  has_changed 'what several processes share'
+  would_apply migrate
   apply migrate
   while [ $SECONDS -lt $until ]; do
     state=$(kube get job migrate --namespace "$namespace" --output 'jsonpath={range .status.conditions[?(@.status=="True")]}{.type} {end}')
     case $state in
       *Complete*) return ;;
-      *Failed*) fail_with_pods "$pods" 'the migration failed, and nothing else was changed' ;;
+      *Failed*) fail_with_pods "$pods" 'the migration failed, and no process was changed' ;;
     esac
     in_vain=$(in_vain_for "$in_vain" "$pods")
     [ "$in_vain" -lt 3 ] || fail_with_pods "$pods" 'the migration cannot start'

@@ -264,6 +264,26 @@ def test_secrets_are_made_once_and_say_what_they_were_given(kubectl: Kubectl) ->
     assert "lacks the Secret and key headrace-flower-login/login" in words
 
 
+def test_what_the_cluster_refuses_is_refused_before_anything_is_changed(kubectl: Kubectl, tmp_path: Path) -> None:
+    """On a copy of the folder. After the test before, whose namespace and Secrets are there."""
+    copy = tmp_path / "k8s-deploy"
+    subprocess.run(["cp", "-r", str(DEPLOY), str(copy)], check=True)
+    overlay = copy / "overlays/team-b/kustomization.yaml"
+    overlay.write_text(overlay.read_text() + "replicas:\n  - name: beat\n    count: -1\n")
+    kubectl.said("create", "secret", "generic", "headrace-flower-login", "-n", NAMESPACE, "--from-literal=login=a:b")
+    before = everything(kubectl)
+    for script in ("deploy-all.sh", "deploy-beat-service.sh"):
+        words = refused(kubectl, str(copy / script), *OVERLAY)
+        assert "the cluster refuses it, and nothing was changed: " in words
+        assert "must be greater than or equal to 0" in words
+        assert everything(kubectl) == before
+    done = run(kubectl, str(copy / "deploy-all.sh"), *OVERLAY, "--make-secrets", **URLS)
+    assert done.returncode == 1
+    assert f"nothing was changed but namespace {NAMESPACE} and the Secrets that it lacked: " in done.stderr
+    assert everything(kubectl) == before
+    kubectl.said("delete", "secret", "headrace-flower-login", "-n", NAMESPACE)
+
+
 @pytest.mark.timeout(900)
 def test_all_of_it_is_rolled_out_the_migration_first_and_each_by_itself_too(
     kubectl: Kubectl, kube_server: KubeServer
