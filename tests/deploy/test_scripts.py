@@ -4,6 +4,7 @@ then; and how it goes where all is there."""
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 import threading
 import time
@@ -18,7 +19,7 @@ import yaml
 from local.process import free_port
 from tests.support.controllers import client, controllers
 from tests.support.kube_apiserver import KubeServer, running_kube_apiserver
-from tests.support.kubectl import DEPLOY, ROOT, Kubectl
+from tests.support.kubectl import DEPLOY, ROOT, Kubectl, kustomized
 from tests.support.patience import wait_for
 
 SERVICES = {
@@ -282,6 +283,35 @@ def test_what_the_cluster_refuses_is_refused_before_anything_is_changed(kubectl:
     assert f"nothing was changed but namespace {NAMESPACE} and the Secrets that it lacked: " in done.stderr
     assert everything(kubectl) == before
     kubectl.said("delete", "secret", "headrace-flower-login", "-n", NAMESPACE)
+
+
+def test_the_pull_secret_is_there_before_the_first_pod_by_the_commands_of_the_page(
+    bare: Kubectl, tmp_path: Path
+) -> None:
+    """docs/operations.md's own lines, before the one of deploy-all.sh, with a Docker that builds nothing."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    block = page.partition("**A registry with a login**")[2].partition("```\n")[2].partition("```")[0]
+    assert "deploy-all.sh" not in block
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\n")
+    docker.chmod(0o755)
+    login = {"auths": {"registry.example.com": {"auth": "dXNlcjpwYXNz"}}}
+    (tmp_path / "config.json").write_text(json.dumps(login))
+    env = {**bare.env, **URLS, "DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}:{bare.env['PATH']}"}
+    for line in block.replace("--overlay mine", "--overlay k3s").splitlines():
+        done = subprocess.run(line.split(), cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    accounts = {"headrace": "headrace-tokenless", "flink-jobs": "flink"}
+    for namespace, account in accounts.items():
+        secret = yaml.safe_load(bare.said("get", "secret", "headrace-registry", "-n", namespace, "-o", "yaml"))
+        assert json.loads(base64.b64decode(secret["data"][".dockerconfigjson"])) == login
+        objects = kustomized(DEPLOY / ("overlays/k3s" if namespace == "headrace" else f"flink/{namespace}"))
+        (pulls,) = [
+            each["imagePullSecrets"]
+            for each in objects
+            if (each["kind"], each["metadata"]["name"]) == ("ServiceAccount", account)
+        ]
+        assert pulls == [{"name": "headrace-registry"}]
 
 
 @pytest.mark.timeout(900)
