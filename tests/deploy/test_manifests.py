@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,40 @@ def test_a_drain_of_a_node_takes_one_of_each_at_a_time(folder: Path) -> None:
     assert all(each["spec"]["maxUnavailable"] == 1 for each in budgets)
     # MongoDB that is away makes all of them not ready: nothing of theirs is disrupted by a drain then.
     assert all(each["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for each in budgets)
+
+
+def test_tls_as_the_page_has_it_mounts_each_file_and_opens_the_ports(kubectl: Kubectl, tmp_path: Path) -> None:
+    """The component of docs/security.md, in a copy of an overlay."""
+    copy = tmp_path / "k8s-deploy"
+    shutil.copytree(DEPLOY, copy)
+    overlay = copy / "overlays" / "k3s"
+    page = (ROOT / "docs" / "security.md").read_text()
+    (component,) = [each for each in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Component" in each]
+    (overlay / "tls").mkdir()
+    (overlay / "tls" / "kustomization.yaml").write_text(component)
+    last = "  - ../../components/external-servers\n"
+    text = (overlay / "kustomization.yaml").read_text()
+    assert last in text
+    (overlay / "kustomization.yaml").write_text(text.replace(last, f"{last}  - tls\n"))
+    objects = kustomized(overlay)
+    (told,) = [each["data"] for each in objects if each["kind"] == "ConfigMap"]
+    settings = Settings(**{name.removeprefix("HEADRACE_").lower(): value for name, value in told.items()})
+    ca, password = settings.redis_ca_file, settings.kafka_password_file
+    assert ca is not None
+    assert password is not None
+    assert settings.kafka_ca_file == ca
+    for name, pod in pods(objects):
+        mounted = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        secrets = {each["name"]: each["secret"] for each in pod["volumes"] if "secret" in each}
+        for file, used_by in ((ca, {*OURS, "migrate"}), (password, OURS - {"beat", "flower"})):
+            assert (str(file.parent) in mounted) is (name in used_by), name
+            assert name not in used_by or secrets[mounted[str(file.parent)]]["defaultMode"] == 0o440
+    ports = {
+        each["metadata"]["name"]: each["spec"].get("egress") for each in objects if each["kind"] == "NetworkPolicy"
+    }
+    assert ports["kafka"] == [{"ports": [{"port": int(settings.kafka_bootstrap_servers.rpartition(":")[2])}]}]
+    assert ports["redis"] == [{"ports": [{"port": 6380}]}]
+    kubectl.applied(overlay)
 
 
 def test_no_manifest_has_a_secrets_value() -> None:
