@@ -19,7 +19,8 @@ usage: build-and-push.sh --registry REGISTRY --tag TAG [options]
   --launcher               the launcher of native mode too, REGISTRY/headrace-launcher:TAG: the service image of this tag
                            with Flink in it
   --builder PROGRAM        docker, podman or nerdctl; default: the first of them that is here
-  --build-arg NAME=VALUE   for both, more than once: PIP_INDEX_URL, PYTHON_IMAGE …
+  --build-arg NAME=VALUE   more than once. Behind a mirror: PYTHON_IMAGE (with its tag) and PIP_INDEX_URL of the service
+                           and the Flink image; FLINK_IMAGE (without a tag) of the Flink image and the launcher
   --no-push                only build
   --namespaces NAMES       where to make the pull Secret, with commas: headrace,flink-jobs; default: nowhere
   --user NAME              the registry's user, with --password-file; default: the login that the builder has

@@ -4,6 +4,6 @@ set -euo pipefail
 read_options 'Rolls out Beat, after the migration.' "$@"
 find_kubeconfig
 render
-prepare headrace-servers/mongodb-url headrace-servers/redis-url
+prepare beat headrace-servers/mongodb-url headrace-servers/redis-url
 apply beat
 await beat

@@ -6,6 +6,6 @@ find_kubeconfig
 render
 check_runtimes
 check_jobs_namespace
-prepare headrace-servers/mongodb-url headrace-servers/redis-url headrace-sealing-keys/keys
+prepare consumer headrace-servers/mongodb-url headrace-servers/redis-url headrace-sealing-keys/keys
 apply consumer
 await consumer

@@ -6,7 +6,7 @@ find_kubeconfig
 render
 check_runtimes
 check_jobs_namespace
-prepare headrace-servers/mongodb-url headrace-servers/redis-url headrace-sealing-keys/keys headrace-api-keys/keys
+prepare api headrace-servers/mongodb-url headrace-servers/redis-url headrace-sealing-keys/keys headrace-api-keys/keys
 apply api
 await api
 say "from this machine: kubectl port-forward -n $namespace service/api 8080:80 9090:9090 (HTTP and gRPC)"

@@ -6,7 +6,7 @@ find_kubeconfig
 render
 check_runtimes
 check_jobs_namespace
-prepare headrace-servers/mongodb-url headrace-servers/redis-url headrace-sealing-keys/keys
+prepare 'worker, sync, launcher' headrace-servers/mongodb-url headrace-servers/redis-url headrace-sealing-keys/keys
 apply 'worker, sync, launcher'
 await worker sync
 ! has_launcher || await launcher

@@ -68,14 +68,20 @@ tag_image() {
     image=$image:$1
   elif [ -n "$1" ]; then
     image=$(overlays_image) || exit 1
-    image=${image%:*}:$1
+    [ -n "$image" ] || stop "overlay $overlay has no image whose name ends in /headrace, so there is none to put --tag $1 on: say --image IMAGE:$1"
+    # A digest goes, and a tag; the port of a registry stays.
+    image=${image%@*}
+    [[ ${image##*/} != *:* ]] || image=${image%:*}
+    image=$image:$1
   fi
   [ -z "$image" ] || [[ ${image##*/} == *[:@]* ]] || stop "--image $image has no tag: say --tag, or $image:TAG"
 }
 
 overlays_image() {
+  local objects
   need kubectl
-  kubectl kustomize "$here/overlays/$overlay" | sed -n 's/^ *image: \(.*headrace[:@].*\)$/\1/p' | head -n 1
+  objects=$(kubectl kustomize "$here/overlays/$overlay") || stop "overlay $overlay cannot be built: see above"
+  sed -En 's#^ *image: ((.*/)?headrace([:@].*)?)$#\1#p' <<<"$objects" | head -n 1
 }
 
 need() {
@@ -237,63 +243,107 @@ has_secret() {
 
 has_namespace() { kube get namespace "$namespace" >/dev/null 2>&1; }
 
-# apply COMPONENTS: those of the rendered objects, all of them looked at by the server before the first is changed.
-apply() {
-  local selector="app.kubernetes.io/component in ($1)" why
-  why=$(kube apply --dry-run=server --validate=strict --filename "$rendered" --selector "$selector" 2>&1 >/dev/null) \
-    || stop "the cluster refuses it, and nothing was changed: $why"
-  kube apply --validate=strict --filename "$rendered" --selector "$selector"
+changed='' # what this run has changed so far, for who reads that the cluster refused the rest
+has_changed() { changed+="${changed:+, }$1"; }
+
+# would_apply COMPONENTS: whether the server takes those of the rendered objects. All that a script is to apply is asked
+# for before the first of it is changed. The migration is none of it: the Job of the last one would have to go first.
+would_apply() { taken_by_server --filename "$rendered" --selector "app.kubernetes.io/component in ($1)"; }
+
+# taken_by_server WHAT: the options that name it.
+taken_by_server() {
+  local why
+  why=$(kube apply --dry-run=server --validate=strict "$@" 2>&1 >/dev/null) \
+    || stop "the cluster refuses it, and nothing was changed${changed:+ but $changed}: $why"
 }
 
-# prepare NAMES: what a script needs before its own process: the namespace, its secrets, what is shared, the schema.
+# apply COMPONENTS: those of the rendered objects.
+apply() {
+  kube apply --validate=strict --filename "$rendered" --selector "app.kubernetes.io/component in ($1)"
+}
+
+# prepare COMPONENTS NAMES...: what a script needs before its own processes: the namespace, its secrets, what is shared,
+# the schema.
 prepare() {
   has_namespace || stop "there is no namespace $namespace: deploy-all.sh makes it, or kubectl apply -f $here/overlays/$overlay/namespace.yaml"
-  check_secrets "$@"
+  check_secrets "${@:2}"
+  would_apply "shared, $1"
   apply shared
   migrate
 }
 
 migrate() {
-  local state in_vain=0 until=$((SECONDS + timeout))
+  local state in_vain=0 until=$((SECONDS + timeout)) pods=app.kubernetes.io/component=migrate
   kube delete job migrate --namespace "$namespace" --ignore-not-found --wait >/dev/null
+  has_changed 'what several processes share'
+  would_apply migrate
   apply migrate
   while [ $SECONDS -lt $until ]; do
     state=$(kube get job migrate --namespace "$namespace" --output 'jsonpath={range .status.conditions[?(@.status=="True")]}{.type} {end}')
     case $state in
       *Complete*) return ;;
-      *Failed*) fail_with_pods migrate 'the migration failed, and nothing else was changed' ;;
+      *Failed*) fail_with_pods "$pods" 'the migration failed, and no process was changed' ;;
     esac
-    in_vain=$(in_vain_for "$in_vain" migrate)
-    [ "$in_vain" -lt 3 ] || fail_with_pods migrate 'the migration cannot start'
+    in_vain=$(in_vain_for "$in_vain" "$pods")
+    [ "$in_vain" -lt 3 ] || fail_with_pods "$pods" 'the migration cannot start'
     sleep 2
   done
-  fail_with_pods migrate "the migration did not end within $timeout s"
+  fail_with_pods "$pods" "the migration did not end within $timeout s"
 }
 
 # await NAMES...: until each Deployment has what was asked for, or cannot.
 await() {
-  local name in_vain until
+  local name newest pods in_vain until again
   for name in "$@"; do
-    until=$((SECONDS + timeout)) in_vain=0
+    until=$((SECONDS + timeout)) in_vain=0 again=yes pods=app.kubernetes.io/component=$name
     until kube rollout status "deployment/$name" --namespace "$namespace" --timeout=3s >/dev/null 2>&1; do
-      in_vain=$(in_vain_for "$in_vain" "$name")
-      [ "$in_vain" -lt 3 ] || fail_with_pods "$name" "$name cannot start"
-      [ $SECONDS -lt $until ] || fail_with_pods "$name" "$name was not rolled out within $timeout s"
+      newest=$(newest_of "$name")
+      if [ -n "$newest" ]; then
+        pods=app.kubernetes.io/component=$name,pod-template-hash=$newest
+        [ $again = no ] || try_again "$pods"
+        again=no
+        in_vain=$(in_vain_for "$in_vain" "$pods")
+      fi
+      [ "$in_vain" -lt 3 ] || fail_with_pods "$pods" "$name cannot start"
+      [ $SECONDS -lt $until ] || fail_with_pods "$pods" "$name was not rolled out within $timeout s"
       sleep 2
     done
     say "$name is rolled out in $namespace"
   done
 }
 
-pods_of() {
-  kube get pods --namespace "$namespace" --selector "app.kubernetes.io/component=$1" "${@:2}"
+# newest_of NAME: the pod-template-hash of what a Deployment is to have now; nothing before its controller has seen that.
+# Pods of a release that failed stay beside the new one's until these are Ready, and say nothing of it.
+newest_of() {
+  local revision
+  revision=$(kube get deployment "$1" --namespace "$namespace" --output 'go-template={{with .status.observedGeneration}}{{if eq . $.metadata.generation}}{{index $.metadata.annotations "deployment.kubernetes.io/revision"}}{{end}}{{end}}' 2>/dev/null) || return 0
+  [ -z "$revision" ] || kube get replicasets --namespace "$namespace" --selector "app.kubernetes.io/component=$1" \
+    --output "go-template={{range .items}}{{if eq (index .metadata.annotations \"deployment.kubernetes.io/revision\") \"$revision\"}}{{index .metadata.labels \"pod-template-hash\"}}{{end}}{{end}}" 2>/dev/null || true
 }
 
-# in_vain_for COUNT NAME: how many looks in a row found what no waiting mends, or what has been tried three times. One
-# look may find a pod of the release before, on its way out.
+# pods_of SELECTOR
+pods_of() {
+  kube get pods --namespace "$namespace" --selector "$1" "${@:2}"
+}
+
+# shellcheck disable=SC2016 # the variables are the template's
+# waiting SELECTOR: each container that waits: why, how often it was started again, and its pod.
+waiting() {
+  pods_of "$1" --output 'go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{$pod := .metadata.name}}{{range .status.containerStatuses}}{{if .state.waiting}}{{.state.waiting.reason}} {{.restartCount}} {{$pod}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}' 2>/dev/null
+}
+
+# A pod of an earlier run with the same template may have minutes to wait until its next try, and what it lacked may be
+# there now. One that replaces it tries at once.
+try_again() {
+  local pod
+  for pod in $(waiting "$1" | sed -En 's/^(.*BackOff|CreateContainerConfigError) [0-9]+ //p'); do
+    kube delete pod "$pod" --namespace "$namespace" --ignore-not-found --wait=false >/dev/null
+  done
+}
+
+# in_vain_for COUNT SELECTOR: how many looks in a row found what no waiting mends, or what has been tried three times.
 in_vain_for() {
-  if pods_of "$2" --output 'go-template={{range .items}}{{range .status.containerStatuses}}{{if .state.waiting}}{{.state.waiting.reason}} {{.restartCount}}{{"\n"}}{{end}}{{end}}{{end}}' 2>/dev/null \
-    | grep -Eq '^(ImagePullBackOff|InvalidImageName|ErrImageNeverPull|CreateContainerConfigError) |^CrashLoopBackOff ([2-9]|[0-9]{2,})'; then
+  if waiting "$2" | grep -Eq '^(ImagePullBackOff|InvalidImageName|ErrImageNeverPull|CreateContainerConfigError) |^CrashLoopBackOff ([2-9]|[0-9]{2,}) '; then
     echo $(($1 + 1))
   else
     echo 0
@@ -301,7 +351,7 @@ in_vain_for() {
 }
 
 # shellcheck disable=SC2016 # the variables are the template's
-# The pods' own words: why a container waits, why a pod has no node, and the end of the log of one that crashed.
+# fail_with_pods SELECTOR MESSAGE: the pods' own words: why a container waits, why a pod has no node, and the end of the log of one that crashed.
 fail_with_pods() {
   say "$2:"
   pods_of "$1" --output 'go-template={{range .items}}{{$pod := .metadata.name}}{{range .status.conditions}}{{if and (eq .type "PodScheduled") (ne .status "True")}}  pod {{$pod}}: {{.reason}}: {{.message}}{{"\n"}}{{end}}{{end}}{{range .status.containerStatuses}}{{if .state.waiting}}  pod {{$pod}}: {{.state.waiting.reason}}: {{.state.waiting.message}}{{"\n"}}{{end}}{{if .state.terminated}}  pod {{$pod}}: {{.state.terminated.reason}}, exit code {{.state.terminated.exitCode}}{{"\n"}}{{end}}{{end}}{{end}}' >&2 || true

@@ -29,6 +29,9 @@ usage: install_flink_operator.sh [options]
   --chart PATH                   a chart that you have, a folder or a .tgz, instead of a download
   --manifests                    no Helm, though there is one
   --kubeconfig FILE, --context NAME, --timeout SECONDS   as of k8s-deploy/deploy-all.sh
+
+A cert-manager that this has installed is brought to the version that is asked for, and completed where a run stopped. One
+that somebody else installed, or changed since, stays as it is.
 EOT
 }
 
@@ -100,8 +103,25 @@ has=$(sed -n 's/^version: *//p' "$chart/Chart.yaml")
 
 find_kubeconfig
 [ "$(kube auth can-i create customresourcedefinitions 2>/dev/null)" = yes ] || stop "you may not make CustomResourceDefinitions in this cluster: this needs its administrator (kubectl auth can-i create customresourcedefinitions)"
-has_certificates() { kube get crd certificates.cert-manager.io >/dev/null 2>&1; }
-if [ "$webhook" = yes ] && ! has_certificates; then
+
+# The CRDs alone are no cert-manager: a run may have stopped after them. Ours says on its namespace which version was
+# applied to the end, so that it is told from somebody else's, whose certificates are not ours to put at risk.
+certificates_mark=headrace.io/cert-manager
+certificates_found=$(kube get deployments --all-namespaces --selector app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller --output 'go-template={{range .items}}{{.metadata.namespace}} {{.metadata.name}} {{index .metadata.labels "app.kubernetes.io/version"}}{{"\n"}}{{end}}' | head -n 1)
+read -r certificates_in certificates_by certificates_live <<<"$certificates_found" || true
+certificates_ours=$(kube get namespace cert-manager --ignore-not-found --output "go-template={{with .metadata.annotations}}{{with index . \"$certificates_mark\"}}{{.}}{{end}}{{end}}")
+apply_certificates=no
+if [ "$webhook" = yes ]; then
+  if [ -z "$certificates_by" ] || [ "$certificates_in $certificates_ours" = 'cert-manager unfinished' ]; then
+    apply_certificates=yes
+  elif [ "$certificates_in" != cert-manager ] || [ "$certificates_ours" != "$certificates_live" ]; then
+    [ "$certificates_live" = "$certificates" ] \
+      || say "cert-manager $certificates_live is in namespace $certificates_in, and this did not install it: it stays, and is not brought to $certificates"
+  elif [ "$certificates_live" != "$certificates" ]; then
+    apply_certificates=yes
+  fi
+fi
+if [ $apply_certificates = yes ]; then
   fetch "$certificates_from/$certificates/cert-manager.yaml" "$scratch/cert-manager.yaml" \
     'behind a mirror say --cert-manager-from URL, or do without: --without-webhook'
 fi
@@ -127,9 +147,16 @@ kube --request-timeout="${timeout}s" apply --server-side --force-conflicts --fil
   || stop 'the CRDs are not all as the chart has them, and the operator was not touched: run this again, it goes on from here'
 
 if [ "$webhook" = yes ]; then
-  has_certificates || kube apply --filename "$scratch/cert-manager.yaml"
-  for each in cert-manager cert-manager-cainjector cert-manager-webhook; do
-    rolled_out cert-manager "$each"
+  if [ $apply_certificates = yes ]; then
+    certificates_in=cert-manager certificates_by=cert-manager
+    ensure_namespace cert-manager
+    kube annotate --overwrite namespace cert-manager "$certificates_mark=unfinished" >/dev/null
+    kube --request-timeout="${timeout}s" apply --filename "$scratch/cert-manager.yaml" \
+      || stop 'cert-manager is not all as its manifests have it: run this again, it goes on from here'
+    kube annotate --overwrite namespace cert-manager "$certificates_mark=$certificates" >/dev/null
+  fi
+  for each in $certificates_by $certificates_by-cainjector $certificates_by-webhook; do
+    rolled_out "$certificates_in" "$each"
   done
 fi
 for each in "$namespace" "${watched[@]}"; do ensure_namespace "$each"; done

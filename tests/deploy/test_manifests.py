@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 import yaml
 
 from headrace import task_names
+from headrace.bootstrap import platform_of
 from headrace.health import LOOP_SECONDS, PROCESSES
 from headrace.settings import Settings
-from tests.support.kubectl import DEPLOY, Kubectl, flink_namespaces, kustomized, overlays
+from tests.support.kubectl import DEPLOY, ROOT, Kubectl, flink_namespaces, kustomized, overlays
 
 WITHIN_SECONDS = 60
 OURS = {"api", "worker", "sync", "beat", "consumer", "flower"}
@@ -103,6 +105,21 @@ def test_every_variable_is_a_setting_and_every_file_of_one_is_mounted(folder: Pa
 
 
 @pytest.mark.parametrize("folder", overlays(), ids=named)
+def test_state_is_on_the_claim_of_the_flink_namespace_and_in_a_bucket_by_one_setting(folder: Path) -> None:
+    (told,) = [each["data"] for each in kustomized(folder) if each["kind"] == "ConfigMap"]
+    bucket = {**told, "HEADRACE_FLINK_STATE_LOCATION": "s3://bucket/flink"}
+    on_a_claim, in_a_bucket = (
+        platform_of(Settings(**{name.removeprefix("HEADRACE_").lower(): value for name, value in each.items()})).state()
+        for each in (told, bucket)
+    )
+    assert on_a_claim.volume is not None
+    objects = kustomized(DEPLOY / "flink" / told["HEADRACE_NAMESPACE"])
+    claims = {each["metadata"]["name"] for each in objects if each["kind"] == "PersistentVolumeClaim"}
+    assert on_a_claim.volume.persistent_volume_claim in claims
+    assert (in_a_bucket.location, in_a_bucket.volume) == ("s3://bucket/flink", None)
+
+
+@pytest.mark.parametrize("folder", overlays(), ids=named)
 def test_a_process_that_is_stopped_fails_its_probe_within_a_minute(folder: Path) -> None:
     for name, pod in pods(kustomized(folder)):
         if name == "migrate":
@@ -124,6 +141,42 @@ def test_a_drain_of_a_node_takes_one_of_each_at_a_time(folder: Path) -> None:
     budgets = [each for each in objects if each["kind"] == "PodDisruptionBudget"]
     assert {each["metadata"]["name"] for each in budgets} == ours(folder) - {"flower"}
     assert all(each["spec"]["maxUnavailable"] == 1 for each in budgets)
+    # MongoDB that is away makes all of them not ready: nothing of theirs is disrupted by a drain then.
+    assert all(each["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for each in budgets)
+
+
+def test_tls_as_the_page_has_it_mounts_each_file_and_opens_the_ports(kubectl: Kubectl, tmp_path: Path) -> None:
+    """The component of docs/security.md, in a copy of an overlay."""
+    copy = tmp_path / "k8s-deploy"
+    shutil.copytree(DEPLOY, copy)
+    overlay = copy / "overlays" / "k3s"
+    page = (ROOT / "docs" / "security.md").read_text()
+    (component,) = [each for each in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Component" in each]
+    (overlay / "tls").mkdir()
+    (overlay / "tls" / "kustomization.yaml").write_text(component)
+    last = "  - ../../components/external-servers\n"
+    text = (overlay / "kustomization.yaml").read_text()
+    assert last in text
+    (overlay / "kustomization.yaml").write_text(text.replace(last, f"{last}  - tls\n"))
+    objects = kustomized(overlay)
+    (told,) = [each["data"] for each in objects if each["kind"] == "ConfigMap"]
+    settings = Settings(**{name.removeprefix("HEADRACE_").lower(): value for name, value in told.items()})
+    ca, password = settings.redis_ca_file, settings.kafka_password_file
+    assert ca is not None
+    assert password is not None
+    assert settings.kafka_ca_file == ca
+    for name, pod in pods(objects):
+        mounted = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        secrets = {each["name"]: each["secret"] for each in pod["volumes"] if "secret" in each}
+        for file, used_by in ((ca, {*OURS, "migrate"}), (password, OURS - {"beat", "flower"})):
+            assert (str(file.parent) in mounted) is (name in used_by), name
+            assert name not in used_by or secrets[mounted[str(file.parent)]]["defaultMode"] == 0o440
+    ports = {
+        each["metadata"]["name"]: each["spec"].get("egress") for each in objects if each["kind"] == "NetworkPolicy"
+    }
+    assert ports["kafka"] == [{"ports": [{"port": int(settings.kafka_bootstrap_servers.rpartition(":")[2])}]}]
+    assert ports["redis"] == [{"ports": [{"port": 6380}]}]
+    kubectl.applied(overlay)
 
 
 def test_no_manifest_has_a_secrets_value() -> None:
@@ -133,6 +186,17 @@ def test_no_manifest_has_a_secrets_value() -> None:
     assert not re.search(r"://[^\s/@]+:[^\s/@]+@", text)
 
 
+def test_what_is_read_at_the_start_is_renewed_by_a_restart_that_the_page_names() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    named = set(re.findall(r"kubectl [^\n]* -n (\S+) deployment/(\S+)$", page, re.MULTILINE))
+    assert ("headrace", "api") in named
+    for folder in overlays():
+        objects = kustomized(folder)
+        (namespace,) = [each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"]
+        there = {(namespace, each["metadata"]["name"]) for each in objects if each["kind"] == "Deployment"}
+        assert {each for each in named if each[0] == namespace} <= there
+
+
 def test_each_flink_namespace_is_of_one_installation() -> None:
     """One set of processes a namespace: what would be shared would be taken from each other."""
     told = []
@@ -140,8 +204,10 @@ def test_each_flink_namespace_is_of_one_installation() -> None:
         objects = kustomized(folder)
         (settings,) = [each["data"] for each in objects if each["kind"] == "ConfigMap"]
         (ours,) = [each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"]
-        told.append((settings["HEADRACE_NAMESPACE"], ours, settings["HEADRACE_KAFKA_TOPIC"]))
-    assert len(set(told)) == 2  # three ways to have the one, and a second beside it
+        own = ("NAMESPACE", "MONGODB_DATABASE", "KAFKA_TOPIC", "KAFKA_GROUP")
+        told.append((settings["HEADRACE_NAMESPACE"], ours, *(settings[f"HEADRACE_{name}"] for name in own)))
+    one, other = set(told)  # three ways to have the one, and a second beside it
+    assert set(one) & set(other) == set()
     for folder in flink_namespaces():
         objects = kustomized(folder)
         (namespace,) = [each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"]
@@ -198,6 +264,16 @@ def test_the_launcher_takes_launches_alone_and_reaches_what_a_worker_does() -> N
         process: {name for name, values in chosen.items() if process in values} for process in ("worker", "launcher")
     }
     assert reached["launcher"] == reached["worker"] == {"metrics", "redis", "mongodb", "kubernetes", "job-managers"}
+
+
+def test_the_script_that_says_why_a_server_does_not_start_asks_for_its_pods() -> None:
+    script = (DEPLOY / "deploy-all.sh").read_text()
+    names = re.search(r"for name in (.*); do\n.*statefulset/\$name", script)
+    (label,) = re.findall(r'fail_with_pods "(\S+)=\$name"', script)
+    servers = [each for each in kustomized(DEPLOY / "overlays" / "dev") if each["kind"] == "StatefulSet"]
+    asked = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"].get(label) for each in servers}
+    assert names is not None
+    assert asked == {name: name for name in names[1].split()}
 
 
 def test_nothing_of_native_mode_is_where_it_was_not_asked_for() -> None:

@@ -137,17 +137,92 @@ while [ $# -gt 0 ]; do [ "$1" != --values ] || cat "$2" >> "$HELM_SAID"; shift; 
 """
 
 
+CERTIFICATES = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: certificates.cert-manager.io}
+spec:
+  group: cert-manager.io
+  names: {kind: Certificate, plural: certificates}
+  scope: Namespaced
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: NAMESPACE}
+"""
+"""The beginning of cert-manager's manifests."""
+
+CERTIFICATES_PART = """
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: NAMED
+  namespace: NAMESPACE
+  labels: {app.kubernetes.io/name: NAMED, app.kubernetes.io/component: PART, app.kubernetes.io/version: VERSION}
+spec:
+  selector: {matchLabels: {app: NAMED}}
+  template:
+    metadata: {labels: {app: NAMED}}
+    spec: {containers: [{name: it, image: "quay.io/jetstack/NAMED:VERSION"}]}
+"""
+
+
+def helm(kubectl: Kubectl, folder: Path) -> dict[str, str]:
+    """What finds a Helm that does nothing, and writes down what it is told."""
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "helm").write_text(HELM)
+    (programs / "helm").chmod(0o755)
+    (programs / "kubectl").symlink_to(kubectl_path())
+    return {"PATH": f"{programs}:{os.environ['PATH']}", "HELM_SAID": str(folder / "said")}
+
+
+def certificates(version: str, namespace: str = "cert-manager") -> str:
+    """Its manifests, as much as the script looks at."""
+    parts = {"cert-manager-cainjector": "cainjector", "cert-manager": "controller", "cert-manager-webhook": "webhook"}
+    text = CERTIFICATES + "".join(
+        CERTIFICATES_PART.replace("NAMED", name).replace("PART", part) for name, part in parts.items()
+    )
+    return text.replace("VERSION", version).replace("NAMESPACE", namespace)
+
+
+def test_certificates_are_completed_renewed_where_they_are_ours_and_left_where_they_are_not(
+    bare: tuple[Kubectl, KubeServer], chart: Path, tmp_path: Path
+) -> None:
+    kubectl, server = bare
+    env = helm(kubectl, tmp_path)
+    for version in ("v1.18.0", "v1.19.1"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "cert-manager.yaml").write_text(certificates(version))
+    words = ("--chart", str(chart), "--watch", "flink-jobs", "--cert-manager-from", f"file://{tmp_path}")
+
+    def live() -> str:
+        asked = ("get", "deployments", "-A", "-l", "app.kubernetes.io/name=cert-manager", "-o")
+        return kubectl.said(*asked, "jsonpath={..metadata.labels.app\\.kubernetes\\.io/version}")
+
+    kubectl.said("apply", "-f", "-", given=CERTIFICATES.replace("NAMESPACE", "cert-manager"))  # where a run stopped
+    with controllers(server):
+        for version in ("v1.18.0", "v1.19.1"):
+            done = run(kubectl, *words, "--cert-manager-version", version, **env)
+            assert done.returncode == 0, done.stderr
+            assert live() == version
+        kubectl.said("delete", "deployments", "--all", "-n", "cert-manager")
+        kubectl.said("create", "namespace", "theirs")
+        kubectl.said("apply", "-f", "-", given=certificates("v1.18.0", "theirs"))
+        done = run(kubectl, *words, **env)
+    assert done.returncode == 0, done.stderr
+    assert "cert-manager v1.18.0 is in namespace theirs, and this did not install it: it stays" in done.stderr
+    assert live() == "v1.18.0"
+
+
 def test_by_helm_its_values_say_what_was_asked_for(
     bare: tuple[Kubectl, KubeServer], chart: Path, tmp_path: Path
 ) -> None:
     """What Helm is told; Helm itself is not at hand. After the operator was installed by manifests."""
     kubectl, server = bare
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "helm").write_text(HELM)
-    (programs / "helm").chmod(0o755)
-    (programs / "kubectl").symlink_to(kubectl_path())
-    env = {"PATH": f"{programs}:{os.environ['PATH']}", "HELM_SAID": str(tmp_path / "said")}
+    env = helm(kubectl, tmp_path)
     words = ("--chart", str(chart), "--without-webhook", "--watch", "flink-jobs", "--image", "mirror.example.com/op")
     with controllers(server):
         done = run(kubectl, *words, **env)

@@ -4,18 +4,22 @@ then; and how it goes where all is there."""
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from local.process import free_port
 from tests.support.controllers import client, controllers
 from tests.support.kube_apiserver import KubeServer, running_kube_apiserver
-from tests.support.kubectl import DEPLOY, ROOT, Kubectl
+from tests.support.kubectl import DEPLOY, ROOT, Kubectl, kustomized
 from tests.support.patience import wait_for
 
 SERVICES = {
@@ -25,6 +29,7 @@ SERVICES = {
     "deploy-consumer-service.sh": ["consumer"],
 }
 NAMESPACE, JOBS = "headrace-team-b", "flink-team-b"
+REVISION = "deployment.kubernetes.io/revision"
 OVERLAY = ("--overlay", "team-b", "--image", "registry.example.com/team/headrace:7")
 URLS = {
     "HEADRACE_MONGODB_URL": "mongodb://user:pass%20word@mongodb:27017/?directConnection=true",
@@ -147,6 +152,36 @@ def test_options_that_cannot_be_meant(nobody: Kubectl) -> None:
         assert said in refused(nobody, "deploy-all.sh", *words)
 
 
+@pytest.mark.parametrize(
+    ("written", "image"),
+    [
+        ("newName: r.example.com:5000/team/headrace\n    newTag: 0.1.0", "r.example.com:5000/team/headrace:9"),
+        (
+            f"newName: r.example.com:5000/team/headrace\n    digest: sha256:{'a' * 64}",
+            "r.example.com:5000/team/headrace:9",
+        ),
+        ("newName: r.example.com/team/control\n    newTag: 0.1.0", ""),
+    ],
+)
+def test_another_tag_is_put_on_the_overlays_image_or_refused_with_the_remedy(
+    nobody: Kubectl, tmp_path: Path, written: str, image: str
+) -> None:
+    """On a copy of the folder."""
+    copy = tmp_path / "k8s-deploy"
+    subprocess.run(["cp", "-r", str(DEPLOY), str(copy)], check=True)
+    overlay = copy / "overlays/k3s/kustomization.yaml"
+    as_it_is = "newName: registry.example.com/headrace\n    newTag: 0.1.0"
+    assert as_it_is in overlay.read_text()
+    overlay.write_text(overlay.read_text().replace(as_it_is, written))
+    script = f'. {copy}/lib.sh; read_options about --overlay k3s --tag 9; echo "$image"'
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], env=nobody.env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == image
+    assert done.returncode == (0 if image else 1)
+    assert image or "overlay k3s has no image whose name ends in /headrace" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """A cluster without the operator's CRDs."""
@@ -200,6 +235,9 @@ def test_without_namespaces_and_secrets_nothing_is_changed(kubectl: Kubectl) -> 
     assert f"namespace {JOBS} is not prepared for jobs" in words
     assert "there is no namespace" in refused(kubectl, "deploy-beat-service.sh", *OVERLAY)
     assert "HEADRACE_MONGODB_URL is not set" in refused(kubectl, "make-secrets.sh", *OVERLAY)
+    several = {"KUBECONFIG": f"{kubectl.kubeconfig}:{kubectl.home}/another"}
+    words = refused(kubectl, "deploy-all.sh", *OVERLAY, "--make-secrets", env=several)
+    assert "HEADRACE_MONGODB_URL is not set" in words, "it has come as far as make-secrets.sh alone does"
     assert everything(kubectl) == before
 
 
@@ -225,6 +263,55 @@ def test_secrets_are_made_once_and_say_what_they_were_given(kubectl: Kubectl) ->
     kubectl.said("delete", "secret", "headrace-flower-login", "-n", NAMESPACE)
     words = refused(kubectl, "deploy-all.sh", *OVERLAY)
     assert "lacks the Secret and key headrace-flower-login/login" in words
+
+
+def test_what_the_cluster_refuses_is_refused_before_anything_is_changed(kubectl: Kubectl, tmp_path: Path) -> None:
+    """On a copy of the folder. After the test before, whose namespace and Secrets are there."""
+    copy = tmp_path / "k8s-deploy"
+    subprocess.run(["cp", "-r", str(DEPLOY), str(copy)], check=True)
+    overlay = copy / "overlays/team-b/kustomization.yaml"
+    overlay.write_text(overlay.read_text() + "replicas:\n  - name: beat\n    count: -1\n")
+    kubectl.said("create", "secret", "generic", "headrace-flower-login", "-n", NAMESPACE, "--from-literal=login=a:b")
+    before = everything(kubectl)
+    for script in ("deploy-all.sh", "deploy-beat-service.sh"):
+        words = refused(kubectl, str(copy / script), *OVERLAY)
+        assert "the cluster refuses it, and nothing was changed: " in words
+        assert "must be greater than or equal to 0" in words
+        assert everything(kubectl) == before
+    done = run(kubectl, str(copy / "deploy-all.sh"), *OVERLAY, "--make-secrets", **URLS)
+    assert done.returncode == 1
+    assert f"nothing was changed but namespace {NAMESPACE} and the Secrets that it lacked: " in done.stderr
+    assert everything(kubectl) == before
+    kubectl.said("delete", "secret", "headrace-flower-login", "-n", NAMESPACE)
+
+
+def test_the_pull_secret_is_there_before_the_first_pod_by_the_commands_of_the_page(
+    bare: Kubectl, tmp_path: Path
+) -> None:
+    """docs/operations.md's own lines, before the one of deploy-all.sh, with a Docker that builds nothing."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    block = page.partition("**A registry with a login**")[2].partition("```\n")[2].partition("```")[0]
+    assert "deploy-all.sh" not in block
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\n")
+    docker.chmod(0o755)
+    login = {"auths": {"registry.example.com": {"auth": "dXNlcjpwYXNz"}}}
+    (tmp_path / "config.json").write_text(json.dumps(login))
+    env = {**bare.env, **URLS, "DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}:{bare.env['PATH']}"}
+    for line in block.replace("--overlay mine", "--overlay k3s").splitlines():
+        done = subprocess.run(line.split(), cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    accounts = {"headrace": "headrace-tokenless", "flink-jobs": "flink"}
+    for namespace, account in accounts.items():
+        secret = yaml.safe_load(bare.said("get", "secret", "headrace-registry", "-n", namespace, "-o", "yaml"))
+        assert json.loads(base64.b64decode(secret["data"][".dockerconfigjson"])) == login
+        objects = kustomized(DEPLOY / ("overlays/k3s" if namespace == "headrace" else f"flink/{namespace}"))
+        (pulls,) = [
+            each["imagePullSecrets"]
+            for each in objects
+            if (each["kind"], each["metadata"]["name"]) == ("ServiceAccount", account)
+        ]
+        assert pulls == [{"name": "headrace-registry"}]
 
 
 @pytest.mark.timeout(900)
@@ -273,3 +360,102 @@ def test_a_pod_that_cannot_start_is_said_in_its_own_words(kubectl: Kubectl, kube
     assert f"pod migrate-x: ImagePullBackOff: {message}" in done.stderr
     live = kubectl.said("get", "deployment", "beat", "-n", NAMESPACE, "-o", "jsonpath={..image}")
     assert live == "registry.example.com/team/headrace:7"
+
+
+class Pods:
+    """Pods of Beat's as its controllers would make them, by the ReplicaSet that they belong to."""
+
+    def __init__(self, kubectl: Kubectl, http: httpx.Client) -> None:
+        self._kubectl, self._http = kubectl, http
+
+    def replica_set(self, name: str, revision: int) -> None:
+        deployment = yaml.safe_load(self._kubectl.said("get", "deployment", "beat", "-n", NAMESPACE, "-o", "yaml"))
+        template = deployment["spec"]["template"]
+        labels = {**template["metadata"]["labels"], "pod-template-hash": name}
+        metadata = {"name": f"beat-{name}", "labels": labels, "annotations": {REVISION: str(revision)}}
+        spec = {"selector": {"matchLabels": labels}, "template": {**template, "metadata": {"labels": labels}}}
+        self._post("apis/apps/v1", "replicasets", {"metadata": metadata, "spec": {**spec, "replicas": 1}})
+        self._kubectl.said("annotate", "deployment", "beat", "-n", NAMESPACE, "--overwrite", f"{REVISION}={revision}")
+
+    def waiting(self, replica_set: str, name: str, reason: str, message: str) -> None:
+        """A pod whose only container waits, after ten tries."""
+        made = yaml.safe_load(
+            self._kubectl.said("get", "replicaset", f"beat-{replica_set}", "-n", NAMESPACE, "-o", "yaml")
+        )["spec"]["template"]
+        pod = self._post("api/v1", "pods", {"metadata": {**made["metadata"], "name": name}, "spec": made["spec"]})
+        state = {"waiting": {"reason": reason, "message": message}}
+        status = {"name": "beat", "image": "i", "imageID": "", "ready": False, "restartCount": 10, "state": state}
+        said = {**pod, "status": {"phase": "Pending", "containerStatuses": [status]}}
+        self._http.put(f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/status", json=said).raise_for_status()
+
+    def names(self) -> set[str]:
+        return set(self._kubectl.said("get", "pods", "-n", NAMESPACE, "-o", "jsonpath={..metadata.name}").split())
+
+    def removed(self) -> None:
+        for kind in ("replicasets", "pods"):
+            self._kubectl.said("delete", kind, "--all", "-n", NAMESPACE, "--wait=false")
+        self._kubectl.said("annotate", "deployment", "beat", "-n", NAMESPACE, f"{REVISION}-")
+
+    def _post(self, group: str, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        made = self._http.post(f"/{group}/namespaces/{NAMESPACE}/{kind}", json=body)
+        made.raise_for_status()
+        return dict(made.json())
+
+
+@pytest.fixture
+def pods(kubectl: Kubectl, kube_server: KubeServer) -> Iterator[Pods]:
+    with client(kube_server) as http:
+        made = Pods(kubectl, http)
+        yield made
+        made.removed()
+
+
+def test_a_release_is_judged_by_its_own_pods_and_these_after_one_more_try(
+    kubectl: Kubectl, kube_server: KubeServer, pods: Pods
+) -> None:
+    """Pods of a release that failed stay until the next one is Ready; and what a pod lacked may be there now. After the
+    tests before, whose namespaces and Secrets are there."""
+    pods.replica_set("failed", 1)
+    pods.replica_set("mended", 2)
+    pods.waiting("failed", "beat-failed-1", "CrashLoopBackOff", "what the old release lacked")
+    pods.waiting("mended", "beat-mended-1", "ImagePullBackOff", "what this one lacked a minute ago")
+    held = {"beat"}
+
+    def rolled_out_later() -> None:
+        wait_for("a new try of what waited", lambda: pods.names() == {"beat-failed-1"})
+        time.sleep(18)  # longer than three looks take
+        held.clear()
+
+    later = threading.Thread(target=rolled_out_later)
+    later.start()
+    with controllers(kube_server, held):
+        done = run(kubectl, "deploy-beat-service.sh", *OVERLAY)
+    later.join()
+    assert done.returncode == 0, done.stderr
+    assert pods.names() == {"beat-failed-1"}
+
+
+def test_what_the_new_release_lacks_is_said_and_not_what_the_old_one_did(
+    kubectl: Kubectl, kube_server: KubeServer, pods: Pods
+) -> None:
+    """After the tests before, whose namespaces and Secrets are there."""
+    pods.replica_set("failed", 1)
+    pods.replica_set("broken", 2)
+    pods.waiting("failed", "beat-failed-1", "CrashLoopBackOff", "what the old release lacked")
+    over = threading.Event()
+
+    def replaced() -> None:
+        while not over.wait(0.2):
+            if not any(name.startswith("beat-broken") for name in pods.names()):
+                pods.waiting("broken", f"beat-broken-{time.monotonic_ns()}", "CrashLoopBackOff", "what it lacks")
+
+    replica_set = threading.Thread(target=replaced)
+    replica_set.start()
+    with controllers(kube_server, {"beat"}):
+        done = run(kubectl, "deploy-beat-service.sh", *OVERLAY)
+    over.set()
+    replica_set.join()
+    assert done.returncode == 1
+    assert "beat cannot start" in done.stderr
+    assert "CrashLoopBackOff: what it lacks" in done.stderr
+    assert "the old release" not in done.stderr

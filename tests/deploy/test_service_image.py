@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from headrace import task_names
 from tests.support.flink_image import Instruction
@@ -63,14 +66,40 @@ def test_no_layer_is_given_a_secret() -> None:
     assert not re.search(r"(?i)password|token|secret|key=", given)
 
 
+@pytest.mark.parametrize(
+    ("file", "takes"),
+    [
+        ("Dockerfile", {"PYTHON_IMAGE", "PIP_INDEX_URL"}),
+        ("flink_app/Dockerfile", {"PYTHON_IMAGE", "PIP_INDEX_URL", "FLINK_IMAGE"}),
+        ("Dockerfile.launcher", {"FLINK_IMAGE"}),
+    ],
+)
+def test_an_image_is_built_behind_a_mirror_by_the_arguments_that_the_script_names(file: str, takes: set[str]) -> None:
+    """An argument that no ARG declares is dropped, and the build goes to the Internet."""
+    told = instructions(file)
+    declared = {each.rest.partition("=")[0] for each in told if each.word == "ARG"}
+    assert declared & {"PYTHON_IMAGE", "PIP_INDEX_URL", "FLINK_IMAGE"} == takes
+    stages = {each.rest.split()[0] for each in told if each.word == "FROM"}
+    assert all(stage.startswith("${") for stage in stages)
+    script = [str(ROOT / "k8s-deploy" / "build-and-push.sh"), "--help"]
+    said = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert all(name in said for name in takes)
+    if "PIP_INDEX_URL" in takes:  # of the stage that installs, and before it does
+        words = [each.word for each in told]
+        installs = next(number for number, each in enumerate(told) if "pip install" in each.rest)
+        begins = max(number for number, word in enumerate(words[:installs]) if word == "FROM")
+        assert any(each.rest.startswith("PIP_INDEX_URL") for each in told[begins:installs])
+
+
 def test_the_launcher_is_the_service_with_the_flink_that_jobs_run_on() -> None:
     told = instructions("Dockerfile.launcher")
     given = dict(each.rest.split("=", 1) for each in told if each.word == "ARG")
     jobs = re.search(r"^ARG FLINK_VERSION=(.*)$", (ROOT / "flink_app" / "Dockerfile").read_text(), re.MULTILINE)
     assert jobs is not None
     assert given["FLINK_VERSION"] == jobs[1]
+    assert given["FLINK_IMAGE"] == "flink"
     assert [each.rest for each in told if each.word == "FROM"] == [
-        "flink:${FLINK_VERSION}-java17 AS flink",
+        "${FLINK_IMAGE}:${FLINK_VERSION}-java17 AS flink",
         "${SERVICE_IMAGE}",
     ]
     homes = dict(part.split("=") for each in told if each.word == "ENV" for part in each.rest.split())

@@ -1,10 +1,11 @@
 """What the controllers of a whole cluster would come to say, for an API server that has none: a Deployment is rolled
-out and a Job is done as soon as it is there. It starts no pod."""
+out and a Job is done as soon as it is there. It starts no pod; a test that makes some itself holds their Deployment
+back."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -17,10 +18,10 @@ KINDS = {"apps/v1": ("deployments", "statefulsets"), "batch/v1": ("jobs",)}
 
 
 @contextmanager
-def controllers(server: KubeServer) -> Iterator[None]:
-    """For as long as the block lasts."""
+def controllers(server: KubeServer, held: Collection[str] = ()) -> Iterator[None]:
+    """For as long as the block lasts. The Deployments in `held` are seen, and not rolled out while they are in it."""
     over = threading.Event()
-    thread = threading.Thread(target=_run, args=(server, over), daemon=True)
+    thread = threading.Thread(target=_run, args=(server, over, held), daemon=True)
     thread.start()
     try:
         yield
@@ -35,19 +36,19 @@ def client(server: KubeServer) -> httpx.Client:
     return httpx.Client(base_url=server.url, headers=headers, verify=False, timeout=30, trust_env=False)
 
 
-def _run(server: KubeServer, over: threading.Event) -> None:
+def _run(server: KubeServer, over: threading.Event, held: Collection[str]) -> None:
     with client(server) as http:
         while not over.wait(0.5):
             with suppress(httpx.HTTPError):
-                _say_all(http)
+                _say_all(http, held)
 
 
-def _say_all(http: httpx.Client) -> None:
+def _say_all(http: httpx.Client, held: Collection[str]) -> None:
     for group, names in KINDS.items():
         for name in names:
             for each in http.get(f"/apis/{group}/{name}").json()["items"]:
                 place = f"/apis/{group}/namespaces/{each['metadata']['namespace']}/{name}/{each['metadata']['name']}"
-                said = _done() if name == "jobs" else _rolled_out(each)
+                said = _done() if name == "jobs" else _rolled_out(each, each["metadata"]["name"] in held)
                 if not each["status"].items() >= said.items() and not each["status"].get("completionTime"):
                     http.put(f"{place}/status", json={**each, "status": said})
 
@@ -58,7 +59,7 @@ def _done() -> dict[str, Any]:
     return {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": told}
 
 
-def _rolled_out(each: dict[str, Any]) -> dict[str, Any]:
+def _rolled_out(each: dict[str, Any], held: bool) -> dict[str, Any]:
     names = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
-    counts = dict.fromkeys(names, each["spec"]["replicas"])
+    counts = dict.fromkeys(names[:1] if held else names, each["spec"]["replicas"])
     return {"observedGeneration": each["metadata"]["generation"], **counts}

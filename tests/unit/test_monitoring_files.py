@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from headrace import metrics
+from headrace import metrics, task_names
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "k8s-deploy" / "monitoring"
@@ -25,6 +25,8 @@ DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 ALERTS_PAGE = (ROOT / "docs" / "alerts.md").read_text()
 MONITORING_PAGE = (ROOT / "docs" / "monitoring.md").read_text()
 NAME = re.compile(r"headrace_[a-z_]+")
+TARGETS_LABEL = "namespace"
+"""Prometheus gives it to every target, and so to each of its series: it tells installations apart."""
 PARTS = ("**It means**", "**Headrace shows**", "**Do**")
 
 
@@ -48,6 +50,17 @@ EXPRESSIONS = [*((rule["alert"], rule["expr"]) for rule in RULES), *TARGETS]
 every_expression = pytest.mark.parametrize(("where", "expression"), EXPRESSIONS, ids=[each for each, _ in EXPRESSIONS])
 
 
+def nodes(node: Any) -> Iterator[Any]:
+    """Every part of an expression."""
+    yield node
+    for name in ("vector_selector", "expr", "lhs", "rhs", "param"):
+        below = getattr(node, name, None)
+        if below is not None and not isinstance(below, str):
+            yield from nodes(below)
+    for below in getattr(node, "args", ()) or ():
+        yield from nodes(below)
+
+
 def parsed(expression: str) -> Any:
     """As Prometheus reads it; Grafana puts an interval in the variable's place."""
     return promql_parser.parse(expression.replace("$__rate_interval", "5m"))
@@ -55,14 +68,7 @@ def parsed(expression: str) -> Any:
 
 def selectors(node: Any) -> Iterator[Any]:
     """Every selector of series in an expression."""
-    if isinstance(node, promql_parser.VectorSelector):
-        yield node
-    for name in ("vector_selector", "expr", "lhs", "rhs", "param"):
-        below = getattr(node, name, None)
-        if below is not None and not isinstance(below, str):
-            yield from selectors(below)
-    for below in getattr(node, "args", ()) or ():
-        yield from selectors(below)
+    return (each for each in nodes(node) if isinstance(each, promql_parser.VectorSelector))
 
 
 @every_expression
@@ -71,7 +77,7 @@ def test_an_expression_parses_and_asks_for_series_that_there_are(where: str, exp
     assert {each.name for each in found} == set(NAME.findall(expression)), where
     for each in found:
         assert each.name in SERIES, where
-        asked = {matcher.name for matcher in each.matchers.matchers}
+        asked = {matcher.name for matcher in each.matchers.matchers} - {TARGETS_LABEL}
         assert asked <= SERIES[each.name], f"{where}: {each.name} has no label {asked - SERIES[each.name]}"
 
 
@@ -79,7 +85,28 @@ def test_an_expression_parses_and_asks_for_series_that_there_are(where: str, exp
 def test_it_groups_by_labels_that_the_series_have(where: str, expression: str) -> None:
     grouped = {word for group in re.findall(r"\bby \(([^)]*)\)", expression) for word in re.findall(r"\w+", group)}
     has = set().union(*(SERIES[name] for name in NAME.findall(expression)))
-    assert grouped <= has, where
+    assert grouped - {TARGETS_LABEL} <= has, where
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
+def test_an_alert_judges_each_installation_by_itself(rule: dict[str, Any]) -> None:
+    """Else what is dead in one of them hides behind another one's."""
+    parts = list(nodes(parsed(rule["expr"])))
+    for each in parts:
+        if isinstance(each, promql_parser.AggregateExpr):
+            assert each.modifier is not None, rule["expr"]
+            assert each.modifier.type == promql_parser.AggModifierType.By
+            assert TARGETS_LABEL in each.modifier.labels
+    assert any(isinstance(each, promql_parser.AggregateExpr) for each in parts)
+
+
+@pytest.mark.parametrize(("panel", "expression"), TARGETS, ids=[each for each, _ in TARGETS])
+def test_a_panel_shows_the_installation_that_was_chosen(panel: str, expression: str) -> None:
+    for each in selectors(parsed(expression)):
+        asked = {matcher.name: matcher.value for matcher in each.matchers.matchers}
+        assert asked[TARGETS_LABEL] == "$namespace", panel
+    (variable,) = [each for each in DASHBOARD["templating"]["list"] if each["name"] == "namespace"]
+    assert variable["query"] == "label_values(headrace_store_up, namespace)"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
@@ -90,6 +117,16 @@ def test_an_alert_has_its_page_with_what_it_means_what_shows_and_what_to_do(rule
     assert rule["annotations"]["runbook_url"] == f"docs/alerts.md#{rule['alert'].lower()}"
     section = ALERTS_PAGE.partition(f"\n## {rule['alert']}\n")[2].partition("\n## ")[0]
     assert [part for part in PARTS if part not in section] == []
+
+
+def test_what_nobody_tells_any_more_and_what_nobody_takes_have_alerts() -> None:
+    """The consumer's lag goes with the consumer, and a launcher tells nothing that the workers do not tell too."""
+    asks = {rule["alert"]: {each.name for each in selectors(parsed(rule["expr"]))} for rule in RULES}
+    assert asks["HeadraceConsumerAway"] == {"headrace_consumer_lag_records"}
+    assert asks["HeadraceLauncherAway"] == {"headrace_queue_length", "headrace_tasks_total"}
+    expressions = {rule["alert"]: rule["expr"] for rule in RULES}
+    assert f'queue="{task_names.LAUNCHES_QUEUE}"' in expressions["HeadraceLauncherAway"]
+    assert f'name="{task_names.LAUNCH}"' in expressions["HeadraceLauncherAway"]
 
 
 def test_the_page_has_no_alert_that_there_is_not_and_each_once() -> None:

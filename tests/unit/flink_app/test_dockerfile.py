@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_one_argument_names_the_version_of_the_image_and_of_the_wheel():
     assert all_of("ARG")[0] == "FLINK_VERSION=2.2.1"
-    assert all_of("FROM")[0] == "flink:${FLINK_VERSION}-java17 AS flink"
+    assert all_of("FROM")[0] == "${FLINK_IMAGE}:${FLINK_VERSION}-java17 AS flink"
     assert "FLINK_VERSION" in [one.rest for one in last_stage() if one.word == "ARG"]
     assert '"apache-flink==${FLINK_VERSION}"' in only("RUN", "pip install")
     versions = re.findall(r"\d+\.\d+\.\d+", "\n".join(one.rest for one in instructions()))
@@ -45,7 +45,8 @@ def test_one_argument_names_the_version_of_the_image_and_of_the_wheel():
 
 def test_the_images_are_flinks_and_pythons_and_nothing_comes_from_elsewhere():
     images = [rest.split()[0] for rest in all_of("FROM")]
-    assert images == ["flink:${FLINK_VERSION}-java17", "python:3.11-slim-bookworm"]
+    assert images == ["${FLINK_IMAGE}:${FLINK_VERSION}-java17", "${PYTHON_IMAGE}"]
+    assert {"FLINK_IMAGE=flink", "PYTHON_IMAGE=python:3.11-slim-bookworm"} <= set(all_of("ARG"))
     assert set(re.findall(r"--from=(\S+)", "\n".join(all_of("COPY")))) == {"flink"}
     text = "\n".join(one.rest for one in instructions())
     assert "://" not in text
