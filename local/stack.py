@@ -173,7 +173,8 @@ class Stack:
             if options.kafka is not None:
                 swapped.ask_kafka(options.kafka)
             if options.kubeconfig is not None:
-                self._say_where(options.kubeconfig, swapped.ask_kubernetes(options.kubeconfig))
+                runtimes = settings.listed(settings.load(options.said).runtimes)
+                self._say_where(options.kubeconfig, swapped.ask_kubernetes(options.kubeconfig, runtimes))
         except HeadraceError as error:
             raise StackError(str(error)) from error
 

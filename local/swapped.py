@@ -5,6 +5,7 @@ Ours would wait for them, as they do in production; who has mistyped an address 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import redis
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 
 from headrace.adapters.kafka import Broker, Topics
 from headrace.adapters.kubernetes import connect
+from headrace.domain.jobs import OPERATOR
 from headrace.errors import ConfigurationError, Refused, Unavailable
 from headrace.settings import without_credentials
 
@@ -34,10 +36,10 @@ def ask_kafka(bootstrap_servers: str) -> None:
     Topics(Broker(bootstrap_servers), SECONDS).ensure([])
 
 
-def ask_kubernetes(kubeconfig: Path) -> str | None:
-    """What is missing there for jobs to run, in words. Raises Unavailable or ConfigurationError."""
+def ask_kubernetes(kubeconfig: Path, runtimes: Collection[str]) -> str | None:
+    """What is missing there for jobs to run by these runtimes, in words. Raises Unavailable or ConfigurationError."""
     try:
         connect(kubeconfig, SECONDS).flink_versions()
     except Refused as error:
-        return str(error)
+        return str(error) if OPERATOR in runtimes else None
     return None
