@@ -21,6 +21,9 @@ def main(parent: int, death_signal: int, argv: list[str]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal)
     if os.getppid() != parent:  # which ended before it was asked
         os._exit(1)
+    with open("/proc/self/environ", "rb") as given:  # noqa: PTH123 - pathlib takes as long as all the rest
+        if not any(each.startswith(b"LC_CTYPE=") for each in given.read().split(b"\0")):
+            os.environ.pop("LC_CTYPE", None)  # Python's own, where there is no locale (PEP 538)
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and execve(2) would keep it
         signal.signal(ignored, signal.SIG_DFL)
     try:

@@ -107,11 +107,11 @@ find_kubeconfig
 # The CRDs alone are no cert-manager: a run may have stopped after them. Ours says on its namespace which version was
 # applied to the end, so that it is told from somebody else's, whose certificates are not ours to put at risk.
 certificates_mark=headrace.io/cert-manager
-certificates_found=$(kube get deployments --all-namespaces --selector app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller --output 'go-template={{range .items}}{{.metadata.namespace}} {{.metadata.name}} {{index .metadata.labels "app.kubernetes.io/version"}}{{"\n"}}{{end}}' | head -n 1)
-read -r certificates_in certificates_by certificates_live <<<"$certificates_found" || true
-certificates_ours=$(kube get namespace cert-manager --ignore-not-found --output "go-template={{with .metadata.annotations}}{{with index . \"$certificates_mark\"}}{{.}}{{end}}{{end}}")
 apply_certificates=no
 if [ "$webhook" = yes ]; then
+  certificates_found=$(kube get deployments --all-namespaces --selector app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller --output 'go-template={{range .items}}{{.metadata.namespace}} {{.metadata.name}} {{index .metadata.labels "app.kubernetes.io/version"}}{{"\n"}}{{end}}' | head -n 1)
+  read -r certificates_in certificates_by certificates_live <<<"$certificates_found" || true
+  certificates_ours=$(kube get namespace cert-manager --ignore-not-found --output "go-template={{with .metadata.annotations}}{{with index . \"$certificates_mark\"}}{{.}}{{end}}{{end}}")
   if [ -z "$certificates_by" ] || [ "$certificates_in $certificates_ours" = 'cert-manager unfinished' ]; then
     apply_certificates=yes
   elif [ "$certificates_in" != cert-manager ] || [ "$certificates_ours" != "$certificates_live" ]; then

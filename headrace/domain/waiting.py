@@ -32,9 +32,10 @@ LONGEST_SAID = 300
 
 @dataclass(frozen=True)
 class Unseen:
-    """A channel that could not be asked, and why."""
+    """A channel that could not be asked, and why; `is_of_one_job` where others' may well answer."""
 
     why: str
+    is_of_one_job: bool = False
 
 
 @dataclass(frozen=True)

@@ -306,7 +306,7 @@ class Sync:
         return result
 
     def _is_in_trouble(self, key: JobKey, error: Exception) -> None:
-        known = self._troubles.get(key)
+        known = self._troubles.get(key) if not isinstance(error, Unanswered) else None  # it is waited for, and not long
         pause = min(2 * known.pause, LONGEST_PAUSE) if known is not None else FIRST_PAUSE
         words = str(error) if isinstance(error, HeadraceError) else f"{type(error).__name__} while it was observed"
         self._troubles[key] = self._met[key] = Trouble(error, words, self._clock.now() + pause, pause)

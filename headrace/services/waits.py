@@ -34,7 +34,7 @@ from headrace.domain.waiting import (
     unseen,
     what_is_waited_for,
 )
-from headrace.errors import HeadraceError, LostRace, Unreadable
+from headrace.errors import HeadraceError, LostRace, Unanswered, Unreadable
 from headrace.ports import Clock, JobManager
 from headrace.services.diagnose import RECENT
 from headrace.services.records import Records
@@ -86,7 +86,8 @@ class Waits:
             if document is None or not is_due(document.job, now):
                 continue
             live = away or self._live(document.job)
-            away = live if isinstance(live, Unseen) else None  # it is asked once a round then, and not once a job
+            is_away = isinstance(live, Unseen) and not live.is_of_one_job
+            away = live if is_away else None  # it is asked once a round then, and not once a job
             with suppress(LostRace):  # whoever wrote it meanwhile knows better; the next round looks again
                 self._look_and_go_on(document, live)
             looked += 1
@@ -200,4 +201,4 @@ def _read(channel: Callable[[], Read]) -> Read | Unseen:
     try:
         return channel()
     except HeadraceError as error:
-        return Unseen(str(error))
+        return Unseen(str(error), is_of_one_job=isinstance(error, Unanswered))

@@ -19,12 +19,14 @@ from headrace import doctor
 from headrace.adapters.flink_rest.clusters import ClusterRest
 from headrace.adapters.native import Launcher, NativeRuntime, connect
 from headrace.adapters.native.launcher import Made
+from headrace.adapters.native.runtime import MOST_SPEC_BYTES
 from headrace.adapters.native.silence import Silence
 from headrace.domain.deployments import OPERATION_ANNOTATION, SEQUENCE_ANNOTATION, Deployment, sequence_of
 from headrace.domain.runtime_reports import Process
+from headrace.domain.runtimes.native.records import WANTED_ANNOTATION, Wanted, text_of
 from headrace.domain.runtimes.plan import Drive
 from headrace.domain.state_on_hand import Known, ha_config_map
-from headrace.errors import Refused, Unanswered, Unavailable
+from headrace.errors import MissingRight, Refused, Unanswered, Unavailable
 from headrace.ports import Change, Driven, Fence
 from headrace.settings import Settings
 from tests.support.clusters import CORE, Cluster, cluster
@@ -454,7 +456,15 @@ def test_a_start_whose_end_cannot_even_be_noted_is_not_begun_again_at_once(
     def refuses(*_: object, **__: object) -> None:
         raise Refused("an admission webhook denied it")
 
+    def lacks_a_right(*_: object, **__: object) -> None:
+        raise MissingRight("it may not")
+
     uid = native.live().metadata.uid
+    monkeypatch.setattr(native.runtime, "_note", lacks_a_right)
+    for _ in range(2):
+        with pytest.raises(MissingRight):
+            native.runtime.drive("default", native.name, uid, Drive("LAUNCH"))
+    object.__setattr__(native.launcher, "launched", [])
     monkeypatch.setattr(native.runtime, "_note", refuses)
     with pytest.raises(Refused):
         native.runtime.drive("default", native.name, uid, Drive("LAUNCH"))
@@ -476,11 +486,24 @@ def test_a_spec_that_would_not_stand_twice_on_its_deployment_is_refused_before_a
     with pytest.raises(Refused, match="keeps at most 120000"):
         native.writes(2, Change(("spec", "job", "args"), ["x" * 130_000]))
     assert native.act() is None
-    as_large_as_may_be = manifest(f"{native.name}-full")
-    as_large_as_may_be["spec"]["job"]["args"] = ["x" * 115_000]
-    full = replace(native, name=f"{native.name}-full")
-    assert native.runtime.create(as_large_as_may_be) is not None
+
+
+def test_a_job_whose_spec_is_as_large_as_may_be_is_started_stopped_and_started_again(native: Native) -> None:
+    large = manifest(native.name + "-full")
+    room = MOST_SPEC_BYTES - len(text_of(Wanted(large["spec"]))) - len('"",')
+    large["spec"]["job"]["args"] = [*large["spec"]["job"].get("args", ()), "x" * room]
+    full = replace(native, name=native.name + "-full")
+    assert native.runtime.create(large) is not None
+    assert len(full.raw()["metadata"]["annotations"][WANTED_ANNOTATION]) in range(
+        MOST_SPEC_BYTES - 5, MOST_SPEC_BYTES + 1
+    )
     assert full.drives() == ["LAUNCH"]
+    assert full.writes(2, Change(STATE, "suspended"), Change(("spec", "restartNonce"), 12345)) is not None
+    assert full.drives()[:2] == ["STOP", "AWAIT_STOP"]
+    assert full.raw()["spec"]["replicas"] == 0
+    assert full.writes(3, Change(STATE, "running")) is not None
+    full.flink.state = "RUNNING"
+    assert full.drives()[-1:] == ["LAUNCH"]
     assert full.raw()["spec"]["replicas"] == 1
 
 

@@ -94,6 +94,9 @@ MOST_SPEC_BYTES = 120_000
 """Of what is wanted, as text: it stands twice on the Deployment once it runs, and Kubernetes takes 262,144 bytes of
 annotations (validation.TotalAnnotationSizeLimitB)."""
 
+ROOM_BYTES = 1000
+"""What an operation adds to it that changes no program: a state, a nonce, overrides."""
+
 _WRITES = (
     Right("apps", "deployments", ("get", "create", "patch", "delete")),
     Right("", "services", ("get", "create", "update")),
@@ -363,6 +366,8 @@ class NativeRuntime(OperatorRuntime):
             self._launching.add(record.uid)
         try:
             return self._launched(record, self._launcher)
+        except MissingRight:
+            raise
         except Refused:  # so that not even that can be noted: the next JVM would come to the same
             with self._lock:
                 self._barred[what] = time.monotonic() + BARRED_SECONDS
@@ -741,14 +746,16 @@ def _patched(raw: Mapping[str, Any], view: Mapping[str, Any], changes: Sequence[
         after = json.loads(json.dumps(diff.applied_to(view, spec)["spec"]))
         if after != view["spec"]:
             wanted = text_of(Wanted(after, view["metadata"]["generation"] + 1))
-            _refuse_too_large(str(raw["metadata"]["name"]), wanted)
+            there = raw["metadata"]["annotations"][WANTED_ANNOTATION]
+            _refuse_too_large(str(raw["metadata"]["name"]), wanted, before=len(there.encode()))
             found.append(_set((*ANNOTATIONS, WANTED_ANNOTATION), wanted))
     return found
 
 
-def _refuse_too_large(name: str, wanted: str) -> None:
+def _refuse_too_large(name: str, wanted: str, before: int = 0) -> None:
+    """What grows a little is let through: a job of that size can be stopped, saved and started again."""
     size = len(wanted.encode())
-    if size > MOST_SPEC_BYTES:
+    if size > MOST_SPEC_BYTES and size - before > ROOM_BYTES:
         raise Refused(
             f"the spec of {name} is {size} bytes, and the native runtime keeps at most {MOST_SPEC_BYTES} on its "
             "Deployment: make args, env, flink_configuration or pod smaller, or choose the operator (runtime: operator)"

@@ -17,8 +17,8 @@ HOLDS_ON_SECONDS = 25.0
 STARTS_SECONDS = 60.0
 """A pod that is ready only since then may have a JobManager that is about to start: nothing is to be expected of it."""
 
-FORGOTTEN_SECONDS = 300.0
-"""Two silences with so much between them are two."""
+FORGOTTEN_SECONDS = 3600.0
+"""Two silences with so much between them are two: far more than passes between two looks, where many are silent."""
 
 
 class Silence:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.flink_operator.distribution import end_what_is_left
+from local.process import dying_with_us
 from local.stack import ROOT
 
 
@@ -72,3 +73,12 @@ def test_what_python_ignores_is_not_ignored_by_what_it_becomes(tmp_path: Path) -
     _, code = started(tmp_path / "log", "sh", "-c", "grep SigIgn /proc/self/status")
     ignored = int((tmp_path / "log").read_text().split()[1], 16)
     assert (code, ignored & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1))) == (0, 0)
+
+
+def test_it_gets_the_environment_that_it_was_given() -> None:
+    """Python adds a locale to its own, where there is none (PEP 538)."""
+    given = {"PATH": os.environ["PATH"], "A": "1"}
+    found = subprocess.run(
+        dying_with_us(["env"], signal.SIGTERM), env=given, capture_output=True, text=True, timeout=60
+    )
+    assert dict(line.split("=", 1) for line in found.stdout.splitlines()) == given

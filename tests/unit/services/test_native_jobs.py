@@ -109,6 +109,32 @@ def test_a_job_manager_that_misses_an_answer_makes_its_record_stale_and_nothing_
     assert world.operation(stop).savepoint_path == "file:/state/savepoints/savepoint-ffffff-1"
 
 
+def test_what_a_silent_job_manager_hides_is_said_of_its_own_job_alone(world: NativeWorld) -> None:
+    for each in ("a", "b"):
+        world.runs_natively(each)
+        world.cluster(each).state = "RESTARTING"
+    world.passes(2)
+    world.cluster("a").is_silent = True
+    world.clock.advance(120)
+    assert world.services.waits.run() == 2
+    assert "did not answer, though its pod is ready" in world.job("a").reason
+    assert "did not answer" not in world.job("b").reason
+
+
+def test_a_silent_job_manager_is_asked_again_at_the_same_pace_however_long_it_lasts(world: NativeWorld) -> None:
+    """Nobody would see for minutes that it answers again, or that it has been silent for long enough."""
+    world.runs_natively()
+    world.cluster().is_silent = True
+    for _ in range(30):
+        world.clock.advance(11)
+        world.sync()
+    world.cluster().is_silent, world.cluster().state = False, "FINISHED"
+    for _ in range(2):
+        world.clock.advance(11)
+        world.sync()
+    assert world.job().phase is Phase.FINISHED
+
+
 def test_a_runtime_that_the_installation_has_not_is_refused(world: NativeWorld) -> None:
     with pytest.raises(InvalidRequest, match="this installation has no native"):
         world_of("operator").submit(job_config={"runtime": "native"})
