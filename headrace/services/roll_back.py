@@ -55,13 +55,15 @@ class RollBack:
 
     def _last_stable(self, document: JobDocument) -> Whole:
         """The newest version of which the runtime says that it was stable last."""
-        job = document.job
+        job, plan = document.job, self.runtimes.plan_of(document.job)
+        if plan.no_last_stable:
+            raise Conflict(f"job {job.job_id}: {plan.no_last_stable}; ROLLBACK to one of its versions")
         live = self.runtimes.of(job).get_whole(job.namespace, job.deployment_name)
         if live is None:
             raise Conflict(f"job {job.job_id}: cannot ROLLBACK, its deployment is gone; SUBMIT begins another run")
         newest = islice(reversed(self.versions.all(job.key)), MOST_RENDERED)
         known = [(version, rendered) for version in newest if (rendered := self._rendered(job, version)) is not None]
-        found = self.runtimes.plan_of(job).last_stable(live, [rendered for _, rendered in known])
+        found = plan.last_stable(live, [rendered for _, rendered in known])
         if isinstance(found, str):
             raise Conflict(f"job {job.job_id}: {found}; ROLLBACK to one of its versions")
         return self.versions.whole(job.key, known[found][0])

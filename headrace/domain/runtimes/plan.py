@@ -261,6 +261,11 @@ class Plan(Protocol):
         be said."""
         ...
 
+    @property
+    def no_last_stable(self) -> str:
+        """In words, why no deployment of this runtime has one to go back to; empty where one may."""
+        ...
+
     def last_stable(self, whole: Mapping[str, Any], rendered: Sequence[Mapping[str, Any]]) -> int | str:
         """Which of the `rendered` manifests was what a deployment last ran by without trouble, by its place; else, in
         words, why there is no way back to that."""

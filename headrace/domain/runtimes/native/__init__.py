@@ -6,9 +6,6 @@ writes and what they wait for are planned once. What no operator does here is on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from headrace.domain.deployments import Deployment
 from headrace.domain.jobs import Job
 from headrace.domain.operations import Step
@@ -61,7 +58,8 @@ class NativePlan(OperatorPlan):
         state = state_on_hand(job, live, said)
         return None if isinstance(state, Unknown) and act is Act.PUT_DOWN else Drive(act, state)
 
-    def last_stable(self, whole: Mapping[str, Any], rendered: Sequence[Mapping[str, Any]]) -> int | str:
+    @property
+    def no_last_stable(self) -> str:
         """See plan.Plan."""
         return "the native runtime keeps no last stable spec"
 

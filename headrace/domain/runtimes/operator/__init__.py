@@ -81,6 +81,11 @@ class OperatorPlan:
         """See plan.Plan."""
         return foreseen(case, self.next(case))
 
+    @property
+    def no_last_stable(self) -> str:
+        """See plan.Plan."""
+        return ""
+
     def last_stable(self, whole: Mapping[str, Any], rendered: Sequence[Mapping[str, Any]]) -> int | str:
         """See plan.Plan."""
         return last_stable(whole, rendered)
