@@ -46,6 +46,7 @@ class Observed:
     job: Job
     operation: Operation | None
     transition: Transition | None
+    first: Transition | None
 
 
 def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds: float) -> Observed:
@@ -58,7 +59,8 @@ def observe(seen: Seen, job: Job, operation: Operation | None, *, grace_seconds:
     with patch.object(Observe, "_pods", lambda *_: pods):
         after = observing.sight(document, what, seen.at).document
     left = after.operation(operation.id) if operation else None
-    return Observed(after.job, left, after.history[-1] if after.history else None)
+    last, first = (after.history[-1], after.history[0]) if after.history else (None, None)
+    return Observed(after.job, left, last, first)
 
 
 def ours(what: Deployment) -> Deployment:
@@ -323,8 +325,9 @@ def test_once_settled_only_flinks_word_that_it_ran_leaves_it(
 ) -> None:
     """Another run begins by a write of Execute, not by what is seen."""
     for seen, operation in looks:
-        before, job = job, observe(seen, job, operation, grace_seconds=GRACE_SECONDS).job
-        left_for = job.phase if before.phase in SETTLED and job.phase is not before.phase else None
+        observed = observe(seen, job, operation, grace_seconds=GRACE_SECONDS)
+        before, job = job, observed.job
+        left_for = observed.first.to_phase if before.phase in SETTLED and observed.first is not None else None
         if operation is not None and (operation.kind, left_for) in GIVEN_BY_AN_END:
             continue
         if before.phase is Phase.DELETED and left_for is Phase.CANCELLED:
