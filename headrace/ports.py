@@ -196,11 +196,12 @@ class FlinkRuntime(Pods, Protocol):
         ...
 
     def get(self, namespace: str, name: str) -> Deployment | None:
-        """The deployment, or None on a real 404. Raises Refused as `create` does."""
+        """The deployment, or None on a real 404. Raises Refused as `create` does, and Unanswered where what runs shows
+        itself by a server of its own, which ought to answer and has not yet (native mode)."""
         ...
 
     def get_whole(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """The deployment as the API server has it, or None on a real 404."""
+        """The deployment as the API server has it, or None on a real 404. Raises as `get` does."""
         ...
 
     def delete(self, namespace: str, name: str, uid: str) -> bool:

@@ -134,8 +134,9 @@ class Execute:
         except MissingRight as error:
             raise Unavailable(str(error)) from error
         except Refused as error:
-            refused = replace(document.job, reason=f"{drive.act}: {error}"[:500])
-            self.records.write(document, document.with_job(refused))
+            words = f"{drive.act}: {error}"[:500]
+            if document.job.reason != words:
+                self.records.write(document, document.with_job(replace(document.job, reason=words)))
 
     def drive(self, job: Job, live: Deployment, drive: Drive) -> Driven:
         """Carries out an act of the runtime's, or hands it to a worker that can."""

@@ -82,8 +82,7 @@ class Sync:
         self._listed_at: datetime | None = None
         self._looked = timedelta()
         self._looked_again_for = timedelta()
-        self._postponed: set[JobKey] = set()
-        self._left_over: dict[JobKey, None] = {}
+        self._postponed: dict[JobKey, None] = {}
         self._troubles: dict[JobKey, Trouble] = {}
         self._met: dict[JobKey, Trouble] = {}
         self._changes: list[Transition] = []
@@ -237,7 +236,7 @@ class Sync:
         if not isinstance(seen.what, Deployment) or not self._diagnose.is_due(document.job, seen.what, seen.trouble):
             return document
         if self._looked >= LONGEST_LOOK:
-            self._postponed.add(document.key)
+            self._postponed[document.key] = None
             return None
         begun = self._clock.now()
         facts = self._diagnose.facts(document.job, seen.what, seen.trouble, seeing.pods)
@@ -263,7 +262,7 @@ class Sync:
         if self._is_left_alone(key):
             return
         if not gap and self._looked_again_for >= LONGEST_LOOK:
-            self._left_over[key] = None
+            self._postponed[key] = None
             return
         self._look_again(key, gap)
 
@@ -297,7 +296,7 @@ class Sync:
         except Unavailable:
             raise
         except LostRace:
-            self._postponed.add(key)
+            self._postponed[key] = None
             return None
         except Exception as error:  # noqa: BLE001 - whatever one job's records or deployment lead to stays that job's
             self._is_in_trouble(key, error)
@@ -328,11 +327,10 @@ class Sync:
         time to look into; and takes in what was accepted and is in no document yet."""
         for key in self._store.unplaced(self._scope, RECONSIDERED):
             self._isolated(key, partial(self._records.place, key))
-        postponed, self._postponed = self._postponed, set()
-        left_over, self._left_over = self._left_over, {}
+        postponed, self._postponed = self._postponed, {}
         found = self._store.due(self._scope, self._clock.now(), RECONSIDERED, for_workers=False)
         due = self._records.flush_all(found)  # what the log lacks: no sight need come that would bring it there
-        for key in dict.fromkeys([*postponed, *left_over, *(each.key for each in due)]):
+        for key in dict.fromkeys([*postponed, *(each.key for each in due)]):
             self._look_in_time(key)
 
     def _key_of(self, deployment: Deployment) -> JobKey | None:

@@ -89,6 +89,7 @@ OURS = f"{JOB_LABEL},type=flink-native-kubernetes"
 
 MOST_PODS = 500
 BARRED_SECONDS = 60.0
+"""How long a process leaves a start alone of which not even the failure could be written down."""
 
 MOST_SPEC_BYTES = 120_000
 """Of what is wanted, as text: it stands twice on the Deployment once it runs, and Kubernetes takes 262,144 bytes of
@@ -390,13 +391,6 @@ class NativeRuntime(OperatorRuntime):
             return self._failed_for_good(record, f"this Flink selects its JobManager by {selector}, which is not known")
         if not self._remove_ha(record.raw):
             return Driven.CHANGED
-        try:
-            if not all(self._put(record, kind, each) for kind, each in made.accompanying):
-                return Driven.CHANGED
-        except MissingRight:
-            raise
-        except Refused as error:
-            return self._failed_for_good(record, str(error))
         done = Done(
             generation=record.wanted.generation,
             spec=record.wanted.spec,
@@ -404,9 +398,11 @@ class NativeRuntime(OperatorRuntime):
             saved=record.done.saved,
             attempts=record.done.attempts,
         )
-        template = made.deployment["spec"]["template"]
+        runs = [_set(("spec", "template"), made.deployment["spec"]["template"]), _set(("spec", "replicas"), 1)]
         try:
-            return self._note(record, done, _set(("spec", "template"), template), _set(("spec", "replicas"), 1))
+            if not all(self._put(record, kind, each) for kind, each in made.accompanying):
+                return Driven.CHANGED
+            return self._note(record, done, *runs)
         except MissingRight:
             raise
         except Refused as error:
