@@ -59,13 +59,27 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kubectl, Ku
         (("--manifests",), "the webhook is installed by Helm alone"),
         (("--nope",), "there is no option --nope"),
         (("--chart",), "--chart needs a value"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_anything_is_touched(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = run(Kubectl(tmp_path / "none", tmp_path), *words)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         (("--chart", "/nope", *NO_HELM), "/nope is no chart of the Flink operator"),
         (("--downloads", "file:///nope", *NO_HELM), "cannot be fetched; behind a mirror say --downloads URL"),
     ],
 )
-def test_what_cannot_be_meant_or_fetched_is_said_before_anything_is_touched(
+def test_what_cannot_be_fetched_is_said_before_anything_is_touched(
     tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
+    kubectl_path()
     done = run(Kubectl(tmp_path / "none", tmp_path), *words)
     assert done.returncode == 1
     assert said in done.stderr

@@ -19,7 +19,7 @@ import yaml
 from local.process import free_port
 from tests.support.controllers import client, controllers
 from tests.support.kube_apiserver import KubeServer, running_kube_apiserver
-from tests.support.kubectl import DEPLOY, ROOT, Kubectl, kustomized
+from tests.support.kubectl import DEPLOY, ROOT, Kubectl, kubectl_path, kustomized
 from tests.support.patience import wait_for
 
 SERVICES = {
@@ -73,6 +73,7 @@ def kubectl(kube_server: KubeServer, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def nobody(tmp_path: Path) -> Kubectl:
     """A user of this machine who has no cluster."""
+    kubectl_path()
     return Kubectl(tmp_path / "none", tmp_path)
 
 
