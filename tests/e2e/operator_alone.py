@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tests.support import servers
 from tests.support.kube_apiserver import running_kube_apiserver
 from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.stack import DEPLOYMENTS, ROOT
+from tests.support.watched import WatchedCollection, by_object
 
 SNAPSHOTS = DEPLOYMENTS.replace("flinkdeployments", "flinkstatesnapshots")
 CORE = "/api/v1/namespaces/default"
@@ -38,14 +39,11 @@ class Api:
         self.kubeconfig = kubeconfig
         headers = {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, headers=headers, verify=False, timeout=REQUEST_SECONDS, trust_env=False)
-        self._seen: dict[str, list[Resource]] = {DEPLOYMENTS: [], SNAPSHOTS: []}
-        self._is_closing = threading.Event()
-        for path in self._seen:
-            version = self.get(path)["metadata"]["resourceVersion"]
-            threading.Thread(target=self._watch, args=(path, version), daemon=True).start()
+        self._deployments, self._snapshots = (WatchedCollection(self._http, path) for path in (DEPLOYMENTS, SNAPSHOTS))
 
     def close(self) -> None:
-        self._is_closing.set()
+        self._deployments.close()
+        self._snapshots.close()
         self._http.close()
 
     def get(self, path: str) -> Resource:
@@ -96,31 +94,21 @@ class Api:
         return answer.text if answer.status_code == 200 else None
 
     def versions(self, name: str, run: int = 0) -> list[Resource]:
-        """Every version of the run-th deployment of this name."""
-        found: dict[str, list[Resource]] = {}
-        for each in list(self._seen[DEPLOYMENTS]):
-            if each["metadata"]["name"] == name:
-                found.setdefault(each["metadata"]["uid"], []).append(each)
-        return [*found.values(), *([[]] * (run + 1))][run]
+        """Every version of the run-th deployment of this name that there was up to now."""
+        return _of(self._deployments.versions(), name, run)
+
+    def versions_so_far(self, name: str, run: int = 0) -> list[Resource]:
+        """Those that were told by now: for who waits for one that has to come."""
+        return _of(self._deployments.so_far(), name, run)
 
     def snapshots(self, name: str) -> list[Resource]:
         """The newest version of each snapshot of this deployment, oldest snapshot first."""
-        of_it = [s for s in self._seen[SNAPSHOTS] if s["spec"]["jobReference"]["name"] == name]
+        of_it = [s for s in self._snapshots.versions() if s["spec"]["jobReference"]["name"] == name]
         return list({each["metadata"]["name"]: each for each in of_it}.values())
 
-    def _watch(self, path: str, version: str) -> None:
-        """Follows a collection; where the connection ends it goes on from the last version, so nothing is missed."""
-        while not self._is_closing.is_set():
-            query = {"watch": "true", "timeoutSeconds": "10", "resourceVersion": version}
-            try:
-                with self._http.stream("GET", path, params=query) as answer:
-                    for line in answer.iter_lines():
-                        event = json.loads(line)
-                        assert event["type"] in ("ADDED", "MODIFIED", "DELETED"), event
-                        version = event["object"]["metadata"]["resourceVersion"]
-                        self._seen[path].append(event["object"])
-            except (httpx.HTTPError, RuntimeError):  # RuntimeError: the client was closed
-                continue
+
+def _of(versions: Iterable[Resource], name: str, run: int) -> list[Resource]:
+    return [*by_object(versions, name), *([[]] * (run + 1))][run]
 
 
 @contextmanager
@@ -180,7 +168,7 @@ def await_status(api: Api, name: str, is_there: Callable[[Resource], Any], what:
     """The first version of a deployment whose status is like that; fails where none comes."""
 
     def found() -> Resource | None:
-        return next((v for v in api.versions(name, run) if is_there(v.get("status") or {})), None)
+        return next((v for v in api.versions_so_far(name, run) if is_there(v.get("status") or {})), None)
 
     version: Resource = wait_for(f"{name} to be {what}", found, 120)
     return version

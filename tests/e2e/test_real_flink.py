@@ -16,6 +16,7 @@ from headrace.domain.state_on_hand import ha_config_map, ha_metadata_in
 from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.recorded import recorded, states_of
 from tests.support.stack import DEPLOYMENTS, ROOT, RunningStack, processes_of, running_stack, start
+from tests.support.watched import WatchedCollection
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -29,6 +30,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(data: Path) -> Iterator[RunningStack]:
     with running_stack(data) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def deployments(stack: RunningStack) -> Iterator[WatchedCollection]:
+    with stack.kubernetes() as http:
+        watched = WatchedCollection(http, DEPLOYMENTS)
+        yield watched
+        watched.close()
 
 
 def test_a_counting_job_survives_a_crash_a_scale_and_a_stop(stack: RunningStack) -> None:
@@ -112,7 +121,7 @@ def _it_is_stopped(stack: RunningStack) -> str:
     return str(stack.job("orders")["savepoint_path"])
 
 
-def test_run_two_goes_on_from_the_savepoint(stack: RunningStack) -> None:
+def test_run_two_goes_on_from_the_savepoint(stack: RunningStack, deployments: WatchedCollection) -> None:
     counted = stack.count("orders")
     stack.call("POST", "/jobs/submit", {"job_id": "orders", "start_from": "last", "job_config": _config()})
     stack.await_phase("orders", "RUNNING")
@@ -122,7 +131,7 @@ def test_run_two_goes_on_from_the_savepoint(stack: RunningStack) -> None:
     assert restored["is_savepoint"]
     stack.await_operation(stack.call("POST", "/jobs/orders/stop", {}).json()["operation"]["id"])
     # A deployment, its suspend with a savepoint and its deletion: step by step what a real operator shows.
-    assert states_of(stack.history("orders")[-1]) == recorded("stop-and-second-run")
+    assert states_of(deployments.runs_of("orders")[-1]) == recorded("stop-and-second-run")
 
 
 def _config() -> dict[str, object]:
@@ -132,13 +141,13 @@ def _config() -> dict[str, object]:
     return {"script": inlined, "flink_configuration": settings}
 
 
-def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack) -> None:
+def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack, deployments: WatchedCollection) -> None:
     script = {"name": "broken.py", "content": "def x(:\n"}
     operation = stack.submit("broken", script=script)
     ended = stack.await_operation(operation["id"])
     assert ended["state"] == "FAILED"
     assert stack.job("broken")["status"] == "FAILED"
-    assert states_of(stack.history("broken")[-1]) == recorded("script-missing")
+    assert states_of(deployments.runs_of("broken")[-1]) == recorded("script-missing")
     _the_log_has(stack, "broken", "", "broken.py, line 1: invalid syntax")
     assert "broken" in _seen_by_kubectl(stack)
     assert "Error" in [event["reason"] for event in stack.call("GET", "/jobs/broken/events").json()["events"]]
@@ -176,7 +185,9 @@ def test_an_unwritable_savepoint_directory_fails_the_stop_and_nothing_else(stack
     stack.await_operation(stack.call("POST", "/jobs/locked/stop", {}).json()["operation"]["id"])
 
 
-def test_a_stop_of_a_job_that_crash_loops_keeps_its_last_checkpoint(stack: RunningStack) -> None:
+def test_a_stop_of_a_job_that_crash_loops_keeps_its_last_checkpoint(
+    stack: RunningStack, deployments: WatchedCollection
+) -> None:
     """Its state is on record before anything is deleted; beside it a job that fails before its first checkpoint."""
     looping = {"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": "100000"}
     looping |= {"restart-strategy.fixed-delay.delay": "2s"}
@@ -196,7 +207,7 @@ def test_a_stop_of_a_job_that_crash_loops_keeps_its_last_checkpoint(stack: Runni
     assert stack.job("stateless")["savepoint_path"] is None
     kept = str(stack.job("loops")["savepoint_path"])
     assert (Path(re.sub("^file:/*", "/", kept)) / "_metadata").is_file()
-    deleted = next(seen for seen in stack.history("loops")[-1] if "deletionTimestamp" in seen["metadata"])
+    deleted = next(seen for seen in deployments.runs_of("loops")[-1] if "deletionTimestamp" in seen["metadata"])
     assert stack.recorded_at("loops", kept) < deleted["metadata"]["deletionTimestamp"] + "~"
     _run_two_starts_from(stack, kept)
 

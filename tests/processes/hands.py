@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from headrace.domain.deployments import JOB_LABEL
 from headrace.domain.runtimes.native.cluster import as_flink_deployment
 from tests.processes.history import Touch, Version
 from tests.processes.schedule import MAKES
+from tests.support.watched import Told, WatchedCollection
 
 NATIVE_DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
@@ -42,15 +42,19 @@ class Hands:
         self._http = httpx.Client(base_url=url, headers=headers, timeout=15, trust_env=False)
         self._saw = saw
         self._theirs = theirs
-        self._is_closing = threading.Event()
-        for folder in (DEPLOYMENTS, NATIVE_DEPLOYMENTS):
-            version = self._http.get(folder).json()["metadata"]["resourceVersion"]
-            threading.Thread(target=self._watch, args=[folder, version], daemon=True).start()
+        folders = (DEPLOYMENTS, NATIVE_DEPLOYMENTS)
+        self._watched = [WatchedCollection(self._http, folder, self._sees) for folder in folders]
 
     def close(self) -> None:
         """It sees nothing any more."""
-        self._is_closing.set()
+        for collection in self._watched:
+            collection.close()
         self._http.close()
+
+    def have_seen_all(self) -> None:
+        """Waits until each version that there was up to now was handed over."""
+        for collection in self._watched:
+            collection.versions()
 
     def live(self, name: str) -> dict[str, Any] | None:
         """A deployment as it is, by whichever runtime."""
@@ -112,18 +116,8 @@ class Hands:
         answer = self._http.patch(f"{folder}/{name}", content=json.dumps(body), headers=MERGE_PATCH)
         return dict(answer.json())
 
-    def _watch(self, folder: str, version: str) -> None:
-        """Where the connection ends it goes on from the last version, so nothing is missed."""
-        while not self._is_closing.is_set():
-            query = {"watch": "true", "timeoutSeconds": "10", "resourceVersion": version}
-            try:
-                with self._http.stream("GET", folder, params=query) as answer:
-                    for line in answer.iter_lines():
-                        event = json.loads(line)
-                        version = event["object"]["metadata"]["resourceVersion"]
-                        self._saw(Version(time.time(), event["type"] == "DELETED", _shown(event["object"])))
-            except (httpx.HTTPError, RuntimeError):  # RuntimeError: the client was closed
-                continue
+    def _sees(self, told: Told) -> None:
+        self._saw(Version(time.time(), told.was_deleted, _shown(told.object)))
 
 
 def is_native(whole: Mapping[str, Any]) -> bool:

@@ -96,6 +96,7 @@ class Player:
             self._is_not_full()  # once more: it may have been frozen when that was to end
             self._installation.calm(True)
             self._history.restless = self._rests(asking)
+            self._hands.have_seen_all()
             self._read(asking)
         finally:
             asking.close()

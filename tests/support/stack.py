@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,8 +32,6 @@ class RunningStack:
         self.data = data
         self.process = process
         self.file: dict[str, Any] = dict(read_stack_file(data) or {})
-        self._seen: list[dict[str, Any]] = []
-        threading.Thread(target=self._record, daemon=True).start()
 
     def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """What the API answers, once its servers do."""
@@ -49,42 +45,20 @@ class RunningStack:
         return httpx.request(method, url, json=body, headers=sent, timeout=90, trust_env=False)
 
     def kube(self, path: str) -> Any:
-        return self._kube("GET", path).json()
+        with self.kubernetes() as http:
+            return http.get(path).json()
 
     def kube_post(self, path: str, body: Any) -> None:
         """Makes an object as kubectl would: somebody else's."""
-        self._kube("POST", path, body).raise_for_status()
+        with self.kubernetes() as http:
+            http.post(path, json=body).raise_for_status()
 
-    def _kube(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        config = yaml.safe_load(Path(self.file["kubeconfig"]).read_text())
-        headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
-        url = config["clusters"][0]["cluster"]["server"] + path
-        bound = REQUEST_SECONDS
-        return httpx.request(method, url, json=body, headers=headers, timeout=bound, trust_env=False, verify=False)
-
-    def history(self, job_id: str) -> list[list[dict[str, Any]]]:
-        """Every version that a job's deployments had since the stack was up: a list a deployment."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for seen in list(self._seen):
-            if seen["metadata"]["name"] == job_id:
-                found.setdefault(seen["metadata"]["uid"], []).append(seen)
-        return list(found.values())
-
-    def _record(self) -> None:
-        """Watches deployments for as long as the API answers."""
+    def kubernetes(self) -> httpx.Client:
+        """Straight to the Kubernetes API, past all that is ours."""
         config = yaml.safe_load(Path(self.file["kubeconfig"]).read_text())
         url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"]
-        headers, version = {"Authorization": f"Bearer {token}"}, ""
-        with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False) as api:
-            while self.process.poll() is None:
-                query = {"watch": "true", "timeoutSeconds": "30", "resourceVersion": version}
-                try:
-                    with api.stream("GET", DEPLOYMENTS, params=query) as answer:
-                        for line in answer.iter_lines():
-                            self._seen.append(json.loads(line)["object"])
-                            version = self._seen[-1]["metadata"]["resourceVersion"]
-                except httpx.HTTPError:
-                    continue
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=url, headers=headers, timeout=REQUEST_SECONDS, trust_env=False, verify=False)
 
     def submit(self, job_id: str, *, start_from: str | None = None, **config: Any) -> Any:
         script = ROOT / "examples" / "counting_job.py"
