@@ -36,6 +36,9 @@ LONGEST_LOOK = timedelta(seconds=3)
 watch tells of: a JobManager that does not answer takes seconds to say so. All of it is well below the lease's time,
 since the last look of each may last longer."""
 
+LONGEST_WAIT = timedelta(seconds=30)
+"""How long a job may wait for its look before its record says that it is STALE."""
+
 TRIES = 5
 
 RECONSIDERED = 50
@@ -82,7 +85,7 @@ class Sync:
         self._listed_at: datetime | None = None
         self._looked = timedelta()
         self._looked_again_for = timedelta()
-        self._postponed: dict[JobKey, None] = {}
+        self._postponed: dict[JobKey, datetime] = {}
         self._troubles: dict[JobKey, Trouble] = {}
         self._met: dict[JobKey, Trouble] = {}
         self._changes: list[Transition] = []
@@ -236,7 +239,7 @@ class Sync:
         if not isinstance(seen.what, Deployment) or not self._diagnose.is_due(document.job, seen.what, seen.trouble):
             return document
         if self._looked >= LONGEST_LOOK:
-            self._postponed[document.key] = None
+            self._postpone(document.key)
             return None
         begun = self._clock.now()
         facts = self._diagnose.facts(document.job, seen.what, seen.trouble, seeing.pods)
@@ -256,15 +259,20 @@ class Sync:
         self._records.flush_all(stored)
         return lost
 
-    def _look_in_time(self, key: JobKey, gap: bool = False) -> None:
+    def _look_in_time(self, key: JobKey, gap: bool = False, since: datetime | None = None) -> None:
         """Looks again while there is time for that in this run; what is left over has its turn before others in the
-        next one. A gap is not put off: nobody would know of it then."""
+        next one, and says so where it has waited too long. A gap is not put off: nobody would know of it then."""
         if self._is_left_alone(key):
             return
         if not gap and self._looked_again_for >= LONGEST_LOOK:
-            self._postponed[key] = None
+            if self._clock.now() - self._postpone(key, since) >= LONGEST_WAIT:
+                self._say_stale(key, "it waits for its look: JobManagers of other jobs do not answer in time")
             return
         self._look_again(key, gap)
+
+    def _postpone(self, key: JobKey, since: datetime | None = None) -> datetime:
+        """Its look is left for the next run. Gives since when it waits."""
+        return self._postponed.setdefault(key, since or self._clock.now())
 
     def _look_again(self, key: JobKey, gap: bool = False) -> None:
         begun = self._clock.now()
@@ -296,7 +304,7 @@ class Sync:
         except Unavailable:
             raise
         except LostRace:
-            self._postponed[key] = None
+            self._postpone(key)
             return None
         except Exception as error:  # noqa: BLE001 - whatever one job's records or deployment lead to stays that job's
             self._is_in_trouble(key, error)
@@ -312,11 +320,15 @@ class Sync:
         self._say_trouble(key, words)
 
     def _say_trouble(self, key: JobKey, words: str) -> None:
+        self._say_stale(key, f"it cannot be observed: {words}"[:500])
+
+    def _say_stale(self, key: JobKey, reason: str) -> None:
         document = next(iter(self._store.documents([key])), None)
         if document is None:
             return
-        job = replace(document.job, observation=Observation.STALE, reason=f"it cannot be observed: {words}"[:500])
-        self._store.write_all([(document, self._records.counted(document, document.with_job(job)))])
+        job = replace(document.job, observation=Observation.STALE, reason=reason)
+        if job != document.job:
+            self._store.write_all([(document, self._records.counted(document, document.with_job(job)))])
 
     def _is_left_alone(self, key: JobKey) -> bool:
         trouble = self._troubles.get(key)
@@ -331,7 +343,7 @@ class Sync:
         found = self._store.due(self._scope, self._clock.now(), RECONSIDERED, for_workers=False)
         due = self._records.flush_all(found)  # what the log lacks: no sight need come that would bring it there
         for key in dict.fromkeys([*postponed, *(each.key for each in due)]):
-            self._look_in_time(key)
+            self._look_in_time(key, since=postponed.get(key))
 
     def _key_of(self, deployment: Deployment) -> JobKey | None:
         """Whose deployment it is; None where it is not of this installation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -133,6 +134,42 @@ def test_a_silent_job_manager_is_asked_again_at_the_same_pace_however_long_it_la
         world.clock.advance(11)
         world.sync()
     assert world.job().phase is Phase.FINISHED
+
+
+def test_a_job_that_waits_long_for_its_look_behind_silent_ones_says_so(
+    world: NativeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event tells what becomes of it: whoever read FRESH would take what is on record for what is."""
+    silent = [f"silent-{n}" for n in range(20)]
+    for each in (*silent, "well"):
+        world.runs_natively(each)
+    look = world.native.get
+
+    def looks_for_long(namespace: str, name: str) -> Any:
+        if name in silent:
+            world.clock.advance(3)
+        return look(namespace, name)
+
+    monkeypatch.setattr(world.native, "get", looks_for_long)
+    for each in silent:
+        world.cluster(each).is_silent = True
+    world.clock.advance(60)
+    world.cluster("well").state = "RESTARTING"
+    for run in range(20):
+        world.sync()
+        world.clock.advance(5)
+        if run > 6 and world.job("well").phase is Phase.RUNNING:
+            assert world.job("well").observation is Observation.STALE
+            assert world.job("well").reason.startswith("it waits for its look")
+            break
+    else:
+        pytest.fail("it never waited")
+    for each in silent:
+        world.cluster(each).is_silent = False
+    monkeypatch.setattr(world.native, "get", look)
+    world.passes(2)
+    assert (world.job("well").phase, world.job("well").observation) == (Phase.RESTARTING, Observation.FRESH)
+    assert "waits for its look" not in world.job("well").reason
 
 
 def test_a_runtime_that_the_installation_has_not_is_refused(world: NativeWorld) -> None:
