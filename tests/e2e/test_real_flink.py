@@ -85,12 +85,20 @@ def _the_jobmanager_is_killed(stack: RunningStack) -> None:
 
 
 def _its_logs_and_events_tell_of_it(stack: RunningStack) -> None:
-    events = stack.call("GET", "/jobs/orders/events").json()["events"]
-    assert {"Submit", "JobStatusChanged", "Started"} <= {event["reason"] for event in events}
+    _its_events_have(stack, "orders", "Submit", "JobStatusChanged", "Started")
     assert stack.call("GET", "/jobs/orders/exceptions").status_code == 200
     starting = "Starting StandaloneApplicationClusterEntryPoint"
     for query, words in (("previous=true", starting), ("", starting), ("component=taskmanager", "TaskManagerRunner")):
         _the_log_has(stack, "orders", query, words)
+
+
+def _its_events_have(stack: RunningStack, job_id: str, *reasons: str) -> None:
+    """They are written apart from the status, and after it."""
+
+    def told() -> set[str]:
+        return {event["reason"] for event in stack.call("GET", f"/jobs/{job_id}/events").json()["events"]}
+
+    wait_for(f"{reasons} among the events of {job_id}", lambda: set(reasons) <= told())
 
 
 def _the_log_has(stack: RunningStack, job_id: str, query: str, words: str) -> None:
@@ -150,7 +158,7 @@ def test_a_script_with_a_syntax_error_fails_in_words(stack: RunningStack, deploy
     assert states_of(deployments.runs_of("broken")[-1]) == recorded("script-missing")
     _the_log_has(stack, "broken", "", "broken.py, line 1: invalid syntax")
     assert "broken" in _seen_by_kubectl(stack)
-    assert "Error" in [event["reason"] for event in stack.call("GET", "/jobs/broken/events").json()["events"]]
+    _its_events_have(stack, "broken", "Error")
     stopped = stack.call("POST", "/jobs/broken/stop", {}).json()["operation"]
     assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
     gone = stack.call("GET", "/jobs/broken/logs")
@@ -199,8 +207,7 @@ def test_a_stop_of_a_job_that_crash_loops_keeps_its_last_checkpoint(
     exceptions = stack.call("GET", "/jobs/stateless/exceptions").json()["exceptions"]
     assert "a poisonous record" in exceptions[-1]["stacktrace"]
     assert exceptions[-1]["task_name"]
-    events = stack.call("GET", "/jobs/stateless/events").json()["events"]
-    assert "JobException" in [event["reason"] for event in events]
+    _its_events_have(stack, "stateless", "JobException")
     stops = {name: stack.call("POST", f"/jobs/{name}/stop", {}).json()["operation"] for name in ("loops", "stateless")}
     ended = {name: stack.await_operation(operation["id"]) for name, operation in stops.items()}
     assert {name: operation["state"] for name, operation in ended.items()} == dict.fromkeys(ended, "SUCCEEDED")
