@@ -15,6 +15,7 @@ from typing import Any
 
 from kombu.transport import redis, virtual
 from loguru import logger
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
 from headrace import metrics, task_names
@@ -83,6 +84,13 @@ class Channel(redis.Channel):
         callbacks = self.connection._callbacks
         callbacks[queue] = partial(self._guarded, queue, callbacks[queue])
         return result
+
+    def _connparams(self, *args: Any, **options: Any) -> Any:
+        """See kombu. A channel that outlives its connection knows no server any more: what is asked of it fails like
+        what is asked of a server that is away. Kombu stumbles over the missing address, and the worker ends."""
+        if self.connection is None or self.connection.client is None:
+            raise RedisConnectionError("its connection was given up")
+        return super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
 
     def _guarded(self, queue: str, deliver: Callable[[Any], Any], raw: Any) -> None:
         problem = task_problem(raw, TASKS) if queue in task_names.QUEUES else message_problem(raw)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from kombu import Connection, Consumer, Message, Producer, Queue  # type: ignore[attr-defined]
+from kombu import Connection, Consumer, Exchange, Message, Producer, Queue  # type: ignore[attr-defined]
+from kombu.common import ignore_errors
 
 from headrace.adapters.celery_queue import transport_options
 from tests.support import servers
@@ -19,6 +20,7 @@ from tests.support.patience import wait_for
 from worker.transport import Transport
 
 QUEUE = Queue("headrace.test-acknowledgements")
+OF_CONTROL = Queue("headrace.test-control", Exchange("headrace.test-control", type="fanout"), auto_delete=True)
 LOG = logging.getLogger(__name__)
 
 
@@ -54,6 +56,31 @@ def test_an_acknowledgement_that_redis_does_not_take_holds_no_place(
 
             with Consumer(connection, queues=[QUEUE], callbacks=[handle], prefetch_count=1, accept=["json"]):
                 wait_for("both to be handled", lambda: drained(connection) and came == ["first", "second"], 10)
+
+
+def test_what_is_acknowledged_after_redis_was_lost_ends_nobody(tmp_path: Path) -> None:
+    """As Celery gives a connection up, with one message under way, the next one waited for, and a queue for control
+    messages beside. Kombu leaves the channel half closed there: neither its poll can be read nor that queue be deleted.
+    Whatever is asked of it then finds no server's address, and a worker ended for that."""
+    with servers.running(servers.redis(tmp_path), tmp_path) as server:
+        came: list[Message] = []
+        with Connection(server.command.address, transport=Transport, transport_options=transport_options(1.0)) as lost:
+            Producer(lost.channel()).publish("first", routing_key=QUEUE.name, declare=[QUEUE], serializer="json")
+            consumer = Consumer(lost, queues=[QUEUE], prefetch_count=2, accept=["json"])
+            consumer.register_callback(lambda _, message: came.append(message))
+            consumer.consume()
+            Consumer(lost.channel(), queues=[OF_CONTROL], accept=["json"], callbacks=[handled]).consume()
+            wait_for("the message", lambda: drained(lost) and came)
+            wait_for("the next one to be waited for", lambda: drained(lost) and lost.default_channel._in_poll)
+            server.stop()
+            with suppress(Exception):
+                lost.collect(socket_timeout=1)
+            ignore_errors(lost, lost.close)
+            came[0].ack_log_error(LOG, lost.connection_errors)
+
+
+def handled(_: str, message: Message) -> None:
+    message.ack()
 
 
 def drained(connection: Connection) -> bool:

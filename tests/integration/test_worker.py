@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from headrace.adapters.kubernetes.rights import REVIEWS
 from headrace.domain.deployments import sequence_of
 from headrace.domain.jobs import JobKey, Phase
 from headrace.domain.operations import KindName, State
-from tests.integration.conftest import HERE, SCRIPT, Installation
+from tests.integration.conftest import HERE, SCRIPT, Installation, installed
 from tests.support import servers
 from tests.support.clusters import DEPLOYMENTS, Cluster
 from tests.support.patience import wait_for
@@ -184,6 +185,34 @@ def test_a_redis_that_is_full_ends_no_worker_and_loses_no_message(installation: 
         wait_for("it to be ready", late.ready)
         installation.submit(f"{name}-second")
         wait_for("the other worker to go on", lambda: installation.job(f"{name}-second"))
+
+
+def test_a_redis_that_is_lost_while_a_task_runs_ends_no_worker(
+    tmp_path: Path, clusters: Callable[[str], Cluster], name: str
+) -> None:
+    """MongoDB holds the task up; control messages are the first that the worker sees break, as they may be."""
+    mongodb, broker = servers.mongodb(tmp_path), servers.redis(tmp_path)
+    with (
+        servers.running(mongodb, tmp_path) as records,
+        servers.running(broker, tmp_path) as queue,
+        installed(tmp_path, mongodb.address, broker.address, clusters("local")) as installation,
+    ):
+        node = installation.worker()
+        assert records.pid is not None
+        with servers.frozen(records.pid):
+            installation.submit(f"{name}-first")
+            wait_for("the task to be under way", lambda: "Task flink.submit[" in node.logs())
+            with redis.Redis.from_url(broker.address, socket_timeout=10) as server:
+                wait_for("it to wait for the next", lambda: any("b" in each["flags"] for each in server.client_list()))
+                with servers.frozen(node.container.pid):
+                    server.client_kill_filter(_type="pubsub")
+                    queue.stop()
+            wait_for("the worker to miss it", lambda: "Cannot connect" in node.logs())
+        queue.start()
+        wait_for("the task to be done", lambda: installation.job(f"{name}-first"))
+        installation.submit(f"{name}-second")
+        wait_for("the next one to be done", lambda: installation.job(f"{name}-second"))
+        assert node.container.status == "running"
 
 
 @pytest.mark.alone
