@@ -143,13 +143,14 @@ def test_a_failure_is_explained_wherever_one_looks(stack: RunningStack, name: st
     _, phase, cause, step = CASES[name]
     if name == IN_THE_JVM:
         needs_libpython()
-    stack.await_phase(name, phase)
     if phase == "FAILED":
+        stack.await_words(name, phase, cause)
         job, stored = stack.job(name), record(stack, name)
         assert is_told(job, cause, step), (job["reason"], stored["kept_log"][-1500:])
         assert (stored["reason"], stored["next_step"]) == (job["reason"], job["next_step"])
         assert is_described(stack, name)
     else:  # it runs in between, and then there is nothing to tell
+        stack.await_phase(name, phase)
         wait_for(f"{name} to say {cause}", lambda: is_told(stack.job(name), cause, step), 60)
         wait_for(f"{name} to say so in its record", lambda: is_told(record(stack, name), cause, step), 60)
         wait_for(f"{name} to be described", lambda: is_described(stack, name), 60)

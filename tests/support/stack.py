@@ -84,6 +84,20 @@ class RunningStack:
         found: dict[str, Any] = wait_for(f"{job_id} to be {phase}", is_there)
         return found
 
+    def await_words(self, job_id: str, phase: str, *words: str) -> dict[str, Any]:
+        """The job once it is in this phase and its reason has these words: a phase is written at once, and why it is
+        so when that was looked into."""
+
+        def is_told() -> Any:
+            job = self.job(job_id)
+            return job if job.get("status") == phase and all(each in (job["reason"] or "") for each in words) else None
+
+        try:
+            found: dict[str, Any] = wait_for(f"{job_id} to be {phase} for {words}", is_told)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}: {self.job(job_id)}") from exc
+        return found
+
     def await_operation(self, operation_id: str) -> dict[str, Any]:
         """The operation once it has ended; a failure shows where it is and what is waited for."""
         seen: dict[str, Any] = {}
