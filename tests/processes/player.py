@@ -97,6 +97,7 @@ class Player:
             self._installation.calm(True)
             self._history.restless = self._rests(asking)
             self._hands.have_seen_all()
+            self._history.date(self._installation.kubernetes.passed.at)
             self._read(asking)
         finally:
             asking.close()
