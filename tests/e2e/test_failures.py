@@ -17,7 +17,7 @@ from find_libpython import find_libpython
 from pymongo import MongoClient
 
 from tests.support.missing import needs_libpython
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.serving import serving
 from tests.support.stack import ROOT, RunningStack, running_stack
 
@@ -123,7 +123,7 @@ def described(stack: RunningStack, name: str) -> str:
 
 
 def record(stack: RunningStack, name: str) -> dict[str, Any]:
-    with MongoClient(stack.file["mongodb_url"], timeoutMS=10_000) as client:
+    with MongoClient(stack.file["mongodb_url"], timeoutMS=int(1000 * REQUEST_SECONDS)) as client:
         found = client["headrace"].jobs.find_one({"job_id": name})
     assert found is not None
     return dict(found)

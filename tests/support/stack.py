@@ -141,7 +141,7 @@ class RunningStack:
 
     def recorded_at(self, job_id: str, path: str) -> str:
         """When MongoDB was told of this savepoint or checkpoint, as Kubernetes writes times."""
-        with MongoClient(self.file["mongodb_url"], tz_aware=True, timeoutMS=10_000) as client:
+        with MongoClient(self.file["mongodb_url"], tz_aware=True, timeoutMS=int(1000 * REQUEST_SECONDS)) as client:
             found = client["headrace"].savepoints.find_one({"path": path, "job_id": job_id})
         assert found is not None, f"{path} is not on record"
         return str(found["at"].strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -159,7 +159,9 @@ class RunningStack:
             return {}  # its JobManager is not up yet
         flink_job_id = self.job(job_id)["flink_job_id"]
         try:
-            content = httpx.get(f"{url}/jobs/{flink_job_id}/checkpoints", timeout=5, trust_env=False).json()
+            content = httpx.get(
+                f"{url}/jobs/{flink_job_id}/checkpoints", timeout=REQUEST_SECONDS, trust_env=False
+            ).json()
         except httpx.HTTPError:
             return {}
         return dict(content.get("latest") or {})
