@@ -35,6 +35,10 @@ STOP_TIMEOUT_SECONDS = 60.0
 PHASE_TIMEOUT_SECONDS = 300.0
 """What fails says so at once: this is for machines that are slow or busy."""
 
+LOOKED_INTO_SECONDS = 60.0
+"""How long a job that FAILED is given until its record says why: that is written after its phase where looks take long,
+and with the next step."""
+
 JOBS = ("orders", "clicks", "payments")
 TEMPLATES = ("counting", "counting-sql", "counting-jar")
 """One of each type of job: a Python script, SQL statements, a jar."""
@@ -306,7 +310,10 @@ class Demo:
 
     def _failure_of(self, job_id: str, what: str = "", way_in: str = "worker") -> DemoFailure:
         """What the job's record says of it, then what did not happen; a process only where the record blames no job."""
-        job = self._job(job_id)
+        job, until = self._job(job_id), time.monotonic() + LOOKED_INTO_SECONDS
+        while job and job["phase"] == "FAILED" and not job["next_step"] and time.monotonic() < until:
+            time.sleep(1)
+            job = self._job(job_id)
         process = process_at_fault(job, way_in)
         words = failure_words(job_id, job, what)
         return self._fault_of(process, words) if process else DemoFailure(words)

@@ -48,8 +48,11 @@ def _lines(store: Store, watch: Watch, is_over: Callable[[], bool]) -> Iterator[
     if watch.initial_events and watch.bookmarks:
         yield _bookmark(watch.resource, version, {"k8s.io/initial-events-end": "true"})
     bookmarked_at, bookmarked = time.monotonic(), version
-    while (left := deadline - time.monotonic()) > 0 and not is_over():
-        reached, changes = store.wait(watch.resource.key, version, min(left, LOOK_SECONDS))
+    is_last = False
+    while not is_last and not is_over():
+        left = deadline - time.monotonic()
+        is_last = left <= 0  # what has come by then is told, however late it is looked for
+        reached, changes = store.wait(watch.resource.key, version, max(0.0, min(left, LOOK_SECONDS)))
         yield b"".join(_event(watch, change) for change in changes)
         version = max(version, reached)
         if watch.bookmarks and version > bookmarked and time.monotonic() - bookmarked_at > BOOKMARK_SECONDS:

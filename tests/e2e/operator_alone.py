@@ -161,7 +161,7 @@ def frozen_now_and_then(pid: int, chance: random.Random) -> Iterator[None]:
         yield
     finally:
         is_over.set()
-        thread.join(10)
+        thread.join()  # or it would strike whoever has this pid then; what it waits for ends
 
 
 def await_status(api: Api, name: str, is_there: Callable[[Resource], Any], what: str, run: int = 0) -> Resource:

@@ -17,7 +17,7 @@ from find_libpython import find_libpython
 from pymongo import MongoClient
 
 from tests.support.missing import needs_libpython
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.serving import serving
 from tests.support.stack import ROOT, RunningStack, running_stack
 
@@ -123,7 +123,7 @@ def described(stack: RunningStack, name: str) -> str:
 
 
 def record(stack: RunningStack, name: str) -> dict[str, Any]:
-    with MongoClient(stack.file["mongodb_url"], timeoutMS=10_000) as client:
+    with MongoClient(stack.file["mongodb_url"], timeoutMS=int(1000 * REQUEST_SECONDS)) as client:
         found = client["headrace"].jobs.find_one({"job_id": name})
     assert found is not None
     return dict(found)
@@ -143,13 +143,14 @@ def test_a_failure_is_explained_wherever_one_looks(stack: RunningStack, name: st
     _, phase, cause, step = CASES[name]
     if name == IN_THE_JVM:
         needs_libpython()
-    stack.await_phase(name, phase)
     if phase == "FAILED":
+        stack.await_words(name, phase, cause)
         job, stored = stack.job(name), record(stack, name)
         assert is_told(job, cause, step), (job["reason"], stored["kept_log"][-1500:])
         assert (stored["reason"], stored["next_step"]) == (job["reason"], job["next_step"])
         assert is_described(stack, name)
     else:  # it runs in between, and then there is nothing to tell
+        stack.await_phase(name, phase)
         wait_for(f"{name} to say {cause}", lambda: is_told(stack.job(name), cause, step), 60)
         wait_for(f"{name} to say so in its record", lambda: is_told(record(stack, name), cause, step), 60)
         wait_for(f"{name} to be described", lambda: is_described(stack, name), 60)

@@ -102,7 +102,7 @@ def test_a_bounded_script_finishes(stack: RunningStack) -> None:
     submit(stack, "bounded", {"type": "SQL", "sql": sql})
     stack.await_phase("bounded", "FINISHED")
     [operation] = stack.call("GET", "/jobs/bounded/operations").json()["operations"]
-    assert operation["state"] == "SUCCEEDED"
+    assert stack.await_operation(operation["id"])["state"] == "SUCCEEDED"
     parts = (stack.data / "state" / "output" / "bounded").rglob("part-*")
     assert sorted("".join(part.read_text() for part in parts).split()) == ["a;b", "c"]
 

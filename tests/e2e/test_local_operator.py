@@ -44,7 +44,7 @@ from tests.e2e.operator_alone import (
     running_operator,
 )
 from tests.support import servers
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.recorded import (
     OPTIONAL,
     Look,
@@ -141,8 +141,8 @@ class Play:
         [settings] = self.folder.glob(f"flink/{self.name}-*/conf/config.yaml")
         port = yaml.safe_load(settings.read_text())["rest.port"]
         base = f"http://127.0.0.1:{port}/jobs"
-        [job] = httpx.get(base, timeout=5, trust_env=False).json()["jobs"]
-        found = httpx.get(f"{base}/{job['id']}", timeout=5, trust_env=False).json()["vertices"]
+        [job] = httpx.get(base, timeout=REQUEST_SECONDS, trust_env=False).json()["jobs"]
+        found = httpx.get(f"{base}/{job['id']}", timeout=REQUEST_SECONDS, trust_env=False).json()["vertices"]
         return {str(vertex["id"]): int(vertex["parallelism"]) for vertex in found}
 
     def delete(self) -> None:
@@ -204,10 +204,17 @@ def a_frozen_jobmanager_holds_the_sequence(play: Play) -> None:
     found: int = wait_for(f"the JobManager of {play.name}", pid)
     time.sleep(play.chance.uniform(0, 6))
     with servers.frozen(found):
-        time.sleep(4)  # what the operator had asked before is written by now, also where it was frozen itself
+        a_look_has_begun(play)  # what the looks before it had asked is written by then
         before = looks_of(play.api.versions(play.name))
         time.sleep(2)
         assert looks_of(play.api.versions(play.name)) == before
+
+
+def a_look_has_begun(play: Play) -> None:
+    """Until the operator has begun another look: its finalizer is the first that it sees to in one."""
+    path = f"{DEPLOYMENTS}/{play.name}"
+    play.api.patch_at(path, {"metadata": {"finalizers": None}})
+    wait_for("the operator to look", lambda: play.api.get(path)["metadata"].get("finalizers"))
 
 
 def change_of_parallelism(play: Play) -> None:
@@ -460,8 +467,9 @@ def test_an_init_container_that_fails(plays: Plays) -> None:
 def test_an_unwritable_savepoint_directory(plays: Plays) -> None:
     name = plays.ended(savepoint_directory_unwritable)
     recorded = looks_of(recorded_versions("savepoint-directory-unwritable"))
-    # It is tried until the user gives up: four times when it was recorded, here twice.
-    assert looks_of(plays.api.versions(name)) == until_second_error(recorded)
+    # It is tried until the user gives up: four times when it was recorded, here twice, or more where the user is slow.
+    seen = looks_of(plays.api.versions(name))
+    assert seen == recorded[: max(len(seen), len(until_second_error(recorded)))]
 
 
 @small_and_real
@@ -542,9 +550,15 @@ def events_tell_what_the_recorded_ones_tell(plays: Plays, scenario: Callable[[Pl
 
 @small
 def test_what_is_told_twice_is_counted(plays: Plays) -> None:
-    events = plays.api.events(plays.ended(savepoint_directory_unwritable))
-    counts = {event["reason"]: event["count"] for event in events}
-    assert counts["Suspended"] >= counts["SavepointError"] >= 2
+    name = plays.ended(savepoint_directory_unwritable)
+
+    def counted() -> dict[str, int]:
+        """Once the second failure is told of, which may be after its status was shown."""
+        counts = {event["reason"]: event["count"] for event in plays.api.events(name)}
+        return counts if counts.get("SavepointError", 0) >= 2 else {}
+
+    counts: dict[str, int] = wait_for("each failure to be counted", counted)
+    assert counts["Suspended"] >= counts["SavepointError"]
     assert counts["SpecChanged"] == counts["Submit"] == 1
 
 

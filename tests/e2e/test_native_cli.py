@@ -23,7 +23,7 @@ import yaml
 from local.flink_operator.mapping import PYFLINK
 from local.flink_operator.pods import PID_ANNOTATION, REST_ANNOTATION
 from tests.e2e.operator_alone import CORE, Api, Resource, running_api, running_operator
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.stack import ROOT, processes_of
 
 pytestmark = pytest.mark.timeout(600)
@@ -94,6 +94,17 @@ class Native:
     def running(self, component: str) -> list[Resource]:
         return [pod for pod in self.pods(component) if (pod.get("status") or {}).get("phase") == "Running"]
 
+    def until_shown(self, component: str) -> Resource:
+        """Its one pod of these, once it is shown as Running: what runs in it may be seen before that is written."""
+
+        def shown() -> Resource | None:
+            found = self.running(component)
+            assert len(found) < 2, found
+            return found[0] if found else None
+
+        pod: Resource = wait_for(f"the {component} of {self.name} to be shown", shown)
+        return pod
+
     def of(self, kind: str) -> dict[str, Resource]:
         """Its objects of a kind, by name."""
         items = self.api.get(f"{CORE}/{kind}?labelSelector=app%3D{self.name}")["items"]
@@ -103,7 +114,7 @@ class Native:
         """The JobManager's answer, or None where it gives none now."""
         url = (self.of("services")[f"{self.name}-rest"]["metadata"].get("annotations") or {}).get(REST_ANNOTATION)
         try:
-            answer = httpx.request(method, f"{url}{path}", json=body, timeout=5, trust_env=False)
+            answer = httpx.request(method, f"{url}{path}", json=body, timeout=REQUEST_SECONDS, trust_env=False)
         except (httpx.HTTPError, httpx.InvalidURL):
             return None
         return answer.json() if answer.is_success and answer.content else None
@@ -171,7 +182,7 @@ def test_an_application_lives_as_on_a_real_cluster(native: Native) -> None:
     assert set(native.of("configmaps")) >= {f"flink-config-{name}", f"pod-template-{name}"}
 
     native.until_running()
-    [manager], [worker] = native.running("jobmanager"), native.running("taskmanager")
+    manager, worker = native.until_shown("jobmanager"), native.until_shown("taskmanager")
     for each in (manager, worker):
         assert [owner["uid"] for owner in each["metadata"]["ownerReferences"]] == [deployment["metadata"]["uid"]]
     wait_for("it to be available", lambda: (native.deployment() or {})["status"].get("availableReplicas") == 1)
@@ -184,7 +195,7 @@ def test_an_application_lives_as_on_a_real_cluster(native: Native) -> None:
 
     native.until_checkpoint()
     native.kill(worker)
-    wait_for("another TaskManager", lambda: native.running("taskmanager") and worker_of(native) != uid_of(worker), 90)
+    wait_for("another TaskManager", lambda: worker_of(native) not in (None, uid_of(worker)), 90)
     native.until_running()
     assert [uid_of(pod) for pod in native.pods("jobmanager")] == [uid_of(manager)]
 
@@ -252,7 +263,7 @@ def test_a_cluster_is_stopped_and_started_by_its_replicas_and_outlives_the_kubel
             api.patch_at(f"{DEPLOYMENTS}/{native.name}", {"spec": {"replicas": 0}})
             wait_for("its JobManager to go", lambda: not native.pods("jobmanager"))
             assert native.ask("GET", "/jobs/overview") is None
-            assert (native.deployment() or {})["status"].get("replicas", 0) == 0
+            wait_for("its status to say so", lambda: not (native.deployment() or {})["status"].get("replicas", 0))
             api.patch_at(f"{DEPLOYMENTS}/{native.name}", {"spec": {"replicas": 1}})
             native.until_running()
             assert {uid_of(pod) for pod in native.pods("jobmanager")}.isdisjoint(pods)

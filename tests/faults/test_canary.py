@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,17 +126,17 @@ def test_flink_writes_a_jobs_secrets_nowhere(tmp_path: Path) -> None:
     with running_stack(tmp_path / "data", {"KUBEBUILDER_ASSETS": ""}) as stack:  # the small API serves the pods' logs
         stack.submit(job, env={"API_TOKEN": CANARY, "API_KEY": CANARY})  # Flink itself hides the first one in places
         stack.await_phase(job, "RUNNING")
-        counted = wait_for("output", lambda: stack.count(job))
-        assert all(has_the_canary(process) for process in processes_of(stack, job))
-        processes_of(stack, job)[-1].kill()
-        wait_for("the failure", lambda: stack.call("GET", f"/jobs/{job}/exceptions").json()["exceptions"])
-        counted = wait_for("the count to go on", lambda: stack.count(job) > counted and stack.count(job))
-        stack.await_phase(job, "RUNNING")
-        before = len(stack.phases(job))
-        os.kill(processes_of(stack, job)[0].pid, signal.SIGKILL)
-        wait_for("it to be RUNNING again", lambda: stack.phases(job)[before:][-1:] == ["RUNNING"])
-        counted = stack.count(job)
-        wait_for("the count to go on", lambda: stack.count(job) > counted)
+        wait_for("output", lambda: stack.count(job))
+        for number in (PYTHON, JOB_MANAGER):
+            running = processes_of(stack, job)
+            assert all(has_the_canary(process) for process in running)
+            running[number].kill()
+            if number == PYTHON:
+                wait_for("the failure", lambda: stack.call("GET", f"/jobs/{job}/exceptions").json()["exceptions"])
+            wait_for("another process in its place", lambda n=number, p=running[number]: is_replaced(stack, job, n, p))
+            counted = stack.count(job)
+            wait_for("the count to go on", lambda counted=counted: stack.count(job) > counted)
+            stack.await_phase(job, "RUNNING")
         shown = dict(shown_of_flink(stack, job))
         stopped = stack.call("POST", f"/jobs/{job}/stop", {}).json()["operation"]
         assert stack.await_operation(stopped["id"])["state"] == "SUCCEEDED"
@@ -145,6 +144,18 @@ def test_flink_writes_a_jobs_secrets_nowhere(tmp_path: Path) -> None:
     assert "PythonDriver" in places["logs jobmanager"]
     assert "Obtained shared Python process" in places["logs taskmanager"]
     assert [place for place, text in places.items() if CANARY in text] == []
+
+
+JOB_MANAGER, PYTHON = 0, -1
+"""Among the processes of a job."""
+
+
+def is_replaced(stack: RunningStack, job: str, number: int, killed: psutil.Process) -> bool:
+    """Whether all of its processes are there again, and this one is another."""
+    try:
+        return processes_of(stack, job)[number].pid != killed.pid
+    except (psutil.NoSuchProcess, ValueError):  # the pod still names one that has ended, or no Python is there yet
+        return False
 
 
 def processes_of(stack: RunningStack, job: str) -> list[psutil.Process]:
@@ -180,11 +191,11 @@ def everything(stack: RunningStack, *jobs: str) -> Iterator[tuple[str, str]]:
     for log in (*(stack.data / "logs").glob("*.log"), *(stack.data / "redis").rglob("*.aof*")):
         if log.is_file():
             yield str(log.relative_to(stack.data)), log.read_text(errors="replace")
-    with MongoClient(stack.file["mongodb_url"], timeoutMS=10_000) as client:
+    with MongoClient(stack.file["mongodb_url"], timeoutMS=int(1000 * REQUEST_SECONDS)) as client:
         database = client["headrace"]
         for name in database.list_collection_names():
             yield f"mongodb/{name}", repr(list(database[name].find()))
-    store = redis.Redis.from_url(stack.file["redis_url"], socket_timeout=10)
+    store = redis.Redis.from_url(stack.file["redis_url"], socket_timeout=REQUEST_SECONDS)
     yield "redis", repr([(key, store.dump(key)) for key in store.scan_iter()])
     for topic in (TOPIC, LETTERS):
         yield f"topic {topic}", repr(of_topic(stack, topic))
@@ -202,9 +213,14 @@ def of_topic(stack: RunningStack, topic: str) -> list[Any]:
     servers, found = stack.file["kafka_bootstrap_servers"], []
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "canary", "enable.auto.commit": False})
     try:
+        begin, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=REQUEST_SECONDS)
         consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
-        while (message := consumer.poll(2)) is not None and not message.error():
-            found.append((message.key(), message.value(), message.headers()))
+        until = time.monotonic() + REQUEST_SECONDS
+        while len(found) < end - begin:
+            assert time.monotonic() < until, f"{len(found)} of {end - begin} records of {topic}"
+            message = consumer.poll(1)
+            if message is not None and not message.error():
+                found.append((message.key(), message.value(), message.headers()))
     finally:
         consumer.close()
     return found

@@ -20,7 +20,7 @@ from local.kubernetes_api.faults import Fault, FaultKind
 from local.kubernetes_api.server import LocalKubernetesApi
 from tests.faults.conftest import SCRIPT, created
 from tests.support import servers
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.stack import RunningStack
 
 pytestmark = pytest.mark.timeout(900)
@@ -47,7 +47,7 @@ def test_hundreds_of_submits_survive_the_loss_of_redis_and_of_a_worker(
 
     def by_http(name: str) -> int:
         body = {"job_id": name, "job_config": {"script": SCRIPT}}
-        return stack.tried("POST", "/jobs/submit", body, **{"Idempotency-Key": name}).status_code
+        return stack.call("POST", "/jobs/submit", body).status_code
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(by_http, names[:BY_HTTP])) == {202}
@@ -58,7 +58,7 @@ def test_hundreds_of_submits_survive_the_loss_of_redis_and_of_a_worker(
     wait_for("every submit to be accepted", lambda: accepted(stack) == len(names), 240)
     assert created(kubernetes) == Counter()
 
-    redis.Redis.from_url(stack.file["redis_url"], socket_timeout=10).flushall()
+    redis.Redis.from_url(stack.file["redis_url"], socket_timeout=REQUEST_SECONDS).flushall()
     kubernetes.clear_faults()
     wait_for("some to be created", lambda: len(created(kubernetes)) > 50, 120)
     os.kill(stack.pid("worker"), signal.SIGKILL)

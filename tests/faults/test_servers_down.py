@@ -42,7 +42,7 @@ def test_kubernetes_down_is_told_by_the_observation_alone(stack: RunningStack, k
     wait_for("it to be seen", lambda: stack.job("before")["status"] == "SUBMITTING")
     kubernetes.inject(Fault(FaultKind.SERVER_ERROR, count=10**6))
     wait_for("the outage to be told", lambda: stack.job("before")["observation"] == "UNREACHABLE")
-    answer = stack.tried("POST", "/jobs/submit", {"job_id": "meanwhile", "job_config": {"script": SCRIPT}})
+    answer = stack.call("POST", "/jobs/submit", {"job_id": "meanwhile", "job_config": {"script": SCRIPT}})
     assert answer.status_code == 202
     assert stack.job("before")["status"] == "SUBMITTING"
     kubernetes.clear_faults()

@@ -16,6 +16,7 @@ from headrace.domain.deployments import JOB_LABEL
 from headrace.domain.runtimes.native.cluster import as_flink_deployment
 from tests.processes.history import Touch, Version
 from tests.processes.schedule import MAKES
+from tests.support.patience import REQUEST_SECONDS
 from tests.support.watched import Told, WatchedCollection
 
 NATIVE_DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
@@ -39,7 +40,7 @@ class Hands:
         config = yaml.safe_load(kubeconfig.read_text())
         url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"]
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=15, trust_env=False)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=REQUEST_SECONDS, trust_env=False)
         self._saw = saw
         self._theirs = theirs
         folders = (DEPLOYMENTS, NATIVE_DEPLOYMENTS)
@@ -65,7 +66,8 @@ class Hands:
         return None
 
     def touches(self, what: str, name: str, value: int) -> Touch | None:
-        """Lays hands on a deployment, and says what was done; None where there was nothing to do it to."""
+        """Lays hands on a deployment, and says what was done; None where there was nothing to do it to, be it that
+        another one stood in its place by then."""
         begun, live = time.time(), self.live(name)
         if what == MAKES:
             made = self._made(self._theirs(name, value)) if live is None else ""
@@ -74,17 +76,18 @@ class Hands:
             return None
         if is_native(live) and what not in OF_NATIVE:
             return None
-        done = Touch(begun, begun, what, name, live["metadata"]["uid"])
+        touch = Touch(begun, begun, what, name, live["metadata"]["uid"])
+        done: Touch | None = touch
         match what:
             case "hand edits":
-                done = self._edits(done, value, live["metadata"]["generation"])
+                done = self._edits(touch, value, live["metadata"]["generation"])
             case "hand relabels":
                 self._patched(name, {"metadata": {"labels": {JOB_LABEL: None}}}, _folder_of(live))
             case "hand deletes":
-                self.deletes(name)
+                done = touch if self._deleted(live) else None
             case "hand restores":
-                done = self._restores(done, live)
-        return replace(done, until=time.time())
+                done = self._restores(touch, live)
+        return replace(done, until=time.time()) if done is not None else None
 
     def deletes(self, name: str) -> None:
         """It goes once the operator lets it; a native one at once."""
@@ -97,10 +100,17 @@ class Hands:
         after = told.get("generation", before)
         return replace(touch, uid=told.get("uid", ""), generation=after if after != before else 0)
 
-    def _restores(self, touch: Touch, live: Mapping[str, Any]) -> Touch:
+    def _deleted(self, live: Mapping[str, Any]) -> bool:
+        """Whether it was this very one that was there to be deleted."""
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": live["metadata"]["uid"]}}
+        path = f"{_folder_of(live)}/{live['metadata']['name']}"
+        return self._http.request("DELETE", path, json=body).is_success
+
+    def _restores(self, touch: Touch, live: Mapping[str, Any]) -> Touch | None:
         """It is deleted, and made again from what a backup has: another uid, and no status."""
         name = touch.job_id
-        self.deletes(name)
+        if not self._deleted(live):
+            return None
         until = time.monotonic() + GONE_SECONDS
         while self.live(name) is not None and time.monotonic() < until:
             time.sleep(0.1)

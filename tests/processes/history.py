@@ -6,8 +6,8 @@ Must not know how it was brought about.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from headrace.domain.deployments import JOB_ID_ANNOTATION, OPERATION_ANNOTATION, SEQUENCE_ANNOTATION
@@ -181,11 +181,20 @@ class History:
         was there."""
         read = list(self.versions)
         for each in stages:
-            before = [v for v in read if v.uid == each["uid"] and v.at <= each["at"]]
+            of_it = [v for v in read if v.uid == each["uid"]]
+            before = [v for v in of_it if v.at <= each["at"]] or of_it[:1]  # its first was there, if seen later
             if before:
                 status = {"jobStatus": {"state": each["stage"]}}
                 self.versions.append(Version(each["at"], False, {**before[-1].whole, "status": status}))
         self.versions.sort(key=lambda each: each.at)
+
+    def date(self, was_there: Callable[[int], float | None]) -> None:
+        """Each version as old as it is known to be: whoever keeps the history may have been told of it late."""
+        known = [was_there(int(each.whole["metadata"]["resourceVersion"])) for each in self.versions]
+        self.versions = [
+            each if at is None else replace(each, at=min(each.at, at))
+            for each, at in zip(self.versions, known, strict=True)
+        ]
 
     def is_by_hand(self, uid: str, generation: int) -> bool:
         """Whether this generation of a deployment is what somebody's edit has come to."""

@@ -29,6 +29,7 @@ from tests.processes.installation import LETTERS, Installation
 from tests.processes.native import NATIVE_TRUTHS, RAN, STAGES, WRONG
 from tests.processes.proxies import OF_WRITES, Write
 from tests.processes.schedule import AGAIN, ASK, Event
+from tests.support.patience import wait_for
 
 REST_SECONDS = {False: 300.0, True: 900.0}
 """By whether Flink is real: what an installation has to come to rest, the longest that one operation may take and room
@@ -93,10 +94,11 @@ class Player:
             with ThreadPoolExecutor(8) as pool:
                 self._played(events, asking, pool)
             self._installation.all_run()
-            self._is_not_full()  # once more: it may have been frozen when that was to end
+            wait_for("Redis to have room", self._has_room)  # it may have been frozen when that was to end
             self._installation.calm(True)
             self._history.restless = self._rests(asking)
             self._hands.have_seen_all()
+            self._history.date(self._installation.kubernetes.passed.at)
             self._read(asking)
         finally:
             asking.close()
@@ -184,11 +186,15 @@ class Player:
         return self._is_not_full
 
     def _is_not_full(self) -> None:
+        self._has_room()  # one that does not answer now is asked again at the end
+
+    def _has_room(self) -> bool:
+        """Whether it has taken that it is not full any more."""
         try:
             with redis.Redis.from_url(self._installation.redis_url, socket_timeout=2) as client:
-                client.config_set("maxmemory", "0")
+                return bool(client.config_set("maxmemory", "0"))
         except redis.RedisError:
-            return  # one that is started again is not full
+            return False
 
     def _kubernetes(self, what: str, value: int) -> End | None:
         proxy = self._installation.kubernetes

@@ -6,9 +6,11 @@ One speaks HTTP, before the Kubernetes API; one knows only bytes, before MongoDB
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -43,6 +45,10 @@ LATE_SECONDS = 12.0
 """By then what was asked for has been tried again, and what was asked for after it has had its turn."""
 
 OF_WRITES = ("409", "422", LATE, CUT)
+
+VERSION = re.compile(rb'"resourceVersion": ?"(\d+)"')
+LONGEST_VERSION = 64
+"""Bytes of what that finds, at most."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,30 @@ class Armed:
         return self.left > 0 and self.of in ("any", "write" if is_write else "read")
 
 
+class Passed:
+    """When what the API has came by here first, on its way to our processes. Its versions are counted across all that
+    it has, so that whatever shows a later one says that those before were there by then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._highest: list[int] = []
+        self._at: list[float] = []
+
+    def note(self, answer: bytes) -> None:
+        """Takes down the versions in an answer, before anybody gets it."""
+        newest = max(map(int, VERSION.findall(answer)), default=0)
+        with self._lock:
+            if not self._highest or newest > self._highest[-1]:
+                self._highest.append(newest)
+                self._at.append(time.time())
+
+    def at(self, version: int) -> float | None:
+        """By when this version was there; None where nothing has shown that."""
+        with self._lock:
+            found = bisect_left(self._highest, version)
+            return self._at[found] if found < len(self._at) else None
+
+
 class KubernetesProxy:
     """Stands before a Kubernetes API. Writes on Flink's resources are handed to `wrote` in the order of their ends."""
 
@@ -103,6 +133,7 @@ class KubernetesProxy:
         self._streams: set[socket.socket] = set()
         self.struck: Counter[str] = Counter()
         self.on_their_way = 0
+        self.passed = Passed()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -191,6 +222,7 @@ class KubernetesProxy:
                 answer = self._asked(sent)
                 body = answer.read()
                 answer.release_conn()
+                proxy.passed.note(body)
                 return answer.status, body
 
             def _passed_late(self, sent: bytes) -> tuple[int, bytes]:
@@ -211,8 +243,11 @@ class KubernetesProxy:
                 self.send_header("Connection", "close")
                 self.end_headers()
                 proxy._streams.add(self.connection)
+                before = b""
                 with suppress(OSError, urllib3.exceptions.HTTPError):
                     while part := answer.read1(65536):
+                        proxy.passed.note(before + part)
+                        before = part[-LONGEST_VERSION:]
                         self.wfile.write(part)
                         self.wfile.flush()
                 proxy._streams.discard(self.connection)

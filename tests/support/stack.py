@@ -84,6 +84,20 @@ class RunningStack:
         found: dict[str, Any] = wait_for(f"{job_id} to be {phase}", is_there)
         return found
 
+    def await_words(self, job_id: str, phase: str, *words: str) -> dict[str, Any]:
+        """The job once it is in this phase and its reason has these words: a phase is written at once, and why it is
+        so when that was looked into."""
+
+        def is_told() -> Any:
+            job = self.job(job_id)
+            return job if job.get("status") == phase and all(each in (job["reason"] or "") for each in words) else None
+
+        try:
+            found: dict[str, Any] = wait_for(f"{job_id} to be {phase} for {words}", is_told)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}: {self.job(job_id)}") from exc
+        return found
+
     def await_operation(self, operation_id: str) -> dict[str, Any]:
         """The operation once it has ended; a failure shows where it is and what is waited for."""
         seen: dict[str, Any] = {}
@@ -127,7 +141,7 @@ class RunningStack:
 
     def recorded_at(self, job_id: str, path: str) -> str:
         """When MongoDB was told of this savepoint or checkpoint, as Kubernetes writes times."""
-        with MongoClient(self.file["mongodb_url"], tz_aware=True, timeoutMS=10_000) as client:
+        with MongoClient(self.file["mongodb_url"], tz_aware=True, timeoutMS=int(1000 * REQUEST_SECONDS)) as client:
             found = client["headrace"].savepoints.find_one({"path": path, "job_id": job_id})
         assert found is not None, f"{path} is not on record"
         return str(found["at"].strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -145,7 +159,9 @@ class RunningStack:
             return {}  # its JobManager is not up yet
         flink_job_id = self.job(job_id)["flink_job_id"]
         try:
-            content = httpx.get(f"{url}/jobs/{flink_job_id}/checkpoints", timeout=5, trust_env=False).json()
+            content = httpx.get(
+                f"{url}/jobs/{flink_job_id}/checkpoints", timeout=REQUEST_SECONDS, trust_env=False
+            ).json()
         except httpx.HTTPError:
             return {}
         return dict(content.get("latest") or {})
