@@ -29,9 +29,9 @@ from tests.integration.conftest import HERE, SCRIPT, installed
 from tests.support import workers
 from tests.support.clusters import Cluster
 from tests.support.kube_apiserver import client_certificate
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = REQUEST_SECONDS
 API_VERSION = "client.authentication.k8s.io/v1"
 FAR = "2100-01-01T00:00:00Z"
 Way = Callable[[FlinkRuntime], Any]
@@ -120,6 +120,7 @@ def account(place: Cluster, name: str) -> Iterator[Callable[[], str]]:
     """An account that may read; each call makes it anew, which ends the tokens of before, and gives a token."""
     assert place.http is not None
     http, path = place.http, "/api/v1/namespaces/default/serviceaccounts"
+    user = f"system:serviceaccount:default:{name}"
     binding = {
         "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
@@ -127,6 +128,7 @@ def account(place: Cluster, name: str) -> Iterator[Callable[[], str]]:
     }
     bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
     http.post(bindings, json=binding).raise_for_status()
+    wait_for("the account to have its rights", lambda: place.may(user, "get"))
 
     def renewed() -> str:
         http.delete(f"{path}/{name}")
@@ -320,8 +322,15 @@ def refusing() -> Iterator[tuple[str, list[str | None]]]:
         server.shutdown()
 
 
-def test_a_plugin_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
-    plugin(tmp_path, "sleep 600 & echo $! > child; sleep 600")
+def test_a_plugin_that_hangs_is_ended_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin(tmp_path, "sleep 600 & echo $! > part && mv part child; sleep 600")
+    communicate = subprocess.Popen.communicate
+
+    def once_it_has_started_one(*given: Any, **bound: Any) -> Any:
+        wait_for("the plugin to start another process", (tmp_path / "child").exists)
+        return communicate(*given, **bound)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", once_it_has_started_one)
     asked = Plugin([str(tmp_path / "plugin.sh")], dict(os.environ), None, API_VERSION, None, "")
     with pytest.raises(PluginFailure, match="did not end within 1 s"):
         asked.ask(seconds=1)
@@ -350,8 +359,7 @@ def test_who_waits_while_a_plugin_fails_does_not_run_it_once_more(tmp_path: Path
     for thread in threads:
         thread.start()
     wait_for("the plugin to run", lambda: runs(tmp_path) == 1)
-    while sum("access" in frames(thread) for thread in threads) < len(threads):
-        pass
+    wait_for("all to ask", lambda: all(has_asked(thread) for thread in threads))
     (tmp_path / "go").touch()
     for thread in threads:
         thread.join(30)
@@ -359,14 +367,14 @@ def test_who_waits_while_a_plugin_fails_does_not_run_it_once_more(tmp_path: Path
     assert runs(tmp_path) == 1
 
 
-def frames(thread: threading.Thread) -> list[str]:
-    """The functions that a thread is in, once it is past the first line of each."""
+def has_asked(thread: threading.Thread) -> bool:
+    """Whether this thread is in `access`, and past its first line: it has noted since when it asks."""
     frame = sys._current_frames().get(thread.ident or 0)
-    found = []
     while frame is not None:
-        found.append(frame.f_code.co_name)
+        if frame.f_code is Credentials.access.__code__:
+            return "asked_at" in frame.f_locals
         frame = frame.f_back
-    return found
+    return False
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from tests.integration.conftest import HERE, SCRIPT, Installation, installed, se
 from tests.support import servers
 from tests.support.clusters import Cluster
 from tests.support.kube_apiserver import CRDS_DIRECTORY, POWERLESS
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.replay import Event, events_of
 from tests.support.serving import serving
 
@@ -443,6 +443,7 @@ def rights(place: Cluster) -> Iterator[None]:
     place.http.post(f"{ROLES}/roles", json={"metadata": {"name": "headrace"}, "rules": rules}).raise_for_status()
     place.http.post(f"{ROLES}/rolebindings", json=binding).raise_for_status()
     try:
+        wait_for("the account to have its rights", lambda: place.may(POWERLESS, "create"))
         yield
     finally:
         for kind in ("rolebindings", "roles"):
@@ -477,4 +478,4 @@ def test_what_is_not_served_for_a_moment_is_no_missing_crd(tmp_path: Path, seen:
     with serving({CRD: json.dumps(seen).encode()} if seen else {}) as address:
         write_kubeconfig(tmp_path / "kubeconfig", address, "token")
         with pytest.raises(Unavailable, match="is the Flink Kubernetes Operator's CRD installed"):
-            connect(tmp_path / "kubeconfig", 2).get("default", "orders")
+            connect(tmp_path / "kubeconfig", REQUEST_SECONDS).get("default", "orders")

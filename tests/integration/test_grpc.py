@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +59,11 @@ def test_what_is_submitted_by_grpc_is_deployed_and_is_the_same_operation_by_http
         )
         assert again.json()["operation"]["id"] == accepted["operation"]["id"]
         assert again.json()["operation"]["source"] == {"via": "grpc", "by": "file-1"}
-        answer: dict[str, Any] = {}
-
-        def waits() -> None:
-            asked = {"operation_id": accepted["operation"]["id"], "wait_seconds": 5}
-            answer.update(rpc.call("GetOperation", asked))
-
-        (waiting := threading.Thread(target=waits)).start()
-        wait_for("the wait to be there", lambda: waiting.is_alive())
+        asked = {"operation_id": accepted["operation"]["id"], "wait_seconds": 5}
+        answer = rpc.begun("GetOperation", asked)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGTERM)
-        waiting.join(60 * PATIENCE)
-        assert answer["operation"]["kind"] == "SUBMIT", "a call that is under way is answered"
+        assert answer()["operation"]["kind"] == "SUBMIT", "a call that is under way is answered"
         wait_for("the API to end", lambda: process.exit_code is not None)
         assert "Traceback" not in process.log.read_text()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,19 @@ class RpcClient:
         called = make(f"/{SERVICE.full_name}/{name}", response_deserializer=decode)
         answer = called(raw, timeout=timeout, metadata=self.metadata(), **options)
         return list(answer) if method.server_streaming else answer
+
+    def begun(self, name: str, request: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
+        """A call that the server has begun to handle; what is given waits for its answer.
+
+        What comes by one connection is begun in its order: another call that was answered was begun after this one."""
+        method = SERVICE.methods_by_name[name]
+        decode = GetMessageClass(method.output_type).FromString
+        called = self.channel.unary_unary(f"/{SERVICE.full_name}/{name}", response_deserializer=decode)
+        message = json_format.ParseDict(dict(request), GetMessageClass(method.input_type)())
+        self.health()  # the connection is there
+        under_way = called.future(message.SerializeToString(), timeout=CALL_SECONDS, metadata=self.metadata())
+        self.health()
+        return lambda: dict(_shown(under_way.result()))
 
     def stream(self, name: str, request: Mapping[str, Any]) -> Any:
         """A call whose answers come one by one."""
