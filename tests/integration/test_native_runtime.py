@@ -33,6 +33,7 @@ from tests.support.clusters import CORE, Cluster, cluster
 from tests.support.missing import missing
 from tests.support.native import VERTEX, PlayedJobManager, PlayedLauncher, made
 from tests.support.patience import wait_for
+from tests.support.watched import told_since
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
 APPS = "/apis/apps/v1/namespaces/default/deployments"
@@ -537,7 +538,8 @@ def test_a_watch_tells_what_was_touched_and_a_look_says_how_it_is(native: Native
     assert not any(page.is_whole for page in pages)
     native.drives()
     native.runtime.delete("default", native.name, native.live().metadata.uid)
-    events = [e for e in native.runtime.watch("default", pages[-1].resource_version, 1) if e.kind != "BOOKMARK"]
+    since, make = pages[-1].resource_version, lambda name: native.runtime.create(manifest(name))
+    events = told_since(since, native.runtime, make)
     kinds = [event.kind for event in events if event.deployment.metadata.name == native.name]
     assert kinds[-1] == "DELETED"
     assert set(kinds[:-1]) == {"TOUCHED"}

@@ -43,8 +43,12 @@ def has(installation: Installation, name: str) -> bool:
 
 def created(cluster: Cluster, name: str, since: str) -> int:
     """How often a deployment of this name was created, from the API's own history."""
-    events = cluster.runtime.watch("default", since, 1)
-    return sum(event.kind == "ADDED" and event.deployment.metadata.name == name for event in events)
+    return created_of(cluster, since).count(name)
+
+
+def created_of(cluster: Cluster, since: str) -> list[str]:
+    """Every name that a deployment was created under, as often as that was."""
+    return [event.deployment.metadata.name for event in cluster.told_since(since) if event.kind == "ADDED"]
 
 
 def version(cluster: Cluster) -> str:
@@ -148,7 +152,8 @@ def test_a_killed_worker_leaves_its_work_to_the_next(installation: Installation,
     for each in names:  # a message that died with the worker comes again from its producer: Redis loses tasks
         installation.submit(each) if installation.job(each) is None else None
     wait_for("every deployment", lambda: all(has(installation, each) for each in names), 180)
-    assert [created(installation.cluster, each, since) for each in names] == [1] * len(names)
+    made = created_of(installation.cluster, since)
+    assert [made.count(each) for each in names] == [1] * len(names)
 
 
 @on_the_small_api
@@ -222,7 +227,7 @@ def test_racing_scales_never_fall_back_and_the_last_one_stands(installation: Ins
         for writer in writers:
             writer.join(30)
     assert len(writes) / (writes[-1] - writes[0]) > 10
-    events = installation.cluster.runtime.watch("default", since, 1)
+    events = installation.cluster.told_since(since)
     seen = [sequence_of(e.deployment) for e in events if e.deployment.metadata.name == name and e.kind == "MODIFIED"]
     assert seen == sorted(seen)
     scales = installation.operations(name)[1:]
@@ -333,9 +338,7 @@ def test_a_worker_that_froze_before_its_create_brings_nothing_back(installation:
     frozen.go_on()
     wait_for("the frozen worker to go on", frozen.has_ended)
     wait_for("no deployment to remain", lambda: not has(installation, name))
-    events = [
-        e.kind for e in installation.cluster.runtime.watch("default", since, 2) if e.deployment.metadata.name == name
-    ]
+    events = [e.kind for e in installation.cluster.told_since(since) if e.deployment.metadata.name == name]
     assert events.count("ADDED") == events.count("DELETED")
     job = installation.job(name)
     assert job is not None
