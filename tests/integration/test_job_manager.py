@@ -24,6 +24,7 @@ from headrace.settings import Settings
 from local.flink_operator.rest_gateway import RestGateway
 from local.kube_apiserver import write_kubeconfig
 from local.process import free_port
+from tests.support.patience import REQUEST_SECONDS
 from tests.support.serving import dripping, serving
 
 JOB = "f" * 32
@@ -37,8 +38,8 @@ def job_manager(folder: Path, **settings: Any) -> JobManager:
     settings = {
         "kubeconfig": nobody,
         "mongodb_timeout_seconds": 1,
-        "kubernetes_timeout_seconds": 2,
-        "flink_rest_timeout_seconds": 2,
+        "kubernetes_timeout_seconds": REQUEST_SECONDS,
+        "flink_rest_timeout_seconds": REQUEST_SECONDS,
     } | settings
     return bootstrap.services(Settings(**settings)).job_manager
 

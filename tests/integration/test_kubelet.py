@@ -115,7 +115,7 @@ def test_an_image_that_cannot_be_pulled_is_said_as_a_kubelet_says_it(api: Api) -
     assert "lookup registry.invalid: no such host" in status["state"]["waiting"]["message"]
     wait_for("the next one to be waited for", waits_for(api, "ImagePullBackOff"))
     wait_for("the event", lambda: told(api, "Failed"))
-    deployment = api.get(f"{DEPLOYMENTS}/{NAME}")["status"]
+    deployment = wait_for("its Deployment's", lambda: api.get(f"{DEPLOYMENTS}/{NAME}").get("status"))
     assert (deployment["replicas"], deployment["unavailableReplicas"]) == (1, 1)
     assert {c["type"]: c["status"] for c in deployment["conditions"]}["Available"] == "False"
 
@@ -162,13 +162,17 @@ def test_the_pod_is_there_as_long_as_it_is_asked_for(api: Api) -> None:
     assert uid(second) != uid(first)
     changed = [{**HELD, "name": "hold-still"}]
     api.patch_at(f"{DEPLOYMENTS}/{NAME}", {"spec": {"template": {"spec": {"initContainers": changed}}}})
-    wait_for("one of the new template", lambda: [uid(pod) for pod in api.pods(NAME)] not in ([], [uid(second)]))
-    [third] = api.pods(NAME)
+    third = wait_for("one of the new template alone", lambda: alone(api, besides=second))
     assert third["spec"]["initContainers"][0]["name"] == "hold-still"
 
     api.delete_at(f"{CORE}/pods/{third['metadata']['name']}")
-    wait_for("another in its place", lambda: [uid(pod) for pod in api.pods(NAME)] not in ([], [uid(third)]))
-    assert len(api.pods(NAME)) == 1
+    wait_for("another alone in its place", lambda: alone(api, besides=third))
+
+
+def alone(api: Api, besides: Resource) -> Resource | None:
+    """The one pod that there is; None where that is this one, which may go on its own a while after the other came."""
+    found = api.pods(NAME)
+    return found[0] if len(found) == 1 and uid(found[0]) != uid(besides) else None
 
 
 def uid(pod: Resource) -> str:

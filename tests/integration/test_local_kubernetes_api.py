@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,29 @@ class Api:
         assert response.status_code == 201, response.text
         return response.json()
 
-    def events(self, path: str, **query: str) -> list[Json]:
-        """All events of a watch that ends by its own timeout."""
-        params = {"watch": "true", "timeoutSeconds": "2"} | query
+    def events(self, path: str, last: Callable[[], httpx.Response] | None = None, **query: str) -> list[Json]:
+        """All events of a watch up to that of `last`, a write that is made once the first of them has come; without
+        one, until the watch ends by itself. Its timeout says nothing: it may come before what there is to tell."""
+        params = {"watch": "true", "timeoutSeconds": str(int(REQUEST_SECONDS))} | query
+        found: list[Json] = []
+        version = ""
         with self.http.stream("GET", path, params=params) as response:
             assert response.status_code == 200, response.read()
-            return [json.loads(line) for line in response.iter_lines() if line]
+            for event in (json.loads(line) for line in response.iter_lines() if line):
+                if version and event["object"]["metadata"]["resourceVersion"] == version:
+                    return found
+                found.append(event)
+                if last is not None and not version:
+                    version = last().raise_for_status().json()["metadata"]["resourceVersion"]
+        assert last is None, f"the watch ended before it told of version {version}: {found}"
+        return found
+
+    def first_events(self, count: int, path: str, **query: str) -> list[Json]:
+        """So many events of a watch, whatever comes after them."""
+        params = {"watch": "true", "timeoutSeconds": str(int(REQUEST_SECONDS))} | query
+        with self.http.stream("GET", path, params=params) as response:
+            assert response.status_code == 200, response.read()
+            return [json.loads(line) for line in islice(filter(None, response.iter_lines()), count)]
 
 
 def deployment(name: str, **metadata: Any) -> Json:
@@ -399,7 +417,9 @@ def test_a_watch_tells_every_change_after_its_version(api: Api, name: str) -> No
     api.deployment(name)
     api.merge(f"{path}/status", {"status": {"lifecycleState": "STABLE"}})
     api.http.delete(path)
-    events = api.events(DEPLOYMENTS, resourceVersion=before)
+    events = api.events(
+        DEPLOYMENTS, lambda: api.create(DEPLOYMENTS, deployment(f"{name}-last")), resourceVersion=before
+    )
     assert [each["type"] for each in events] == ["ADDED", "MODIFIED", "DELETED"]
     assert {each["object"]["metadata"]["name"] for each in events} == {name}
     versions = [int(each["object"]["metadata"]["resourceVersion"]) for each in events]
@@ -413,21 +433,25 @@ def test_a_watch_by_label_sees_objects_come_and_go(api: Api, name: str) -> None:
     api.merge(path, {"data": {"a": "c"}})
     api.merge(path, {"metadata": {"labels": {"in": None}}})
     api.merge(path, {"data": {"a": "d"}})
-    events = api.events(CONFIG_MAPS, resourceVersion=before, labelSelector=f"in={name}")
+    last = config_map(f"{name}-last", labels={"in": name})
+    query = {"resourceVersion": before, "labelSelector": f"in={name}"}
+    events = api.events(CONFIG_MAPS, lambda: api.create(CONFIG_MAPS, last), **query)
     assert [each["type"] for each in events] == ["ADDED", "MODIFIED", "DELETED"]
 
 
 def test_a_watch_without_a_version_begins_with_what_there_is(api: Api, name: str) -> None:
     api.deployment(name)
-    events = api.events(DEPLOYMENTS, fieldSelector=f"metadata.name={name}")
+    changed = {"metadata": {"labels": {"is": "last"}}}
+    query = {"fieldSelector": f"metadata.name={name}"}
+    events = api.events(DEPLOYMENTS, lambda: api.merge(f"{DEPLOYMENTS}/{name}", changed), **query)
     assert [(each["type"], each["object"]["metadata"]["name"]) for each in events] == [("ADDED", name)]
 
 
 def test_initial_events_end_with_a_bookmark(api: Api, name: str) -> None:
     api.deployment(name)
     query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
-    events = api.events(DEPLOYMENTS, fieldSelector=f"metadata.name={name}", **query)
-    assert [each["type"] for each in events[:2]] == ["ADDED", "BOOKMARK"]
+    events = api.first_events(2, DEPLOYMENTS, fieldSelector=f"metadata.name={name}", **query)
+    assert [each["type"] for each in events] == ["ADDED", "BOOKMARK"]
     annotations = events[1]["object"]["metadata"]["annotations"]
     assert annotations["k8s.io/initial-events-end"] == "true"
 
@@ -488,13 +512,17 @@ def test_the_official_client_works(api: Api, name: str) -> None:
         created = custom.create_namespaced_custom_object(*place, deployment(name))
         patched = custom.patch_namespaced_custom_object(*place, name, {"spec": {"job": {"parallelism": 2}}})
         assert patched["metadata"]["generation"] == 2
-        stream = watch.Watch().stream(
+        custom.create_namespaced_custom_object(*place, deployment(f"{name}-last"))
+        watching = watch.Watch()
+        stream = watching.stream(
             custom.list_namespaced_custom_object,
             *place,
             resource_version=created["metadata"]["resourceVersion"],
-            timeout_seconds=1,
+            timeout_seconds=int(REQUEST_SECONDS),
         )
-        assert [(each["type"], each["object"]["metadata"]["name"]) for each in stream] == [("MODIFIED", name)]
+        told = [(each["type"], each["object"]["metadata"]["name"]) for each in islice(stream, 2)]
+        watching.stop()
+        assert told == [("MODIFIED", name), ("ADDED", f"{name}-last")]
         core.create_namespaced_config_map("default", config_map(name))
         assert core.read_namespaced_config_map(name, "default").data == {"a": "b"}
         core.delete_namespaced_config_map(name, "default")
@@ -542,7 +570,10 @@ def test_a_watched_table_names_its_columns_once(local: LocalKubernetesApi) -> No
         api.deployment("one")
         api.deployment("two")
         http.headers.update(TABLE)
-        tables = [each["object"] for each in api.events(DEPLOYMENTS)]
+        events = api.events(
+            DEPLOYMENTS, lambda: api.merge(f"{DEPLOYMENTS}/two", {"metadata": {"labels": {"is": "last"}}})
+        )
+        tables = [each["object"] for each in events]
         assert [each["rows"][0]["cells"][0] for each in tables] == ["one", "two"]
         assert [len(each["columnDefinitions"]) for each in tables] == [3, 0]
 
@@ -651,7 +682,8 @@ def test_nothing_is_lost_by_a_kill(tmp_path: Path) -> None:
         later = http.post(CONFIG_MAPS, json=config_map("later")).json()
         assert int(later["metadata"]["resourceVersion"]) > int(last["metadata"]["resourceVersion"])
         version = str(int(first["metadata"]["resourceVersion"]) - 1)
-        events = Api(http, Path()).events(DEPLOYMENTS, resourceVersion=version)
+        api = Api(http, Path())
+        events = api.events(DEPLOYMENTS, lambda: api.create(DEPLOYMENTS, deployment("last")), resourceVersion=version)
         assert [(each["type"], each["object"]) for each in events] == [("ADDED", first)]
 
 

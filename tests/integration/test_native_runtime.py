@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from tests.support.clusters import CORE, Cluster, cluster
 from tests.support.missing import missing
 from tests.support.native import VERTEX, PlayedJobManager, PlayedLauncher, made
 from tests.support.patience import wait_for
+from tests.support.watched import told_since
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
 APPS = "/apis/apps/v1/namespaces/default/deployments"
@@ -537,7 +539,8 @@ def test_a_watch_tells_what_was_touched_and_a_look_says_how_it_is(native: Native
     assert not any(page.is_whole for page in pages)
     native.drives()
     native.runtime.delete("default", native.name, native.live().metadata.uid)
-    events = [e for e in native.runtime.watch("default", pages[-1].resource_version, 1) if e.kind != "BOOKMARK"]
+    since, make = pages[-1].resource_version, lambda name: native.runtime.create(manifest(name))
+    events = told_since(since, native.runtime, make)
     kinds = [event.kind for event in events if event.deployment.metadata.name == native.name]
     assert kinds[-1] == "DELETED"
     assert set(kinds[:-1]) == {"TOUCHED"}
@@ -678,12 +681,22 @@ def test_another_release_is_refused_before_anything_is_run(flink_home: Path) -> 
         Launcher(flink_home, java_home(), 120.0).launch("orders", "default", spec, job_id="a" * 32, start_from=None)
 
 
-def test_a_command_line_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_command_line_that_hangs_is_killed_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "flink-dist-2.2.1.jar").touch()
     pids = tmp_path / "pids"
     (tmp_path / "bin" / "flink").write_text(f"sleep 600 &\necho $! $$ > {pids}\nwait\n")
+    wait = subprocess.Popen.wait
+
+    def once_it_has_started_all(process: Any, timeout: float | None = None) -> int:
+        if process.returncode is None:
+            wait_for("it to have started all", lambda: pids.exists() and pids.read_text().endswith("\n"))
+        return wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", once_it_has_started_all)
     with pytest.raises(Unavailable, match="HEADRACE_LAUNCH_TIMEOUT_SECONDS"):
         Launcher(tmp_path, None, 1.0).launch(
             "orders", "default", manifest("orders")["spec"], job_id="a" * 32, start_from=None

@@ -33,6 +33,7 @@ from local.flink_operator.reconciler import Reconciler
 from local.flink_operator.rest import SavepointFailed
 from local.flink_operator.statuses import JOB_NOT_FOUND
 from tests.e2e.operator_alone import Api, Resource, running_api
+from tests.support.patience import REQUEST_SECONDS
 from tests.support.recorded import Look, Shown, looks_of, recorded_shown
 from tests.support.stack import DEPLOYMENTS
 
@@ -297,7 +298,8 @@ def replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replay]:
     misses_jobs(False)
     with running_api("small", tmp_path / "kubernetes") as api:
         server = yaml.safe_load(api.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
-        with httpx.Client(base_url=server, headers={"Authorization": "Bearer token"}, trust_env=False) as http:
+        headers = {"Authorization": "Bearer token"}
+        with httpx.Client(base_url=server, headers=headers, timeout=REQUEST_SECONDS, trust_env=False) as http:
             kube = Kubernetes(api.kubeconfig, "default")
             yield Replay(api, kube, http, flink, tmp_path / "flink", misses_jobs)
             kube._http.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
@@ -33,6 +34,7 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
+ALL_WRITTEN = "<all that was written before this has come>"
 COUNT = 40
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 word"
 
@@ -90,6 +92,7 @@ class Terminal:
         self.before = termios.tcgetattr(self._theirs)
         self.sent = ""
         self.errors = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # what is read may end within a letter
         env = {"HEADRACE_URL": api, "HEADRACE_API_KEY": "k", "HOME": "/nowhere", "TERM": "xterm", "NO_COLOR": "1"}
         argv = ["sh", "-c", shell] if shell else [HEADRACE, "top", "--every", "0.5s", *words]
         self.process = subprocess.Popen(
@@ -138,7 +141,7 @@ class Terminal:
         while self.process.poll() is None and time.monotonic() < until:
             self._read(0.1)
         code = self.process.wait(0)
-        self._read(0.1)
+        self._read_all()
         assert self.process.stderr is not None
         self.errors = self.process.stderr.read().decode()
         return code
@@ -155,8 +158,17 @@ class Terminal:
 
     def _read(self, seconds: float) -> None:
         while select.select([self._ours], [], [], seconds)[0]:
-            self.sent += os.read(self._ours, 65536).decode()
+            self.sent += self._decoder.decode(os.read(self._ours, 65536))
             seconds = 0.0
+
+    def _read_all(self, seconds: float = 20.0) -> None:
+        """What was written to it by now. The kernel hands it over in a while, and in order: so this comes last."""
+        os.write(self._theirs, ALL_WRITTEN.encode())
+        until = time.monotonic() + seconds * PATIENCE
+        while not self.sent.endswith(ALL_WRITTEN) and time.monotonic() < until:
+            self._read(0.1)
+        assert self.sent.endswith(ALL_WRITTEN)
+        self.sent = self.sent.removesuffix(ALL_WRITTEN)
 
 
 def has_jobs(frame: list[str]) -> bool:
@@ -244,16 +256,19 @@ def test_q_ends_it_at_once_while_the_api_hangs(api: str, monkeypatch: pytest.Mon
         hangs.set()
 
 
-def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again(api: str) -> None:
-    line = f"set -m; '{HEADRACE}' top; echo stopped=$?; sleep 1; fg; echo ended=$?"
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again(api: str, tmp_path: Path) -> None:
+    looked_at = tmp_path / "looked-at"
+    waits = f"until [ -e '{looked_at}' ]; do sleep 0.1; done"
+    line = f"set -m; '{HEADRACE}' top; echo stopped=$?; {waits}; fg; echo ended=$?"
     with Terminal(api, shell=line) as terminal:
         terminal.until(has_jobs)
         terminal.types(b"\x1a")
         until = time.monotonic() + 20 * PATIENCE
-        while "stopped" not in terminal.sent and time.monotonic() < until:
+        while not re.search(r"stopped=\d+\r\n", terminal.sent) and time.monotonic() < until:
             terminal._read(0.1)
         assert f"stopped={128 + signal.SIGTSTP}" in terminal.sent.partition(GIVEN_BACK)[2]
         assert terminal.is_as_it_was()
+        looked_at.touch()
         terminal.until(lambda _: terminal.sent.count(TAKEN) == 2 and terminal.sent.endswith("\x1b[J"))
         assert terminal.is_taken()
         terminal.types(b"q")

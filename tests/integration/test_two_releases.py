@@ -256,9 +256,9 @@ def at_rest(place: Installation, names: Iterable[str]) -> bool:
 def changes(cluster: Cluster, name: str, since: str) -> dict[int, int]:
     """How many generations of a deployment each sequence made, from the API's own history."""
     seen: dict[tuple[str, int], int] = {}
-    for event in cluster.runtime.watch("default", since, 1):
+    for event in cluster.told_since(since):
         metadata = event.deployment.metadata
-        if metadata.name == name and event.kind != "BOOKMARK":
+        if metadata.name == name:
             sequence = int((metadata.annotations or {})["headrace.io/sequence"])
             seen.setdefault((metadata.uid, metadata.generation), sequence)
     return dict(Counter(seen.values()))

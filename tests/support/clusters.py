@@ -17,7 +17,8 @@ from headrace.adapters.flink_rest.clusters import ClusterRest
 from headrace.adapters.kubernetes import connect
 from headrace.adapters.native import NativeRuntime
 from headrace.adapters.native import connect as connect_native
-from headrace.ports import FlinkRuntime
+from headrace.domain.deployments import JOB_LABEL
+from headrace.ports import FlinkRuntime, WatchEvent
 from headrace.testing import InMemoryNativeRuntime, InMemoryRuntime
 from local.kubernetes_api import LocalKubernetesApi
 from local.kubernetes_api.pod_logs import LOGS_ANNOTATION
@@ -25,6 +26,7 @@ from tests.support.given import pod_labels
 from tests.support.kube_apiserver import CRDS_DIRECTORY, OLDEST_CRDS, KubeServer, running_kube_apiserver
 from tests.support.native import PlayedJobManager
 from tests.support.patience import REQUEST_SECONDS
+from tests.support.watched import told_since
 
 CORE = "/api/v1/namespaces/default"
 MAIN = "flink-main-container"
@@ -152,6 +154,19 @@ class Cluster:
         review = {"spec": {"user": user, "resourceAttributes": asked}}
         reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
         return bool(self.http.post(reviews, json=review).raise_for_status().json()["status"]["allowed"])
+
+    def told_since(self, version: str) -> list[WatchEvent]:
+        """All that was done to deployments of ours after this version."""
+        assert self.http is not None
+        http = self.http
+
+        def make(name: str) -> None:
+            kind = {"apiVersion": "flink.apache.org/v1beta1", "kind": "FlinkDeployment"}
+            whole = {**kind, "metadata": {"name": name, "labels": {JOB_LABEL: name}}, "spec": {"flinkVersion": "v2_2"}}
+            http.post(DEPLOYMENTS, json=whole).raise_for_status()
+            http.delete(f"{DEPLOYMENTS}/{name}").raise_for_status()
+
+        return told_since(version, self.runtime, make)
 
     def _log_place(self, pod: str, container: str) -> dict[str, Any]:
         return {"path": f"{self.folder}/{pod}-{container}.log", "start": 0, "previous": None}

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+import uuid
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from typing import Any, NamedTuple, cast
 
 import httpx
 
+from headrace.ports import FlinkRuntime, WatchEvent
 from tests.support.patience import wait_for
 
 AGAIN_SECONDS = 0.1
@@ -106,3 +109,26 @@ def by_object(versions: Iterable[Resource], name: str) -> list[list[Resource]]:
 
 def _number(each: Resource) -> int:
     return int(each["metadata"]["resourceVersion"])
+
+
+def told_since(version: str, runtime: FlinkRuntime, make: Callable[[str], object]) -> list[WatchEvent]:
+    """All that a runtime's watch of the namespace default has to tell after this version. That a watch ends by its time
+    says nothing, since that may come before what there is to tell: `make` makes a deployment of the name that it is
+    given, and with that one the watch has told all that there was before."""
+    last, reached = f"last-{uuid.uuid4().hex[:10]}", version
+    found: list[WatchEvent] = []
+    make(last)
+
+    def has_come() -> bool:
+        nonlocal reached
+        with closing(cast(Generator[WatchEvent], runtime.watch("default", reached, 10))) as events:
+            for event in events:
+                if event.deployment.metadata.name == last:
+                    return True
+                reached = event.deployment.metadata.resource_version
+                if event.kind != "BOOKMARK":
+                    found.append(event)
+        return False
+
+    wait_for("the watch to tell of the last one", has_come)
+    return found
