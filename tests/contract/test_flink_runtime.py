@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,13 +34,16 @@ from headrace.domain.runtime_reports import Process
 from headrace.domain.snapshots import snapshot_manifest
 from headrace.domain.state_on_hand import HaMetadata
 from headrace.errors import HistoryGone, Refused, Unavailable
-from headrace.ports import AsSeen, Change, Fence, LogPart
+from headrace.ports import AsSeen, Change, Fence, LogPart, WatchEvent
 from headrace.testing import InMemoryRuntime
 from local.kubernetes_api.faults import Fault, FaultKind
 from local.process import free_port
 from tests.support.clusters import CORE, DEPLOYMENTS, MAIN, Cluster, cluster
 from tests.support.given import JOB
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
+
+LONG_SECONDS = 600.0
+"""For what is ended otherwise: longer than a test waits for that."""
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "file.yaml"
 SEQUENCE = ("metadata", "annotations", SEQUENCE_ANNOTATION)
@@ -121,6 +124,20 @@ def created(place: Cluster, name: str) -> Deployment:
     found = place.runtime.create(manifest(name))
     assert found is not None
     return found
+
+
+def told(place: Cluster, version: str, is_last: Callable[[WatchEvent], bool]) -> list[WatchEvent]:
+    """What a watch tells from a version on, without bookmarks, up to what is awaited: how long a
+    server takes to tell of it is its own affair."""
+    found = []
+    watch: Any = place.runtime.watch("default", version, int(REQUEST_SECONDS))
+    with closing(watch):
+        for event in watch:
+            if event.kind != "BOOKMARK":
+                found.append(event)
+            if is_last(event):
+                return found
+    raise AssertionError(f"it told of {found} alone")
 
 
 def fence(deployment: Deployment) -> Fence:
@@ -379,7 +396,7 @@ def test_a_watch_gives_what_came_after_the_list(place: Cluster, name: str) -> No
     made = created(place, name)
     place.set_status(name, {"lifecycleState": "STABLE"})
     place.runtime.delete("default", name, made.metadata.uid)
-    events = [e for e in place.runtime.watch("default", version, 1) if e.kind != "BOOKMARK"]
+    events = told(place, version, lambda event: event.kind == "DELETED")
     assert [(e.kind, e.deployment.metadata.name) for e in events] == [
         ("ADDED", name),
         ("MODIFIED", name),
@@ -398,13 +415,13 @@ def test_a_watch_from_forgotten_history_says_so(place: Cluster, name: str) -> No
     if place.http is None:
         place.runtime.forget_history()  # type: ignore[attr-defined]
         with pytest.raises(HistoryGone):
-            list(place.runtime.watch("default", "0", 1))
+            list(place.runtime.watch("default", "0", int(REQUEST_SECONDS)))
         return
     if place.local is not None:
         resource = "deployments" if isinstance(place.runtime, NativeRuntime) else "flinkdeployments"
         place.local.inject(Fault(FaultKind.GONE, verb="watch", resource=resource))
     with pytest.raises(HistoryGone):
-        list(place.runtime.watch("default", "1", 1))
+        list(place.runtime.watch("default", "1", int(REQUEST_SECONDS)))
 
 
 @on_real_ones
@@ -430,11 +447,16 @@ def test_a_watch_goes_on_from_its_bookmark(place: Cluster, name: str) -> None:
     version = list(place.runtime.list_pages("default"))[-1].resource_version
     applied(place, name)
     ours = created(place, f"{name}-ours")
-    events = list(place.runtime.watch("default", version, 2))
+
+    def told_of_ours() -> list[WatchEvent]:
+        events = list(place.runtime.watch("default", version, 2))
+        return events if any(event.kind == "ADDED" for event in events) else []
+
+    events = wait_for("a watch that ends to have told of ours", told_of_ours)
     assert [e.deployment.metadata.name for e in events if e.kind == "ADDED"] == [ours.metadata.name]
     after = events[-1].deployment.metadata.resource_version
     place.set_status(f"{name}-ours", {"lifecycleState": "STABLE"})
-    again = [e for e in place.runtime.watch("default", after, 1) if e.kind != "BOOKMARK"]
+    again = told(place, after, lambda event: event.kind == "MODIFIED")
     assert [(e.kind, e.deployment.metadata.name) for e in again] == [("MODIFIED", ours.metadata.name)]
 
 
@@ -598,7 +620,7 @@ def test_a_log_is_what_was_printed_cut_as_asked_for(place: Cluster, name: str) -
 @where_there_are_logs
 def test_a_log_is_followed_until_its_pod_is_gone(place: Cluster, name: str) -> None:
     place.run_pod(name, name, printed=["one"])
-    found = place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=60))
+    found = place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=LONG_SECONDS))
     assert found is not None
     assert next(found).endswith(b"one\n")
     place.prints(name, "two")
@@ -614,19 +636,19 @@ def test_following_ends_at_its_bound_though_nothing_comes(place: Cluster, name: 
     found = place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=1))
     assert found is not None
     assert len(list(found)) == 1
-    assert 0.9 < time.monotonic() - begun < 5
+    assert 0.9 < time.monotonic() - begun < REQUEST_SECONDS / 2, "and not by the bound of its requests"
 
 
 @where_there_are_logs
 def test_closing_ends_a_read_that_waits_in_another_thread(place: Cluster, name: str) -> None:
     place.run_pod(name, name, printed=["one"])
-    found = place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=60))
+    found = place.runtime.logs("default", name, MAIN, LogPart(follow_seconds=LONG_SECONDS))
     assert found is not None
     next(found)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(list, found)
         found.close()
-        assert waiting.result(5) == []
+        assert waiting.result(REQUEST_SECONDS) == []
     found.close()
 
 
@@ -764,8 +786,8 @@ def test_a_server_in_trouble_is_unavailable_and_never_absence(
 def test_a_log_that_is_silent_from_its_beginning_ends_and_is_no_error(place: Cluster, name: str) -> None:
     assert place.local is not None
     place.run_pod(name, name, printed=["one"])
-    place.local.inject(Fault(FaultKind.HANG, verb="get", resource="pods", hang_seconds=5))
-    found = connect(place.kubeconfig, 1.0).logs("default", name, MAIN, LogPart(follow_seconds=60))
+    place.local.inject(Fault(FaultKind.HANG, verb="get", resource="pods", hang_seconds=LONG_SECONDS))
+    found = connect(place.kubeconfig, 1.0).logs("default", name, MAIN, LogPart(follow_seconds=LONG_SECONDS))
     assert found is not None
     assert list(found) == []
 
@@ -774,7 +796,7 @@ def test_a_log_that_is_silent_from_its_beginning_ends_and_is_no_error(place: Clu
 def test_a_server_that_hangs_is_given_up_within_the_bound(place: Cluster, name: str) -> None:
     assert place.local is not None
     impatient = connect(place.kubeconfig, 1.0)
-    place.local.inject(Fault(FaultKind.HANG, verb="get", resource="flinkdeployments", hang_seconds=5))
+    place.local.inject(Fault(FaultKind.HANG, verb="get", resource="flinkdeployments", hang_seconds=LONG_SECONDS))
     begun = time.monotonic()
     with pytest.raises(Unavailable, match="HEADRACE_KUBECONFIG"):
         impatient.get("default", name)

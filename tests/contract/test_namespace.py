@@ -18,10 +18,16 @@ from headrace.errors import Refused
 from headrace.ports import Fence
 from local.kube_apiserver import write_kubeconfig
 from tests.support.kube_apiserver import KubeServer, running_kube_apiserver
+from tests.support.patience import REQUEST_SECONDS, wait_for
+from tests.support.rights import await_rights
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = sorted((ROOT / "tests" / "data" / "golden").glob("*.yaml"))
 NAMESPACE = "flink-jobs"
+QUOTA_UNKNOWN = "status unknown for quota"
+SIZES = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+MAIN = {"name": "c", "image": "i", "resources": SIZES}
+A_POD = {"metadata": {"name": "p"}, "spec": {"serviceAccountName": "flink", "containers": [MAIN]}}
 PATHS = {
     "Namespace": "/api/v1/namespaces",
     "ResourceQuota": f"/api/v1/namespaces/{NAMESPACE}/resourcequotas",
@@ -62,20 +68,24 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
             http.post(f"{PATHS['Namespace']}/{NAMESPACE}/serviceaccounts", json={"metadata": {"name": account}})
         counted(http)
         bound(http)
+        await_rights(http)
         asked: dict[str, Any] = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         path = f"{PATHS['Namespace']}/{NAMESPACE}/serviceaccounts/headrace/token"
         token = http.post(path, json=asked).raise_for_status().json()["status"]["token"]
         write_kubeconfig(folder / "of-headrace", server.url, token, server.ca_path)
-        yield Prepared(http, folder / "of-headrace", token)
+        made = Prepared(http, folder / "of-headrace", token)
+        wait_for("the quota to be known as counted", lambda: QUOTA_UNKNOWN not in made.asked("pods", A_POD).text)
+        yield made
 
 
 def admin(server: KubeServer) -> httpx.Client:
     headers = {"Authorization": f"Bearer {server.token}"}
-    return httpx.Client(base_url=server.url, headers=headers, verify=False, timeout=30, trust_env=False)
+    return httpx.Client(base_url=server.url, headers=headers, verify=False, timeout=REQUEST_SECONDS, trust_env=False)
 
 
 def counted(http: httpx.Client) -> None:
-    """What a controller does on a whole cluster: without it the quota refuses everything."""
+    """What a controller does on a whole cluster: without it the quota refuses everything, as it does until the server
+    that admits pods has heard of it."""
     quota = http.get(f"{PATHS['ResourceQuota']}/jobs").json()
     hard = quota["spec"]["hard"]
     whole = {**quota, "status": {"hard": hard, "used": dict.fromkeys(hard, "0")}}
@@ -121,8 +131,6 @@ def test_a_stricter_level_would_refuse_flinks_pods(prepared: Prepared) -> None:
     assert all("capabilities" in each.json()["message"] for each in answers)
 
 
-SIZES = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
-MAIN = {"name": "c", "image": "i", "resources": SIZES}
 MIGHTY = {"capabilities": {"add": ["SYS_ADMIN"]}}
 
 
@@ -157,7 +165,7 @@ def test_no_service_of_the_namespace_leads_in_from_outside(prepared: Prepared, k
 
 
 def test_headraces_account_may_do_what_headrace_does(prepared: Prepared) -> None:
-    runtime = connect(prepared.kubeconfig, 10)
+    runtime = connect(prepared.kubeconfig, REQUEST_SECONDS)
     manifest = yaml.safe_load((ROOT / "tests" / "data" / "golden" / "file.yaml").read_text())
     manifest["metadata"]["namespace"] = NAMESPACE
     name = manifest["metadata"]["name"]
@@ -179,12 +187,12 @@ def test_headraces_account_may_do_what_headrace_does(prepared: Prepared) -> None
 
 
 def test_headraces_account_may_do_no_more(prepared: Prepared) -> None:
-    runtime = connect(prepared.kubeconfig, 10)
+    runtime = connect(prepared.kubeconfig, REQUEST_SECONDS)
     with pytest.raises(Refused, match="forbidden"):
         runtime.pods("default", "orders", {})
     headers, url = {"Authorization": f"Bearer {prepared.token}"}, str(prepared.http.base_url)
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [MAIN]}}
-    with httpx.Client(base_url=url, headers=headers, verify=False, timeout=30, trust_env=False) as http:
+    with httpx.Client(base_url=url, headers=headers, verify=False, timeout=REQUEST_SECONDS, trust_env=False) as http:
         here = f"/api/v1/namespaces/{NAMESPACE}"
         asked = [http.get(f"{here}/{what}") for what in ("secrets", "secrets/orders-env", "configmaps", "services")]
         asked += [http.post(f"{here}/pods", json=pod), http.get("/api/v1/nodes"), http.get("/api/v1/secrets")]

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,12 +37,14 @@ from headrace.ports import JobFilter, Lease, Owner, Remains, Scope, SealedText, 
 from headrace.testing import InMemoryStore
 from local.process import LocalProcess
 from tests.support import servers
-from tests.support.patience import wait_for
+from tests.support.patience import PATIENCE, REQUEST_SECONDS, WAIT_SECONDS, wait_for
+
+LONG_SECONDS = 3600.0
+"""Of a lease that is not to run out, however long this machine stands still."""
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123000, tzinfo=UTC)
 KEY = JobKey("default", "orders")
 SCOPE = Scope("default", "c", "n")
-TIMEOUT_SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "memory":
         yield InMemoryStore()
         return
-    made = connect(request.getfixturevalue("server"), f"test-{uuid.uuid4().hex[:8]}", TIMEOUT_SECONDS)
+    made = connect(request.getfixturevalue("server"), f"test-{uuid.uuid4().hex[:8]}", REQUEST_SECONDS)
     made.migrate()
     yield made
     made.close()
@@ -604,7 +606,7 @@ def test_a_state_that_an_operation_asks_for_is_in_use_while_that_is_placed(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between any two reads of one look: MongoDB has no look at both collections at once."""
-    with closing(connect(server, f"test-{uuid.uuid4().hex[:8]}", TIMEOUT_SECONDS)) as store:
+    with closing(connect(server, f"test-{uuid.uuid4().hex[:8]}", REQUEST_SECONDS)) as store:
         store.migrate()
         asked = operation("a", arguments={"start_from": "s3://b/1"})
         store.insert_operation(asked)
@@ -709,43 +711,43 @@ def test_every_sealed_text_of_a_scope_is_put_anew_and_open_operations_are_left_a
 
 
 def test_a_lease_has_one_holder_and_each_holder_a_higher_token(store: Store) -> None:
-    found = at_once(10, lambda n: store.take_lease("sync", f"holder-{n}", 1.0))
-    held = [each for each in found if each is not None and not isinstance(each, LostRace)]
-    assert len(held) == 1
-    assert store.take_lease("sync", "late", 30) is None
+    found = at_once(10, lambda n: store.take_lease("sync", f"holder-{n}", LONG_SECONDS))
+    [(holder, held)] = [(f"holder-{n}", each) for n, each in enumerate(found) if isinstance(each, Lease)]
+    assert store.take_lease("sync", "late", LONG_SECONDS) is None
+    assert store.take_lease("sync", holder, 0.5) == held
     taken: list[Lease] = []
 
     def is_taken() -> bool:
-        taken.extend(filter(None, [store.take_lease("sync", "late", 30)]))
+        taken.extend(filter(None, [store.take_lease("sync", "late", LONG_SECONDS)]))
         return bool(taken)
 
     wait_for("the lease to run out", is_taken)
-    assert taken[0].token > held[0].token  # type: ignore[attr-defined]
+    assert taken[0].token > held.token
 
 
 def test_a_lease_is_renewed_by_its_holder_under_the_same_token(store: Store) -> None:
-    first = store.take_lease("sync", "one", 30)
+    first = store.take_lease("sync", "one", LONG_SECONDS)
     assert first is not None
-    assert store.take_lease("sync", "one", 30) == first
-    assert store.take_lease("sync", "two", 30) is None
+    assert store.take_lease("sync", "one", LONG_SECONDS) == first
+    assert store.take_lease("sync", "two", LONG_SECONDS) is None
 
 
 def test_a_released_lease_is_free_and_a_lost_one_cannot_be_released(store: Store) -> None:
-    first = store.take_lease("sync", "one", 30)
+    first = store.take_lease("sync", "one", LONG_SECONDS)
     assert first is not None
     store.release_lease(first, "one")
-    second = store.take_lease("sync", "two", 30)
+    second = store.take_lease("sync", "two", LONG_SECONDS)
     assert second is not None
     store.release_lease(first, "one")
-    assert store.take_lease("sync", "three", 30) is None
+    assert store.take_lease("sync", "three", LONG_SECONDS) is None
 
 
 def test_a_cursor_is_written_by_the_newest_holder_alone(store: Store) -> None:
-    old = store.take_lease("sync", "one", 30)
+    old = store.take_lease("sync", "one", LONG_SECONDS)
     assert old is not None
     assert store.set_cursor(SCOPE, "10", old)
     store.release_lease(old, "one")
-    new = store.take_lease("sync", "two", 30)
+    new = store.take_lease("sync", "two", LONG_SECONDS)
     assert new is not None
     assert not store.set_cursor(SCOPE, "11", old)
     assert store.cursor(SCOPE).resource_version == "10"  # type: ignore[union-attr]
@@ -782,7 +784,7 @@ def process(tmp_path: Path) -> Iterator[LocalProcess]:
 
 def test_what_was_acknowledged_survives_a_sigkill(process: LocalProcess) -> None:
     """Four writers, and a SIGKILL in their midst: a client that was told so finds its operation after the restart."""
-    store = connect(process.command.address, "headrace", TIMEOUT_SECONDS)
+    store = connect(process.command.address, "headrace", REQUEST_SECONDS)
     store.migrate()
     acknowledged: list[Operation] = []
     killed = threading.Event()
@@ -807,7 +809,7 @@ def test_what_was_acknowledged_survives_a_sigkill(process: LocalProcess) -> None
         process.stop()
         process.start()
         for each in writers:
-            each.result(60)
+            each.result(WAIT_SECONDS * PATIENCE)
     wait_for("the server", process.is_ready)
     lost = [each.idempotency_key for each in acknowledged if store.operation("default", each.id) is None]
     store.close()
@@ -816,9 +818,17 @@ def test_what_was_acknowledged_survives_a_sigkill(process: LocalProcess) -> None
 
 @pytest.mark.parametrize("seconds", [1.0, 2.0])
 def test_a_frozen_server_is_named_within_the_bound(process: LocalProcess, seconds: float) -> None:
+    with closing(connect(process.command.address, "headrace", REQUEST_SECONDS)) as patient:
+        patient.migrate()
+        patient.insert_operation(operation())
     store = connect(process.command.address, "headrace", seconds)
-    store.migrate()
-    store.insert_operation(operation())
+
+    def answers() -> object:
+        with suppress(Unavailable):
+            return store.operation_by_key("default", "k")
+        return None
+
+    wait_for("the store to answer", answers)
     assert process.pid is not None
     with servers.frozen(process.pid):
         for call in (
@@ -832,7 +842,7 @@ def test_a_frozen_server_is_named_within_the_bound(process: LocalProcess, second
             with pytest.raises(Unavailable, match="HEADRACE_MONGODB_URL"):
                 call()
             assert time.monotonic() - begun < 2 * seconds
-    wait_for("the store to answer again", lambda: store.operation_by_key("default", "k"))
+    wait_for("the store to answer again", answers)
     store.close()
 
 
@@ -1021,8 +1031,8 @@ def test_of_many_who_report_a_runtime_first_none_fails(store: Store) -> None:
 
 
 def test_leases_are_seen_as_they_stand(store: Store) -> None:
-    lease = store.take_lease("held", "somebody", 30)
-    given_up = store.take_lease("given up", "somebody", 30)
+    lease = store.take_lease("held", "somebody", LONG_SECONDS)
+    given_up = store.take_lease("given up", "somebody", LONG_SECONDS)
     assert lease is not None
     assert given_up is not None
     store.release_lease(given_up, "somebody")
@@ -1034,5 +1044,5 @@ def test_leases_are_seen_as_they_stand(store: Store) -> None:
         "given up": LeaseSeen(1, is_held=False),
         "run out": LeaseSeen(1, is_held=False),
     }
-    store.take_lease("given up", "another", 30)
+    store.take_lease("given up", "another", LONG_SECONDS)
     assert store.leases(["given up"])["given up"] == LeaseSeen(2, is_held=True)

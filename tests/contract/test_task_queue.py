@@ -17,7 +17,7 @@ from headrace.ports import TaskQueue
 from headrace.task_names import EXECUTIONS_QUEUE, LAUNCHES_QUEUE
 from headrace.testing import InMemoryQueue
 from tests.support import servers
-from tests.support.patience import wait_for
+from tests.support.patience import REQUEST_SECONDS, wait_for
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -27,7 +27,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskQueue]
         return
     command = servers.redis(tmp_path)
     with servers.running(command, tmp_path):
-        made = CeleryQueue(redis(command.address, 2.0))
+        made = CeleryQueue(redis(command.address, REQUEST_SECONDS))
         yield made
         made.close()
 
@@ -56,11 +56,14 @@ def test_a_redis_that_does_not_answer_has_no_wake_ups() -> None:
 
 def test_a_launch_expires_beyond_any_skew_of_clocks_and_a_wake_up_never(tmp_path: Path) -> None:
     with servers.running(command := servers.redis(tmp_path), tmp_path), Client.from_url(command.address) as client:
-        queue = CeleryQueue(redis(command.address, 2.0))
+        queue = CeleryQueue(redis(command.address, REQUEST_SECONDS))
         queue.wake(JobKey("default", "a"))
         queue.launch(JobKey("default", "a"))
+        woken, launched = (
+            json.loads(wait_for(f"what is sent to {name}", lambda name=name: client.lindex(name, 0)))
+            for name in (EXECUTIONS_QUEUE, LAUNCHES_QUEUE)
+        )
         queue.close()
-        woken, launched = (json.loads(client.lindex(name, 0) or "{}") for name in (EXECUTIONS_QUEUE, LAUNCHES_QUEUE))
     assert woken["headers"]["expires"] is None
     left = datetime.fromisoformat(launched["headers"]["expires"]) - datetime.now(UTC)
     assert timedelta(minutes=10) < left < timedelta(minutes=15)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.controllers import controllers
+from tests.support.controllers import client, controllers
 from tests.support.kube_apiserver import KubeServer, running_kube_apiserver
 from tests.support.kubectl import ROOT, Kubectl, kubectl_path
+from tests.support.rights import await_rights
 
 SCRIPT = ROOT / "scripts" / "install_flink_operator.sh"
 NO_HELM = ("--manifests", "--without-webhook")
@@ -126,6 +127,8 @@ def test_it_installs_what_is_missing_renews_what_is_old_and_changes_nothing_a_se
     assert container["image"] == "ghcr.io/apache/flink-kubernetes-operator:1.15.0"
     conf = kubectl.said("get", "configmap", "flink-operator-config", "-n", "flink-operator-system", "-o", "yaml")
     assert "kubernetes.operator.watched.namespaces: flink-jobs,flink-elsewhere" in conf
+    with client(server) as http:
+        await_rights(http)
     for namespace, may in (("flink-jobs", "yes"), ("flink-elsewhere", "yes"), ("default", "no")):
         user = "--as=system:serviceaccount:flink-operator-system:flink-operator"
         said = kubectl.tried("auth", "can-i", "create", "deployments", user, "-n", namespace).stdout.strip()
@@ -139,6 +142,8 @@ def test_told_to_watch_everything_it_gets_its_rights_everywhere(bare: tuple[Kube
     with controllers(server):
         done = run(kubectl, "--chart", str(chart), "--watch", "ALL", "--namespace", "operators", *NO_HELM)
     assert done.returncode == 0, done.stderr
+    with client(server) as http:
+        await_rights(http)
     user = "--as=system:serviceaccount:operators:flink-operator"
     assert kubectl.said("auth", "can-i", "list", "flinkdeployments", user, "--all-namespaces").strip() == "yes"
     conf = kubectl.said("get", "configmap", "flink-operator-config", "-n", "operators", "-o", "yaml")

@@ -13,6 +13,8 @@ from headrace.adapters.native import runtime as native_runtime
 from headrace.domain.runtime_reports import Process
 from tests.support.kube_apiserver import KubeServer
 from tests.support.kubectl import DEPLOY, Kubectl
+from tests.support.patience import REQUEST_SECONDS
+from tests.support.rights import await_rights
 
 JOBS, OURS = "flink-jobs", "headrace"
 ELSEWHERE = ("default", "kube-system", OURS, "flink-team-b")
@@ -71,11 +73,14 @@ MAY_WITH_NATIVE = {
 
 @pytest.fixture(scope="module")
 def http(kube_server: KubeServer, kubectl: Kubectl) -> Iterator[httpx.Client]:
-    """The administrator's, once everything is applied."""
+    """The administrator's, once everything is applied and the server judges by it."""
     for folder in ("flink/flink-jobs", "flink/flink-team-b", "overlays/production", "overlays/team-b"):
         kubectl.applied(DEPLOY / folder)
     headers = {"Authorization": f"Bearer {kube_server.token}"}
-    with httpx.Client(base_url=kube_server.url, headers=headers, verify=False, timeout=30, trust_env=False) as client:
+    with httpx.Client(
+        base_url=kube_server.url, headers=headers, verify=False, timeout=REQUEST_SECONDS, trust_env=False
+    ) as client:
+        await_rights(client)
         yield client
 
 

@@ -16,8 +16,11 @@ from headrace.domain.snapshots import JOB_LABEL
 from headrace.errors import Refused
 from headrace.ports import Fence
 from local.kube_apiserver import write_kubeconfig
+from tests.support.controllers import client
 from tests.support.kube_apiserver import KubeServer
 from tests.support.kubectl import DEPLOY, ROOT, Kubectl
+from tests.support.patience import REQUEST_SECONDS
+from tests.support.rights import await_rights
 
 JOBS, OURS = "flink-jobs", "headrace"
 As = Callable[[str], OperatorRuntime]
@@ -34,12 +37,14 @@ def runtime_of(kube_server: KubeServer, kubectl: Kubectl, tmp_path_factory: pyte
     """A runtime with the token of a process' account."""
     for folder in ("flink/flink-jobs", "overlays/production"):
         kubectl.applied(DEPLOY / folder)
+    with client(kube_server) as http:
+        await_rights(http)
 
     def connected(process: str) -> OperatorRuntime:
         token = kubectl.said("create", "token", f"headrace-{process}", "-n", OURS).strip()
         file = tmp_path_factory.mktemp(process) / "kubeconfig"
         write_kubeconfig(file, kube_server.url, token, kube_server.ca_path)
-        return connect(file, 10)
+        return connect(file, REQUEST_SECONDS)
 
     return connected
 

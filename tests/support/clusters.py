@@ -33,7 +33,6 @@ MAIN = "flink-main-container"
 DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/namespaces/default/flinkdeployments"
 NATIVE = "/apis/apps/v1/namespaces/default/deployments"
 TOKEN = "a-token-for-tests"
-TIMEOUT_SECONDS = 5.0
 REAL = {"real": CRDS_DIRECTORY, "oldest": OLDEST_CRDS, "bare": None, "native-real": None}
 
 
@@ -201,18 +200,18 @@ def cluster(kind: str, folder: Path) -> Iterator[Cluster]:
     elif kind in REAL:
         with running_kube_apiserver(folder, REAL[kind]) as server, _client(server.url, server.token) as http:
             path, powerless = server.kubeconfig_path, server.powerless_kubeconfig_path
-            runtime = _native(path) if kind.startswith("native-") else connect(path, TIMEOUT_SECONDS)
+            runtime = _native(path) if kind.startswith("native-") else connect(path, REQUEST_SECONDS)
             yield Cluster(runtime, http, path, None, folder, powerless, server)
     else:
         with LocalKubernetesApi(folder, token=TOKEN) as local, _client(local.url, TOKEN) as http:
             path = folder / "kubeconfig"
             local.write_kubeconfig(path)
-            runtime = _native(path) if kind.startswith("native-") else connect(path, TIMEOUT_SECONDS)
+            runtime = _native(path) if kind.startswith("native-") else connect(path, REQUEST_SECONDS)
             yield Cluster(runtime, http, path, local, folder)
 
 
 def _native(kubeconfig: Path) -> NativeRuntime:
-    return connect_native(kubeconfig, TIMEOUT_SECONDS, ClusterRest(PlayedJobManager(is_up=False).send), None)
+    return connect_native(kubeconfig, REQUEST_SECONDS, ClusterRest(PlayedJobManager(is_up=False).send), None)
 
 
 def _client(url: str, token: str) -> httpx.Client:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from tests.support.kube_apiserver import KubeServer
+from tests.support.patience import REQUEST_SECONDS
 
 KINDS = {"apps/v1": ("deployments", "statefulsets"), "batch/v1": ("jobs",)}
 
@@ -33,7 +34,7 @@ def controllers(server: KubeServer, held: Collection[str] = ()) -> Iterator[None
 def client(server: KubeServer) -> httpx.Client:
     """The administrator's."""
     headers = {"Authorization": f"Bearer {server.token}"}
-    return httpx.Client(base_url=server.url, headers=headers, verify=False, timeout=30, trust_env=False)
+    return httpx.Client(base_url=server.url, headers=headers, verify=False, timeout=REQUEST_SECONDS, trust_env=False)
 
 
 def _run(server: KubeServer, over: threading.Event, held: Collection[str]) -> None:
@@ -46,7 +47,7 @@ def _run(server: KubeServer, over: threading.Event, held: Collection[str]) -> No
 def _say_all(http: httpx.Client, held: Collection[str]) -> None:
     for group, names in KINDS.items():
         for name in names:
-            for each in http.get(f"/apis/{group}/{name}").json()["items"]:
+            for each in http.get(f"/apis/{group}/{name}").raise_for_status().json()["items"]:
                 place = f"/apis/{group}/namespaces/{each['metadata']['namespace']}/{name}/{each['metadata']['name']}"
                 said = _done() if name == "jobs" else _rolled_out(each, each["metadata"]["name"] in held)
                 if not each["status"].items() >= said.items() and not each["status"].get("completionTime"):

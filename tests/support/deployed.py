@@ -28,6 +28,7 @@ from tests.support.controllers import client
 from tests.support.kube_apiserver import CRDS_DIRECTORY, KubeServer, running_kube_apiserver
 from tests.support.kubectl import DEPLOY, Kubectl, kustomized
 from tests.support.patience import PATIENCE, wait_for
+from tests.support.rights import await_rights
 from tests.support.workers import READY, ROOT
 
 OVERLAY, FLINK = DEPLOY / "overlays" / "production", DEPLOY / "flink" / "flink-jobs"
@@ -252,6 +253,7 @@ def deployed(folder: Path, crds: Path | None = CRDS_DIRECTORY, **more: str) -> I
         kubectl = Kubectl(server.kubeconfig_path, folder / "kubectl")
         for each in (FLINK, OVERLAY):
             kubectl.applied(each)
+        await_rights(http)
         started = {name: make(folder / name) for name, make in SERVERS.items()}
         for name, command in started.items():
             stack.enter_context(servers.running(command, folder / name))

@@ -85,8 +85,8 @@ class KubeServer:
 
     def asked(self) -> list[dict[str, Any]]:
         """What accounts of pods have asked for until now, as the server's audit log has it."""
-        lines = self.audit.read_text().splitlines() if self.audit.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        lines = self.audit.read_text().splitlines(keepends=True) if self.audit.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def kubebuilder_assets() -> Path:

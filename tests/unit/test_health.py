@@ -10,15 +10,24 @@ import pytest
 
 from headrace import health
 from headrace.health import BACK_SECONDS, LOOP, LOOP_SECONDS, MONGODB, PROCESSES, REDIS, Signs, main, troubles
+from tests.support.clocks import HeldClock
 from tests.support.patience import wait_for
 from worker.consuming import LONGEST_TASK_SECONDS, Threads
 
+CLOCK = HeldClock()
 NOT_YET = "the loop that sends what is due has not turned yet; 30 s are allowed"
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> HeldClock:
+    """The machine's, as those see it who give signs and who judge them."""
+    monkeypatch.setattr(health, "time", CLOCK)
+    return CLOCK
 
 
 def given(folder: Path, process: str, **ages: float | None) -> None:
     """Signs that have held for so long and were written as long ago; None for what was asked and did not answer."""
-    now = time.monotonic()
+    now = CLOCK.monotonic()
     for sign, age in ages.items():
         (folder / f"{process}.{sign}").write_text(f"{now} -" if age is None else f"{now - age} {now - age}")
 
@@ -40,20 +49,22 @@ def test_a_process_is_ready_once_each_of_its_servers_has_answered(tmp_path: Path
     assert troubles("worker", tmp_path, ready=True) == ["MongoDB does not answer"]
 
 
-def test_a_worker_whose_loop_waits_for_redis_is_well_until_redis_has_been_back_for_a_while(tmp_path: Path) -> None:
+def test_a_worker_whose_loop_waits_for_redis_is_well_until_redis_has_been_back_for_a_while(
+    tmp_path: Path, clock: HeldClock
+) -> None:
     given(tmp_path, "worker", loop=LOOP_SECONDS + 100, redis=None)
     assert troubles("worker", tmp_path, ready=False) == []
     assert "turned last 130 s ago" in troubles("worker", tmp_path, ready=True)[0]
-    now = time.monotonic()
+    now = clock.monotonic()
     (tmp_path / "worker.redis").write_text(f"{now} {now - BACK_SECONDS + 5}")
     assert troubles("worker", tmp_path, ready=False) == []
     (tmp_path / "worker.redis").write_text(f"{now} {now - BACK_SECONDS - 1}")
     assert "turned last 130 s ago" in troubles("worker", tmp_path, ready=False)[0]
 
 
-def test_a_process_that_is_stopped_while_redis_is_away_is_told_all_the_same(tmp_path: Path) -> None:
+def test_a_process_that_is_stopped_while_redis_is_away_is_told_all_the_same(tmp_path: Path, clock: HeldClock) -> None:
     given(tmp_path, "sync", loop=LOOP_SECONDS + 1)
-    (tmp_path / "sync.redis").write_text(f"{time.monotonic() - 31} -")
+    (tmp_path / "sync.redis").write_text(f"{clock.monotonic() - 31} -")
     assert troubles("sync", tmp_path, ready=False)
 
 
@@ -80,13 +91,17 @@ def test_the_command_says_what_it_judges(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "beat: the loop that sends what is due turned within 30 s; Redis answered it\n"
 
 
-def test_a_sign_is_written_once_a_second_at_most(tmp_path: Path) -> None:
+def test_a_sign_is_written_once_a_second_at_most(tmp_path: Path, clock: HeldClock) -> None:
     signs = Signs(tmp_path, "worker")
     signs.give(LOOP)
     (file,) = tmp_path.iterdir()
     before = file.read_text()
+    clock.advance(health.FEWEST_SECONDS / 2)
     signs.give(LOOP)
     assert file.read_text() == before
+    clock.advance(health.FEWEST_SECONDS / 2)
+    signs.give(LOOP)
+    assert file.read_text() != before
 
 
 def test_without_a_folder_and_with_one_that_takes_nothing_a_process_goes_on(tmp_path: Path) -> None:

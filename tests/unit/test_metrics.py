@@ -27,10 +27,19 @@ from headrace.domain.stock import Stock
 from headrace.errors import ConfigurationError, CrdMissing, InvalidRequest, LostRace, Refused, Unavailable, class_of
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime, InMemoryStore
+from tests.support.clocks import HeldClock, held_clock
 from tests.support.metered import Page, grows, here
+from tests.support.patience import PATIENCE, WAIT_SECONDS
 from tests.support.world import World
 
 NOTHING = Stock({}, {}, {}, 0, None, {})
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> HeldClock:
+    """By which a look of the facts is old; and who scrapes here waits for one as long as a test does."""
+    monkeypatch.setattr(facts, "PATIENCE_SECONDS", WAIT_SECONDS * PATIENCE)
+    return held_clock(monkeypatch, facts)
 
 
 @pytest.fixture
@@ -195,12 +204,16 @@ def test_a_store_that_hangs_holds_no_scrape_and_is_asked_by_one_alone(monkeypatc
         answer.set()
 
 
-def test_however_many_scrape_the_store_is_asked_once_in_ten_seconds() -> None:
+def test_however_many_scrape_the_store_is_asked_once_in_ten_seconds(clock: HeldClock) -> None:
     asked = []
     looked = prometheus.FactsPage(lambda: asked.append(1) or NOTHING, dict)  # type: ignore[func-returns-value]
     for _ in range(5):
         looked.text()
+        clock.advance(facts.KEPT_SECONDS / 5)
     assert len(asked) == 1
+    clock.advance(1)
+    looked.text()
+    assert len(asked) == 2
 
 
 def test_a_process_serves_its_metrics_and_a_taken_port_is_one_line(socket_enabled: None) -> None:

@@ -27,9 +27,9 @@ class Behind(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         for event in self._api.events:
-            self._api.was_listed.acquire(timeout=10)
+            self._api.was_listed.acquire()
             yield json.dumps(event).encode() + b"\n"
-        self._api.is_over.wait(10)
+        self._api.is_over.wait()
 
 
 class Api:

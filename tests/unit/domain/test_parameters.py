@@ -284,10 +284,10 @@ def test_a_template_is_measured_before_it_is_filled_in(field: str) -> None:
     if field != "sql":
         body = {"script": f"{HOST}/job.py", field: {"a": text} if field == "labels" else [text]}
     template = {"template_id": "t", "parameters": {"what": {"default": "x" * 9000}}, **body}
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(InvalidRequest, match=f"and {MOST_FILLED_CHARACTERS} are taken at most"):
         parse_template(template)
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_what_a_template_declares_does_not_multiply_what_it_says() -> None:

@@ -316,10 +316,10 @@ def test_any_rule_is_refused_or_asks_the_same_each_time(name: str, key: str, whe
 )
 def test_no_expression_takes_long_on_the_largest_event(text: str) -> None:
     largest = {"data": list(range(MOST_VALUES - 10))}
-    began = time.monotonic()
+    began = time.process_time()
     with suppress(InvalidRequest):
         expression(text).of(largest)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(

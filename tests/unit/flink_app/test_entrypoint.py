@@ -1,6 +1,7 @@
 """The image's program without a network: what `run` hands to Python, what a failure says, and what `fetch` refuses."""
 
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -310,7 +311,8 @@ def test_an_indexs_password_is_not_printed(pod: Pod):
 
 
 def test_pip_has_a_time_to_be_done_in(pod: Pod):
-    ended = pod.run_with("tiny", "print('ran')", "--requirements-timeout-seconds", "0.01")
+    os.mkfifo(pod.script.parent / "never.txt")  # which nobody writes: pip is never done with it
+    ended = pod.run_with("-r never.txt", "print('ran')", "--requirements-timeout-seconds", "0.01")
     assert (ended.code, ended.out) == (1, "")
     assert ended.reason == f"pip was not done with {pod.script.parent}/requirements.txt after 0.01 seconds\n"
 

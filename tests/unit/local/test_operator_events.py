@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from local.flink_operator import events as operator_events
 from local.flink_operator.changes import spec_changed
-from local.flink_operator.events import Events
+from local.flink_operator.events import WAITING_AT_MOST, Events
 from local.flink_operator.kube import KubeError
 from local.flink_operator.statuses import error_words
+from tests.support.patience import PATIENCE, WAIT_SECONDS, wait_for
 
 RECORDINGS = Path(__file__).parent.parent.parent / "data" / "recordings"
 ORDERS = {
@@ -56,6 +58,12 @@ def test_a_change_is_worded_as_the_operator_words_it() -> None:
     assert spec_changed(before, redeployed).startswith("SAVEPOINT_REDEPLOY change(s) detected")
 
 
+@pytest.fixture(autouse=True)
+def _all_is_written_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the thread that writes stands still."""
+    monkeypatch.setattr(operator_events, "FLUSH_SECONDS", WAIT_SECONDS * PATIENCE)
+
+
 class Kube:
     """Keeps what is written, and fails where told to."""
 
@@ -66,7 +74,7 @@ class Kube:
         self.goes_on.set()
 
     def count_event(self, event: dict[str, Any]) -> None:
-        assert self.goes_on.wait(10)
+        self.goes_on.wait()
         if event["message"] == self._fails_for:
             raise KubeError("down")
         self.written.append(event)
@@ -105,6 +113,7 @@ def test_a_server_that_hangs_holds_nobody_up() -> None:
     for number in range(3000):
         events.normal(ORDERS, "Job", "JobStatusChanged", str(number))
     kube.goes_on.set()
+    wait_for("what was taken to be written", lambda: len(kube.written) >= WAITING_AT_MOST)
     events.close()
     assert 0 < len(kube.written) < 3000
     assert kube.written[0]["message"] == "0"
