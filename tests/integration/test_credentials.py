@@ -30,6 +30,7 @@ from tests.support import workers
 from tests.support.clusters import Cluster
 from tests.support.kube_apiserver import client_certificate
 from tests.support.patience import REQUEST_SECONDS, wait_for
+from tests.support.rights import await_rights
 
 TIMEOUT_SECONDS = REQUEST_SECONDS
 API_VERSION = "client.authentication.k8s.io/v1"
@@ -120,7 +121,6 @@ def account(place: Cluster, name: str) -> Iterator[Callable[[], str]]:
     """An account that may read; each call makes it anew, which ends the tokens of before, and gives a token."""
     assert place.http is not None
     http, path = place.http, "/api/v1/namespaces/default/serviceaccounts"
-    user = f"system:serviceaccount:default:{name}"
     binding = {
         "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
@@ -128,7 +128,7 @@ def account(place: Cluster, name: str) -> Iterator[Callable[[], str]]:
     }
     bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
     http.post(bindings, json=binding).raise_for_status()
-    wait_for("the account to have its rights", lambda: place.may(user, "get"))
+    await_rights(place.http)
 
     def renewed() -> str:
         http.delete(f"{path}/{name}")

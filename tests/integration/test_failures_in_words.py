@@ -41,6 +41,7 @@ from tests.support.clusters import Cluster
 from tests.support.kube_apiserver import CRDS_DIRECTORY, POWERLESS
 from tests.support.patience import REQUEST_SECONDS, wait_for
 from tests.support.replay import Event, events_of
+from tests.support.rights import await_rights
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.timeout(240)
@@ -443,7 +444,7 @@ def rights(place: Cluster) -> Iterator[None]:
     place.http.post(f"{ROLES}/roles", json={"metadata": {"name": "headrace"}, "rules": rules}).raise_for_status()
     place.http.post(f"{ROLES}/rolebindings", json=binding).raise_for_status()
     try:
-        wait_for("the account to have its rights", lambda: place.may(POWERLESS, "create"))
+        await_rights(place.http)
         yield
     finally:
         for kind in ("rolebindings", "roles"):

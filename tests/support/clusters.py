@@ -145,15 +145,6 @@ class Cluster:
         assert self.http is not None
         self.http.post(f"{CORE}/events", json=event).raise_for_status()
 
-    def may(self, user: str, verb: str, resource: str = "flinkdeployments", group: str = "flink.apache.org") -> bool:
-        """Whether this user may do that in the namespace. A right counts some time after it was written: who decides
-        of them is told by a watch."""
-        assert self.http is not None
-        asked = {"namespace": "default", "verb": verb, "group": group, "resource": resource}
-        review = {"spec": {"user": user, "resourceAttributes": asked}}
-        reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-        return bool(self.http.post(reviews, json=review).raise_for_status().json()["status"]["allowed"])
-
     def told_since(self, version: str) -> list[WatchEvent]:
         """All that was done to deployments of ours after this version."""
         assert self.http is not None
