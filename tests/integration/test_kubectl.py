@@ -33,7 +33,6 @@ TABLES = (
 )
 MERGE = {"Content-Type": "application/merge-patch+json"}
 MAIN = "flink-main-container"
-NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Seen:
         involved = {"kind": about["kind"], "apiVersion": about["apiVersion"], "namespace": "default"}
         involved |= {"name": about["metadata"]["name"], "uid": about["metadata"]["uid"]}
         kind = "Warning" if reason == "BackOff" else "Normal"
-        at = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         parts = {"reason": reason, "message": message, "type": kind, "count": count, "involvedObject": involved}
         times = {"firstTimestamp": at, "lastTimestamp": at, "source": {"component": component}}
         self.create(f"{CORE}/events", "Event", f"{about['metadata']['name']}.{reason.lower()}", **parts, **times)
@@ -140,7 +139,9 @@ def _cannot_start(seen: Seen) -> None:
 
 
 def _running(restarts: int) -> Json:
-    return _status(MAIN, restarts, {"running": {"startedAt": NOW.isoformat()}}) | {"ready": True}
+    return _status(MAIN, restarts, {"running": {"startedAt": datetime.now(UTC).isoformat(timespec="seconds")}}) | {
+        "ready": True
+    }
 
 
 def _status(name: str, restarts: int, state: Json) -> Json:

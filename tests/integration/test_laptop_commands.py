@@ -95,7 +95,7 @@ def test_down_stops_everything_and_keeps_the_data_unless_told_otherwise(tmp_path
     assert local("status", "--data", str(data)).returncode == 0
     assert local("down", "--data", str(data)).returncode == 0
     stack.process.wait(60)
-    assert processes_of(data) == []
+    wait_for("its processes to be gone", lambda: processes_of(data) == [])
     assert (data / "mongodb").is_dir()
     assert local("status", "--data", str(data)).returncode == 1
     assert local("down", "--data", str(data), "--erase").returncode == 0

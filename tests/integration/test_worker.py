@@ -343,16 +343,10 @@ _asked: dict[str, list[Passed]] = {}
 def test_both_apis_are_asked_the_same(
     installation: Installation, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The first of the two runs has nothing to compare with; a body of each kind must have passed in both."""
-    asked = bodies(installation, "same-everywhere", tmp_path)
-    methods = [each.method for each in asked]
-    assert methods == ["POST", "POST", "PUT", "PATCH", "PATCH", "DELETE"] or methods == [
-        "POST",
-        "POST",
-        "PATCH",
-        "PATCH",
-        "DELETE",
-    ]
+    """The first of the two runs has nothing to compare with; a body of each kind must have passed in both. What a
+    wake-up that came in between has repeated, by a PUT, is not compared."""
+    asked = [each for each in bodies(installation, "same-everywhere", tmp_path) if each.method != "PUT"]
+    assert [each.method for each in asked] == ["POST", "POST", "PATCH", "PATCH", "DELETE"]
     assert DEPLOYMENTS in asked[0].path
     _asked[request.node.callspec.params["installation"]] = asked
     assert all(each == asked for each in _asked.values())
