@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from headrace.domain.deployments import JOB_ID_ANNOTATION, RUN_ANNOTATION, TENANT_ANNOTATION, Deployment, Gone
 from headrace.domain.document import JobDocument
-from headrace.domain.jobs import JobKey, Observation, Transition
+from headrace.domain.jobs import NATIVE, SETTLED, JobKey, Observation, Transition
 from headrace.domain.operations import DUE
 from headrace.errors import HeadraceError, HistoryGone, LostRace, Refused, Unanswered, Unavailable, Unreadable
 from headrace.ports import Clock, Lease, Scope, Store, TaskQueue, WatchEvent
@@ -37,7 +37,7 @@ watch tells of: a JobManager that does not answer takes seconds to say so. All o
 since the last look of each may last longer."""
 
 LONGEST_WAIT = timedelta(seconds=30)
-"""How long a job may wait for its look before its record says that it is STALE."""
+"""How long a native job may be due for a look before its record says that it is STALE."""
 
 TRIES = 5
 
@@ -85,7 +85,7 @@ class Sync:
         self._listed_at: datetime | None = None
         self._looked = timedelta()
         self._looked_again_for = timedelta()
-        self._postponed: dict[JobKey, datetime] = {}
+        self._postponed: dict[JobKey, None] = {}
         self._troubles: dict[JobKey, Trouble] = {}
         self._met: dict[JobKey, Trouble] = {}
         self._changes: list[Transition] = []
@@ -239,7 +239,7 @@ class Sync:
         if not isinstance(seen.what, Deployment) or not self._diagnose.is_due(document.job, seen.what, seen.trouble):
             return document
         if self._looked >= LONGEST_LOOK:
-            self._postpone(document.key)
+            self._postponed[document.key] = None
             return None
         begun = self._clock.now()
         facts = self._diagnose.facts(document.job, seen.what, seen.trouble, seeing.pods)
@@ -259,20 +259,17 @@ class Sync:
         self._records.flush_all(stored)
         return lost
 
-    def _look_in_time(self, key: JobKey, gap: bool = False, since: datetime | None = None) -> None:
+    def _look_in_time(self, key: JobKey, gap: bool = False, is_overdue: bool = False) -> None:
         """Looks again while there is time for that in this run; what is left over has its turn before others in the
-        next one, and says so where it has waited too long. A gap is not put off: nobody would know of it then."""
+        next one, and says so where it is overdue. A gap is not put off: nobody would know of it then."""
         if self._is_left_alone(key):
             return
         if not gap and self._looked_again_for >= LONGEST_LOOK:
-            if self._clock.now() - self._postpone(key, since) >= LONGEST_WAIT:
-                self._say_stale(key, "it waits for its look: JobManagers of other jobs do not answer in time")
+            self._postponed[key] = None
+            if is_overdue and key not in self._troubles:  # a trouble of its own says more
+                self._say_stale(key, "it was not observed in time: looks at other jobs take long")
             return
         self._look_again(key, gap)
-
-    def _postpone(self, key: JobKey, since: datetime | None = None) -> datetime:
-        """Its look is left for the next run. Gives since when it waits."""
-        return self._postponed.setdefault(key, since or self._clock.now())
 
     def _look_again(self, key: JobKey, gap: bool = False) -> None:
         begun = self._clock.now()
@@ -304,7 +301,7 @@ class Sync:
         except Unavailable:
             raise
         except LostRace:
-            self._postpone(key)
+            self._postponed[key] = None
             return None
         except Exception as error:  # noqa: BLE001 - whatever one job's records or deployment lead to stays that job's
             self._is_in_trouble(key, error)
@@ -326,6 +323,8 @@ class Sync:
         document = next(iter(self._store.documents([key])), None)
         if document is None:
             return
+        if document.job.phase in SETTLED:
+            reason = document.job.reason  # why it has ended: nothing would say so again
         job = replace(document.job, observation=Observation.STALE, reason=reason)
         if job != document.job:
             self._store.write_all([(document, self._records.counted(document, document.with_job(job)))])
@@ -340,10 +339,12 @@ class Sync:
         for key in self._store.unplaced(self._scope, RECONSIDERED):
             self._isolated(key, partial(self._records.place, key))
         postponed, self._postponed = self._postponed, {}
-        found = self._store.due(self._scope, self._clock.now(), RECONSIDERED, for_workers=False)
+        now = self._clock.now()
+        found = self._store.due(self._scope, now, RECONSIDERED, for_workers=False)
+        overdue = {each.key for each in found if _is_overdue(each, now)}
         due = self._records.flush_all(found)  # what the log lacks: no sight need come that would bring it there
         for key in dict.fromkeys([*postponed, *(each.key for each in due)]):
-            self._look_in_time(key, since=postponed.get(key))
+            self._look_in_time(key, is_overdue=key in overdue)
 
     def _key_of(self, deployment: Deployment) -> JobKey | None:
         """Whose deployment it is; None where it is not of this installation."""
@@ -391,3 +392,10 @@ def _is_stored(stored: dict[str, str | None], live: Deployment) -> bool:
         return False
     del stored[uid]
     return True
+
+
+def _is_overdue(document: JobDocument, at: datetime) -> bool:
+    """Whether nobody has looked for long at a job of which no event tells what became of it: a native one that has not
+    settled."""
+    job, due_at = document.job, document.due_at
+    return job.runtime == NATIVE and job.phase not in SETTLED and due_at is not None and at - due_at >= LONGEST_WAIT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +14,7 @@ from headrace.domain.deployments import Deployment
 from headrace.domain.jobs import JobKey, Observation, Phase
 from headrace.domain.operations import KindName, State
 from headrace.domain.state_on_hand import Checkpoints
-from headrace.errors import Conflict, InvalidRequest, Refused, Unavailable
+from headrace.errors import Conflict, InvalidRequest, Refused, Unavailable, Unreadable
 from headrace.services.sync import LEASE_SECONDS
 from headrace.settings import Settings
 from headrace.testing import (
@@ -136,40 +138,71 @@ def test_a_silent_job_manager_is_asked_again_at_the_same_pace_however_long_it_la
     assert world.job().phase is Phase.FINISHED
 
 
-def test_a_job_that_waits_long_for_its_look_behind_silent_ones_says_so(
-    world: NativeWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No event tells what becomes of it: whoever read FRESH would take what is on record for what is."""
-    silent = [f"silent-{n}" for n in range(20)]
-    for each in (*silent, "well"):
-        world.runs_natively(each)
-    look = world.native.get
+@contextmanager
+def twenty_silent_ones(world: NativeWorld) -> Iterator[None]:
+    """Jobs whose JobManagers do not answer for now: each takes three seconds to look at."""
+    silent, look = [f"silent-{n}" for n in range(20)], world.native.get
 
     def looks_for_long(namespace: str, name: str) -> Any:
         if name in silent:
             world.clock.advance(3)
         return look(namespace, name)
 
-    monkeypatch.setattr(world.native, "get", looks_for_long)
     for each in silent:
+        world.runs_natively(each)
         world.cluster(each).is_silent = True
     world.clock.advance(60)
-    world.cluster("well").state = "RESTARTING"
-    for run in range(20):
-        world.sync()
-        world.clock.advance(5)
-        if run > 6 and world.job("well").phase is Phase.RUNNING:
-            assert world.job("well").observation is Observation.STALE
-            assert world.job("well").reason.startswith("it waits for its look")
-            break
-    else:
-        pytest.fail("it never waited")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(world.native, "get", looks_for_long)
+        yield
     for each in silent:
         world.cluster(each).is_silent = False
-    monkeypatch.setattr(world.native, "get", look)
     world.passes(2)
-    assert (world.job("well").phase, world.job("well").observation) == (Phase.RESTARTING, Observation.FRESH)
-    assert "waits for its look" not in world.job("well").reason
+
+
+def test_a_job_that_is_late_behind_silent_ones_says_so(world: NativeWorld) -> None:
+    """No event tells what becomes of it: whoever read FRESH would take what is on record for what is."""
+    world.runs_natively()
+    with twenty_silent_ones(world):
+        world.cluster().state = "RESTARTING"
+        for _ in range(8):
+            world.sync()
+            world.clock.advance(5)
+        assert (world.job().phase, world.job().observation) == (Phase.RUNNING, Observation.STALE)
+        assert "not observed in time" in world.job().reason
+    assert (world.job().phase, world.job().observation) == (Phase.RESTARTING, Observation.FRESH)
+    assert "not observed in time" not in world.job().reason
+
+
+def test_a_job_that_is_looked_at_for_another_reason_is_not_late(world: NativeWorld) -> None:
+    world.runs_natively()
+    with twenty_silent_ones(world):
+        for run in range(30):
+            world.native.set_status("default", "orders", {"replicas": run})
+            world.sync()
+            assert world.job().observation is Observation.FRESH
+            world.clock.advance(5)
+
+
+def test_a_job_that_has_failed_says_the_same_after_it_could_not_be_observed(
+    world: NativeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.runs_natively()
+    world.cluster().state = "FAILED"
+    world.passes(12)
+    before = world.job()
+    assert before.phase is Phase.FAILED
+
+    def refuses(_: str, name: str) -> Any:
+        raise Unreadable(f"{name} cannot be read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.native, "get", refuses)
+        world.clock.advance(120)
+        world.sync()
+        assert world.job().observation is Observation.STALE
+    world.passes(40)
+    assert (world.job().observation, world.job().reason) == (Observation.FRESH, before.reason)
 
 
 def test_a_runtime_that_the_installation_has_not_is_refused(world: NativeWorld) -> None:
