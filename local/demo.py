@@ -35,7 +35,7 @@ STOP_TIMEOUT_SECONDS = 60.0
 PHASE_TIMEOUT_SECONDS = 300.0
 """What fails says so at once: this is for machines that are slow or busy."""
 
-LOOKED_INTO_SECONDS = 60.0
+LOOKED_INTO_SECONDS = 30.0
 """How long a job that FAILED is given until its record says why: that is written after its phase where looks take long,
 and with the next step."""
 
@@ -310,13 +310,22 @@ class Demo:
 
     def _failure_of(self, job_id: str, what: str = "", way_in: str = "worker") -> DemoFailure:
         """What the job's record says of it, then what did not happen; a process only where the record blames no job."""
-        job, until = self._job(job_id), time.monotonic() + LOOKED_INTO_SECONDS
-        while job and job["phase"] == "FAILED" and not job["next_step"] and time.monotonic() < until:
-            time.sleep(1)
-            job = self._job(job_id)
+        job = self._looked_into(job_id)
         process = process_at_fault(job, way_in)
         words = failure_words(job_id, job, what)
         return self._fault_of(process, words) if process else DemoFailure(words)
+
+    def _looked_into(self, job_id: str) -> dict[str, Any] | None:
+        """The job's record, once it says what to do of a failure; as it is where that does not come."""
+        job, begun = self._job(job_id), time.monotonic()
+        while job and job["phase"] == "FAILED" and not job["next_step"]:
+            waited, is_up = time.monotonic() - begun, self._supervisor is None or self._supervisor.poll() is None
+            if not is_up or waited > LOOKED_INTO_SECONDS:
+                break
+            say(f"     … {waited:3.0f} s, waiting for why {job_id} FAILED")
+            time.sleep(2)
+            job = self._job(job_id)
+        return job
 
     def _fault_of(self, process: str, what: str) -> DemoFailure:
         entry = self._stack.get("processes", {}).get(process, {})

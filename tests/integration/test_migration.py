@@ -21,6 +21,7 @@ from headrace.errors import Refused
 from headrace.settings import Settings
 from headrace.testing import FixedClock, InMemoryJobManager, InMemoryQueue, InMemoryRuntime
 from tests.support import servers
+from tests.support.patience import REQUEST_SECONDS
 from tests.support.world import World
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -57,7 +58,7 @@ def test_records_are_not_rewritten_while_a_process_is_at_work(database: tuple[st
         {"cluster": "heartbeat", "namespace": "redeliver", "resource_version": json.dumps(beat)}
     )
     before = list(records.jobs.find())
-    store = connect(address, "headrace", 20)
+    store = connect(address, "headrace", REQUEST_SECONDS)
     with pytest.raises(Refused, match="nothing was changed"):
         store.migrate()
     assert list(records.jobs.find()) == before
@@ -88,7 +89,7 @@ def test_only_a_stopped_job_has_its_newest_state_on_record_for_sure(
     records.operations.update_many({}, {"$set": {"is_open": False, "state": "SUCCEEDED"}})
     kept = {"phase": phase, "savepoint_path": "s3://b/savepoint-1", "was_running": phase != "STARTING"}
     records.jobs.update_one({"job_id": "orders"}, {"$set": {**kept, "desired": "CANCELLED"}})
-    store = connect(address, "headrace", 20)
+    store = connect(address, "headrace", REQUEST_SECONDS)
     store.migrate()
     document = store.document(KEY)
     assert document is not None
@@ -105,7 +106,7 @@ def test_jobs_that_share_a_deployments_name_are_said_and_go_on(
     database: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, records = database
-    store = connect(address, "headrace", 20)
+    store = connect(address, "headrace", REQUEST_SECONDS)
     store.migrate()
     records.jobs.drop_index("deployment_name")
     [orders] = records.jobs.find({"job_id": "orders"})
@@ -129,7 +130,7 @@ def test_jobs_that_share_a_deployments_name_are_said_and_go_on(
 
 def test_a_running_job_with_a_scale_under_way_goes_on_after_the_rewrite(database: tuple[str, Any]) -> None:
     address, records = database
-    store = connect(address, "headrace", 20)
+    store = connect(address, "headrace", REQUEST_SECONDS)
     assert store.migrate() == 2
     once = copy.deepcopy(sorted(records.jobs.find(), key=lambda each: each["_id"]))
     assert store.migrate() == 2

@@ -48,7 +48,7 @@ OF_WRITES = ("409", "422", LATE, CUT)
 
 VERSION = re.compile(rb'"resourceVersion": ?"(\d+)"')
 LONGEST_VERSION = 64
-"""Bytes of what that finds, at most."""
+"""The longest match of it, in bytes."""
 
 
 @dataclass(frozen=True)

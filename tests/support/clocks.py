@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import time
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 
 class HeldClock:
-    """In place of the module `time`: it goes on by `advance` alone. All else is the real one's."""
+    """In place of the module `time`: it goes on by `advance` alone. All else is the real one's. It is not for a module
+    that sleeps until a time, which never comes."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -24,8 +26,8 @@ class HeldClock:
     def time(self) -> float:
         return self.now
 
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
 
 
 def held_clock(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> HeldClock:

@@ -60,7 +60,8 @@ class WatchedCollection:
         return [told.object for told in list(self._told)]
 
     def versions(self) -> list[Resource]:
-        """All that the API has had up to now. Raises httpx.HTTPError where it does not answer."""
+        """All versions up to those that the API has now. Of what was made and removed since the watch's last event it
+        may know nothing yet: `told_since` does. Raises httpx.HTTPError where the API does not answer."""
         wait_for(f"the watch of {self._path} to tell all that the API has", self._has_told_all)
         return self.so_far()
 
@@ -85,6 +86,7 @@ class WatchedCollection:
             query = {"watch": "true", "timeoutSeconds": "10", "resourceVersion": version}
             try:
                 with self._http.stream("GET", self._path, params=query) as answer:
+                    answer.raise_for_status()
                     for line in answer.iter_lines():
                         event = json.loads(line)
                         assert event["type"] in ("ADDED", "MODIFIED", "DELETED"), event
