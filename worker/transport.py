@@ -16,7 +16,7 @@ from typing import Any
 from kombu.transport import redis, virtual
 from loguru import logger
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from headrace import metrics, task_names
 from headrace.domain.operations import KINDS
@@ -45,11 +45,11 @@ class QoS(redis.QoS):
     """What is delivered and not acknowledged yet. An entry that cannot be read does not keep the others back."""
 
     def append(self, message: Any, delivery_tag: Any) -> None:
-        """See kombu. The message is off its queue by now: where Redis is full and keeps no note of it, it is handled
-        all the same, since nothing else may know of it."""
+        """See kombu. The message is off its queue by now: where Redis is full, or refuses for another reason to keep a
+        note of it, it is handled all the same, since nothing else may know of it."""
         try:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
-        except OutOfMemoryError as error:
+        except ResponseError as error:
             logger.warning("Redis keeps no note of a message that is being handled: {}", error)
             virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
 
@@ -121,7 +121,7 @@ class Channel(redis.Channel):
             with self.conn_or_acquire() as client:
                 pipe = client.pipeline().zadd(self.unacked_index_key, {tag: time.time()})
                 pipe.hset(self.unacked_key, tag, entry).execute()
-        except OutOfMemoryError:
+        except ResponseError:
             return False
         logger.warning("{} is no task of this release: it is left to a worker of a later one", kept["headers"]["task"])
         return True
@@ -149,6 +149,7 @@ class Transport(redis.Transport):
     """What redis:// and rediss:// stand for in a worker."""
 
     Channel = Channel
-    connection_errors = (*redis.Transport.connection_errors, OutOfMemoryError)
-    """A Redis that is full is waited for, like one that is away: kombu takes its refusals for somebody's mistake, and
-    the worker ends."""
+    connection_errors = (*redis.Transport.connection_errors, ResponseError, InvalidResponse)
+    """A Redis that refuses (it is full, was made a replica, cannot write its disk) is waited for, like one that is
+    away, and so is whatever else answers at its address: kombu takes that for somebody's mistake, and the worker ends.
+    """
