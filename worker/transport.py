@@ -62,6 +62,14 @@ class QoS(redis.QoS):
             virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
             raise
 
+    def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
+        """See kombu. As above: a task that is to be tried again, and could not be sent again, rejects its message."""
+        try:
+            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+        except SERVER_ERRORS:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
+
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """See kombu."""
         try:
