@@ -16,7 +16,7 @@ from typing import Any
 from kombu.transport import redis, virtual
 from loguru import logger
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from headrace import metrics, task_names
 from headrace.domain.operations import KINDS
@@ -45,11 +45,11 @@ class QoS(redis.QoS):
     """What is delivered and not acknowledged yet. An entry that cannot be read does not keep the others back."""
 
     def append(self, message: Any, delivery_tag: Any) -> None:
-        """See kombu. The message is off its queue by now: where Redis is full and keeps no note of it, it is handled
-        all the same, since nothing else may know of it."""
+        """See kombu. The message is off its queue by now: where Redis is full, or refuses for another reason to keep a
+        note of it, it is handled all the same, since nothing else may know of it."""
         try:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
-        except OutOfMemoryError as error:
+        except ResponseError as error:
             logger.warning("Redis keeps no note of a message that is being handled: {}", error)
             virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
 
@@ -58,6 +58,14 @@ class QoS(redis.QoS):
         idempotent; its place here is free, else a worker that takes one at a time would take no other any more."""
         try:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except SERVER_ERRORS:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
+
+    def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
+        """See kombu. As above: a task that is to be tried again, and could not be sent again, rejects its message."""
+        try:
+            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
         except SERVER_ERRORS:
             virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
             raise
@@ -121,7 +129,7 @@ class Channel(redis.Channel):
             with self.conn_or_acquire() as client:
                 pipe = client.pipeline().zadd(self.unacked_index_key, {tag: time.time()})
                 pipe.hset(self.unacked_key, tag, entry).execute()
-        except OutOfMemoryError:
+        except ResponseError:
             return False
         logger.warning("{} is no task of this release: it is left to a worker of a later one", kept["headers"]["task"])
         return True
@@ -145,10 +153,28 @@ class Channel(redis.Channel):
             return True
 
 
+class Poller(redis.MultiChannelPoller):
+    """What is waited for on every connection."""
+
+    def on_poll_init(self, poller: Any) -> None:
+        """See kombu: first it looks for messages that were left unacknowledged, as it does every few seconds from then
+        on. Where Redis refuses that, whoever connects would lose sight of two open connections, at each of several
+        tries a second: a worker had no file left after minutes, and ended."""
+        try:
+            super().on_poll_init(poller)  # type: ignore[no-untyped-call]
+        except Transport.connection_errors as error:
+            logger.warning("Redis does not say which messages were left: {}", error)
+
+
 class Transport(redis.Transport):
     """What redis:// and rediss:// stand for in a worker."""
 
     Channel = Channel
-    connection_errors = (*redis.Transport.connection_errors, OutOfMemoryError)
-    """A Redis that is full is waited for, like one that is away: kombu takes its refusals for somebody's mistake, and
-    the worker ends."""
+    connection_errors = (*redis.Transport.connection_errors, ResponseError, InvalidResponse)
+    """A Redis that refuses (it is full, was made a replica, cannot write its disk) is waited for, like one that is
+    away, and so is whatever else answers at its address: kombu takes that for somebody's mistake, and the worker ends.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self.cycle = Poller()  # type: ignore[assignment, no-untyped-call]

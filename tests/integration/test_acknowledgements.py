@@ -33,14 +33,34 @@ def full(url: str, _pid: int):
 
 
 @contextmanager
+def replica(url: str, _pid: int):
+    with redis.Redis.from_url(url, socket_timeout=5) as server:
+        server.replicaof("127.0.0.1", 1)
+        yield
+        server.replicaof("NO", "ONE")
+
+
+@contextmanager
 def frozen(_url: str, pid: int):
     with servers.frozen(pid):
         yield
 
 
-@pytest.mark.parametrize("struck", [full, frozen])
+def acknowledged(message: Message, connection: Connection) -> None:
+    message.ack_log_error(LOG, connection.connection_errors)
+
+
+def rejected(message: Message, connection: Connection) -> None:
+    """As a task that is to be tried again and cannot be sent does it."""
+    message.reject_log_error(LOG, connection.connection_errors)
+
+
+@pytest.mark.parametrize("struck", [full, frozen, replica])
+@pytest.mark.parametrize("answered", [acknowledged, rejected])
 def test_an_acknowledgement_that_redis_does_not_take_holds_no_place(
-    tmp_path: Path, struck: Callable[[str, int], AbstractContextManager[None]]
+    tmp_path: Path,
+    struck: Callable[[str, int], AbstractContextManager[None]],
+    answered: Callable[[Message, Connection], None],
 ) -> None:
     with servers.running(servers.redis(tmp_path), tmp_path) as server:
         url, came = server.command.address, []
@@ -52,7 +72,7 @@ def test_an_acknowledgement_that_redis_does_not_take_holds_no_place(
             def handle(body: str, message: Message) -> None:
                 came.append(body)
                 with struck(url, server.pid):
-                    message.ack_log_error(LOG, connection.connection_errors)
+                    answered(message, connection)
 
             with Consumer(connection, queues=[QUEUE], callbacks=[handle], prefetch_count=1, accept=["json"]):
                 wait_for("both to be handled", lambda: drained(connection) and came == ["first", "second"], 10)

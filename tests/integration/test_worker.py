@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from pytest_celery import CeleryTestWorker
 
 from headrace.adapters import celery_queue
 from headrace.adapters.kubernetes.rights import REVIEWS
@@ -227,6 +228,95 @@ def test_a_redis_that_is_lost_while_a_task_runs_ends_no_worker(
         installation.submit(f"{name}-second")
         wait_for("the next one to be done", lambda: installation.job(f"{name}-second"))
         assert node.container.status == "running"
+
+
+def is_full(server: redis.Redis) -> None:
+    server.config_set("maxmemory", 1)
+
+
+def is_a_replica(server: redis.Redis) -> None:
+    """As after a failover: it reads, and writes nothing."""
+    server.replicaof("127.0.0.1", 1)
+
+
+def cannot_write_its_disk(server: redis.Redis) -> None:
+    folder = server.config_get("dir")["dir"]
+    server.config_set("save", "3600 1")
+    (gone := Path(folder) / "gone").mkdir()
+    server.config_set("dir", str(gone))
+    gone.rmdir()
+    server.set("any", "text")
+    server.bgsave()
+    wait_for("the disk to fail it", lambda: server.info("persistence")["rdb_last_bgsave_status"] == "err")
+    server.config_set("dir", folder)
+
+
+def has_a_key_of_another_type(server: redis.Redis) -> None:
+    server.set("flink.operations", "text")
+    server.set("unacked", "text")
+
+
+def forbids_writing(server: redis.Redis) -> None:
+    server.execute_command("ACL", "SETUSER", "default", "-@write")
+
+
+def is_well_again(server: redis.Redis) -> None:
+    server.execute_command("ACL", "SETUSER", "default", "+@all")
+    server.replicaof("NO", "ONE")
+    server.config_set("save", "")
+    server.config_set("maxmemory", 0)
+    server.delete("flink.operations", "unacked")
+
+
+@on_the_small_api
+@pytest.mark.parametrize(
+    "refuses",
+    [is_a_replica, cannot_write_its_disk, has_a_key_of_another_type, forbids_writing],
+    ids=lambda each: each.__name__,
+)
+def test_a_redis_that_refuses_what_it_is_asked_ends_no_worker(
+    installation: Installation, name: str, refuses: Callable[[redis.Redis], None]
+) -> None:
+    node = installation.worker()
+    with redis.Redis.from_url(installation.env["HEADRACE_REDIS_URL"], socket_timeout=10) as server:
+        refuses(server)
+        late = installation.starting_worker()
+        wait_for("both to be told", lambda: all(is_told(each) for each in (node, late)))
+        is_well_again(server)
+        wait_for("the late one to be ready", late.ready)
+        assert node.container.status == "running"
+        installation.submit(f"{name}-first")
+        wait_for("a task to be done", lambda: installation.job(f"{name}-first"))
+        node.kill()
+        wait_for("the first worker to be gone", lambda: node.container.status == "exited")
+        installation.submit(name)
+        wait_for("the late one to do one", lambda: installation.job(name))
+
+
+def is_told(node: CeleryTestWorker) -> bool:
+    assert node.container.status == "running", node.logs()[-2000:]
+    return "Trying" in node.logs()
+
+
+@on_the_small_api
+@pytest.mark.parametrize("refuses", [is_full, is_a_replica], ids=lambda each: each.__name__)
+def test_a_worker_that_is_refused_for_long_keeps_no_connection_open_and_does_not_seem_to_hang(
+    installation: Installation, refuses: Callable[[redis.Redis], None]
+) -> None:
+    """Two were lost at each try: a worker ended when it could open no more."""
+    (folder := installation.folder / "health").mkdir()
+    node = installation.worker(HEADRACE_HEALTH_FOLDER=str(folder))
+    with redis.Redis.from_url(installation.env["HEADRACE_REDIS_URL"], socket_timeout=10) as server:
+        before = len(server.client_list())
+        refuses(server)
+        server.client_kill_filter(_type="pubsub")
+        for n in range(1, 8):
+            wait_for("the next try", lambda n=n: node.logs().count("Trying") >= n)
+        assert len(server.client_list()) <= before
+        turned = (folder / "worker.loop").read_text()
+        wait_for("a sign of life", lambda: (folder / "worker.loop").read_text() != turned)
+        assert "Frequent restarts" not in node.logs()
+        is_well_again(server)
 
 
 @pytest.mark.alone
