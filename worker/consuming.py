@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from celery.worker import consumer
+from redis.exceptions import ResponseError
 
 from headrace import health
 
@@ -16,6 +17,10 @@ TURN_SECONDS = 5.0
 
 LONGEST_TASK_SECONDS = 600.0
 """Every call of a task is bounded, and none has so many of them."""
+
+
+REFUSED_SECONDS = 1.0
+"""Before a Redis that answers, and refuses, is asked again."""
 
 
 class Threads:
@@ -50,6 +55,14 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery has no types
         super().register_with_event_loop(hub)
         self._turned()
         hub.timer.call_repeatedly(TURN_SECONDS, self._turned)
+
+    def on_connection_error_after_connected(self, error: Exception) -> None:
+        """See celery. A Redis that is full or was made a replica takes connections and refuses what comes over them:
+        whoever asks it again after a pause waits, and does not hang."""
+        super().on_connection_error_after_connected(error)
+        self._turned()
+        if isinstance(error, ResponseError):
+            sleep(REFUSED_SECONDS)
 
     def _turned(self) -> None:
         if not threads.are_stuck(self.pool.num_processes):

@@ -153,6 +153,19 @@ class Channel(redis.Channel):
             return True
 
 
+class Poller(redis.MultiChannelPoller):
+    """What is waited for on every connection."""
+
+    def on_poll_init(self, poller: Any) -> None:
+        """See kombu: first it looks for messages that were left unacknowledged, as it does every few seconds from then
+        on. Where Redis refuses that, whoever connects would lose sight of two open connections, at each of several
+        tries a second: after minutes a worker could open no more, and stayed away from a Redis that was well again."""
+        try:
+            super().on_poll_init(poller)  # type: ignore[no-untyped-call]
+        except Transport.connection_errors as error:
+            logger.warning("Redis does not say which messages were left: {}", error)
+
+
 class Transport(redis.Transport):
     """What redis:// and rediss:// stand for in a worker."""
 
@@ -161,3 +174,7 @@ class Transport(redis.Transport):
     """A Redis that refuses (it is full, was made a replica, cannot write its disk) is waited for, like one that is
     away, and so is whatever else answers at its address: kombu takes that for somebody's mistake, and the worker ends.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self.cycle = Poller()  # type: ignore[assignment, no-untyped-call]

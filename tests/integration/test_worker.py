@@ -230,6 +230,10 @@ def test_a_redis_that_is_lost_while_a_task_runs_ends_no_worker(
         assert node.container.status == "running"
 
 
+def is_full(server: redis.Redis) -> None:
+    server.config_set("maxmemory", 1)
+
+
 def is_a_replica(server: redis.Redis) -> None:
     """As after a failover: it reads, and writes nothing."""
     server.replicaof("127.0.0.1", 1)
@@ -260,6 +264,7 @@ def is_well_again(server: redis.Redis) -> None:
     server.execute_command("ACL", "SETUSER", "default", "+@all")
     server.replicaof("NO", "ONE")
     server.config_set("save", "")
+    server.config_set("maxmemory", 0)
     server.delete("flink.operations", "unacked")
 
 
@@ -291,6 +296,27 @@ def test_a_redis_that_refuses_what_it_is_asked_ends_no_worker(
 def is_told(node: CeleryTestWorker) -> bool:
     assert node.container.status == "running", node.logs()[-2000:]
     return "Trying" in node.logs()
+
+
+@on_the_small_api
+@pytest.mark.parametrize("refuses", [is_full, is_a_replica], ids=lambda each: each.__name__)
+def test_a_worker_that_is_refused_for_long_keeps_no_connection_open_and_does_not_seem_to_hang(
+    installation: Installation, refuses: Callable[[redis.Redis], None]
+) -> None:
+    """Two were lost at each try: a worker that could open no more stayed away from a Redis that was well again."""
+    (folder := installation.folder / "health").mkdir()
+    node = installation.worker(HEADRACE_HEALTH_FOLDER=str(folder))
+    with redis.Redis.from_url(installation.env["HEADRACE_REDIS_URL"], socket_timeout=10) as server:
+        before = len(server.client_list())
+        refuses(server)
+        server.client_kill_filter(_type="pubsub")
+        for n in range(1, 8):
+            wait_for("the next try", lambda n=n: node.logs().count("Trying") >= n)
+        assert len(server.client_list()) <= before
+        turned = (folder / "worker.loop").read_text()
+        wait_for("a sign of life", lambda: (folder / "worker.loop").read_text() != turned)
+        assert "Frequent restarts" not in node.logs()
+        is_well_again(server)
 
 
 @pytest.mark.alone
