@@ -159,7 +159,7 @@ class Poller(redis.MultiChannelPoller):
     def on_poll_init(self, poller: Any) -> None:
         """See kombu: first it looks for messages that were left unacknowledged, as it does every few seconds from then
         on. Where Redis refuses that, whoever connects would lose sight of two open connections, at each of several
-        tries a second: a worker had no file left after minutes, and ended."""
+        tries a second: after minutes a worker could open no more, and stayed away from a Redis that was well again."""
         try:
             super().on_poll_init(poller)  # type: ignore[no-untyped-call]
         except Transport.connection_errors as error:

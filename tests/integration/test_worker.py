@@ -303,7 +303,7 @@ def is_told(node: CeleryTestWorker) -> bool:
 def test_a_worker_that_is_refused_for_long_keeps_no_connection_open_and_does_not_seem_to_hang(
     installation: Installation, refuses: Callable[[redis.Redis], None]
 ) -> None:
-    """Two were lost at each try: a worker ended when it could open no more."""
+    """Two were lost at each try: a worker that could open no more stayed away from a Redis that was well again."""
     (folder := installation.folder / "health").mkdir()
     node = installation.worker(HEADRACE_HEALTH_FOLDER=str(folder))
     with redis.Redis.from_url(installation.env["HEADRACE_REDIS_URL"], socket_timeout=10) as server:
