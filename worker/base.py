@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Task
+from celery.exceptions import Reject
 from loguru import logger
 
 from headrace import metrics
@@ -90,7 +91,10 @@ class ServiceTask(Task):  # type: ignore[misc]  # celery has no types
         metrics.WAITS.labels("celery").inc()
         logger.info("{} is tried again: {}", self.name, why)
         countdown = min(2 ** min(tried, 10), LONGEST_COUNTDOWN_SECONDS)
-        raise self.retry(exc=error, countdown=countdown)
+        try:
+            raise self.retry(exc=error, countdown=countdown)
+        except Reject as refused:  # its next try could not be sent: the message is all that there is of it
+            raise Reject(refused.reason, requeue=True) from error
 
     def _count(self, outcome: str, begun: float) -> None:
         metrics.TASKS.labels(self.name, outcome).inc()

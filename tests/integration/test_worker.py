@@ -230,6 +230,28 @@ def test_a_redis_that_is_lost_while_a_task_runs_ends_no_worker(
         assert node.container.status == "running"
 
 
+def test_a_task_whose_next_try_redis_does_not_take_is_not_lost(
+    tmp_path: Path, clusters: Callable[[str], Cluster], name: str
+) -> None:
+    """The message is the only trace of a SUBMIT that MongoDB has not answered. A Redis may take no other one for a
+    while, and then take that this one was given up."""
+    mongodb, broker = servers.mongodb(tmp_path), servers.redis(tmp_path)
+    with (
+        servers.running(mongodb, tmp_path) as records,
+        servers.running(broker, tmp_path),
+        installed(tmp_path, mongodb.address, broker.address, clusters("local")) as installation,
+        redis.Redis.from_url(broker.address, socket_timeout=10) as server,
+    ):
+        node = installation.worker("flink.operations", HEADRACE_MONGODB_TIMEOUT_SECONDS="2")
+        assert records.pid is not None
+        with servers.frozen(records.pid):
+            installation.submit(name)
+            wait_for("the task to be under way", lambda: "Task flink.submit[" in node.logs())
+            server.execute_command("ACL", "SETUSER", "default", "-lpush")
+            wait_for("it to be given up", lambda: "Couldn't reject" in node.logs() or not server.hlen("unacked"))
+            assert server.hlen("unacked") == 1
+
+
 def is_full(server: redis.Redis) -> None:
     server.config_set("maxmemory", 1)
 
