@@ -18,7 +18,6 @@ TURN_SECONDS = 5.0
 LONGEST_TASK_SECONDS = 600.0
 """Every call of a task is bounded, and none has so many of them."""
 
-
 REFUSED_SECONDS = 1.0
 """Before a Redis that answers, and refuses, is asked again."""
 

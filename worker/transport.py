@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Empty
 from typing import Any
@@ -54,18 +54,21 @@ class QoS(redis.QoS):
             virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
 
     def ack(self, delivery_tag: Any) -> None:
-        """See kombu, which logs what is raised. A message whose acknowledgement Redis did not take comes again, and is
-        idempotent; its place here is free, else a worker that takes one at a time would take no other any more."""
-        try:
+        """See kombu. A message whose acknowledgement Redis did not take comes again, and is idempotent."""
+        with self._place_freed(delivery_tag):
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
-        except SERVER_ERRORS:
-            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
-            raise
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
-        """See kombu. As above: a task that is to be tried again, and could not be sent again, rejects its message."""
-        try:
+        """See kombu. So does one that was to be given back: a task whose next try could not be sent."""
+        with self._place_freed(delivery_tag):
             super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _place_freed(self, delivery_tag: Any) -> Iterator[None]:
+        """Whatever Redis answers, of which kombu logs what is raised: else a worker that takes one message at a time
+        would take no other any more."""
+        try:
+            yield
         except SERVER_ERRORS:
             virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
             raise

@@ -588,13 +588,15 @@ def flink_home() -> Path:
 
 @pytest.fixture(scope="module")
 def flink_1_home() -> Path:
-    named = os.environ.get("FLINK_1_20_HOME", "")
-    if not (Path(named) / "bin" / "flink").is_file():
+    named = os.environ.get("FLINK_1_20_HOME")
+    if named is None:
         pytest.skip(
-            "FLINK_1_20_HOME names no Flink 1.20; set it to DIR/pyflink after "
+            "FLINK_1_20_HOME is not set; set it to DIR/pyflink after "
             ".venv/bin/uv pip install --python .venv/bin/python --target DIR --no-deps "
             "apache-flink==1.20.3 apache-flink-libraries==1.20.3"
         )
+    if not (Path(named) / "bin" / "flink").is_file():
+        missing(f"FLINK_1_20_HOME names no Flink: there is no {named}/bin/flink; unset it, or install one there")
     return Path(named)
 
 
